@@ -1,0 +1,273 @@
+"""The one typed configuration tree: every size and hyperparameter of a run.
+
+A preset is a YAML file under `paeplatform/presets/` (or a path given by the user) validated into `Preset`. Nothing else
+in the science reads settings, and nothing reads the environment. `Preset.digest(...)` gives the short hash that goes
+into Dagster code versions and MLflow tags, so that a changed setting makes exactly the affected assets stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from paeplatform.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TemplatesConfig(_Section):
+    """Row D1/D2: which SED library, and the dust laws applied to it."""
+
+    folder: Path | None = None  # a user's own templates (two columns: um, f_nu); None = the packaged 160
+    dust_laws: tuple[Literal["prevot", "calzetti", "allen"], ...] = ("prevot", "calzetti", "allen")
+
+
+class RestGridConfig(_Section):
+    """Row D4: the rest-frame wavelength grid of the training spectra (paper section III)."""
+
+    wave_min_um: PositiveFloat = 0.1
+    wave_max_um: PositiveFloat = 5.0
+    n_wave: Annotated[int, Field(ge=50)] = 500
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RestGridConfig:
+        if self.wave_max_um <= self.wave_min_um:
+            raise ValueError(f"wave_max_um {self.wave_max_um} must exceed wave_min_um {self.wave_min_um}")
+        return self
+
+
+class InstrumentConfig(_Section):
+    """Row D5: noise level and the tables of the fast forward operator."""
+
+    depth: Literal["mev", "inflight"] = "mev"
+    n_redshift_nodes: Annotated[int, Field(ge=64)] = 1024  # nodes in ln(1+z) of the folded table
+
+
+class CatalogConfig(_Section):
+    """Row D3: the COSMOS-like mock catalogue."""
+
+    n_sources: PositiveInt
+    mag_i_min: float = 18.0
+    mag_i_max: float = 25.0
+    counts_slope: PositiveFloat  # d log10 N / d i; tuned so that 19 % of 18<i<25 has zAB<23 (paper: 31,492 of 166,014)
+    z_max: PositiveFloat = 3.0
+    ebv_max: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    field_ra_deg: float = 150.1  # centre and side of the sky patch that sources are scattered over (COSMOS)
+    field_dec_deg: float = 2.2
+
+
+class TrainingSetConfig(_Section):
+    """Row D4: the augmented, noiseless rest-frame training set."""
+
+    n_spectra: PositiveInt
+    mag_z_max: float = 23.0
+    delta_ebv: PositiveFloat = 0.02  # Gaussian width of the E(B-V) perturbation
+    delta_z: PositiveFloat = 0.02  # Gaussian width of the redshift perturbation, in units of 1+z
+    chunk_size: PositiveInt = 8192
+
+
+class FitConfig(_Section):
+    """The training loop, shared by autoencoder and flow (row P1)."""
+
+    learning_rate: PositiveFloat
+    batch_size: PositiveInt
+    epochs: PositiveInt
+    schedule: Literal["exponential", "cosine"] = "cosine"
+    decay_rate: Fraction = 0.9  # exponential: factor every `decay_epochs`
+    decay_epochs: PositiveInt = 5
+    patience: PositiveInt = 10
+    threshold: Annotated[float, Field(ge=0.0)] = 1e-3  # relative improvement that resets the patience
+    validation_fraction: Fraction = 0.2
+
+
+class CompactNetConfig(_Section):
+    """MLP encoder; MLP decoder whose last layer is linear with `n_components` spectra (folds into the forward table)."""
+
+    encoder_widths: tuple[PositiveInt, ...] = (256, 128, 64)
+    decoder_widths: tuple[PositiveInt, ...] = (128, 256)
+    n_components: PositiveInt = 48
+
+
+class ConvNetConfig(_Section):
+    """The paper's 1-D CNN (section IV.1.1), with strides so that the decoder is affordable."""
+
+    filters: tuple[PositiveInt, ...] = (12, 32, 128, 256)
+    kernel_size: PositiveInt = 5
+    dense: tuple[PositiveInt, ...] = (256, 64, 16)
+
+
+class AutoencoderConfig(_Section):
+    """Row P1."""
+
+    architecture: Literal["compact", "conv"] = "compact"
+    compact: CompactNetConfig = CompactNetConfig()
+    conv: ConvNetConfig = ConvNetConfig()
+    fit: FitConfig
+
+
+class FlowConfig(_Section):
+    """Row P2."""
+
+    architecture: Literal["coupling", "iaf"] = "coupling"
+    n_layers: PositiveInt = 8
+    n_knots: PositiveInt = 8
+    interval: PositiveFloat = 5.0
+    width: PositiveInt = 64
+    depth: PositiveInt = 2
+    jitter: Annotated[float, Field(ge=0.0)] = 0.03  # noise on the z-scored latents: 160 templates lie on thin sheets
+    fit: FitConfig
+
+
+class PaeConfig(_Section):
+    """Rows P1-P4: the model family. `n_latents` are the Dagster partitions; `n_latent` the one the bundle uses."""
+
+    n_latents: tuple[PositiveInt, ...] = (10,)
+    n_latent: PositiveInt = 10
+    autoencoder: AutoencoderConfig
+    flow: FlowConfig
+
+    @model_validator(mode="after")
+    def _default_is_trained(self) -> PaeConfig:
+        if self.n_latent not in self.n_latents:
+            raise ValueError(f"n_latent {self.n_latent} must be one of n_latents {list(self.n_latents)}")
+        return self
+
+
+class PriorConfig(_Section):
+    """Row I1: which priors enter the posterior, and how the amplitude is treated (eq. 4-7)."""
+
+    nf_prior: bool = True
+    redshift: Literal["uniform", "bpz"] = "bpz"
+    z_min: PositiveFloat = 0.003
+    z_max: PositiveFloat = 3.0
+    amplitude: Literal["profile", "marginal"] = "profile"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PriorConfig:
+        if self.z_max <= self.z_min:
+            raise ValueError(f"z_max {self.z_max} must exceed z_min {self.z_min}")
+        return self
+
+
+class MclmcConfig(_Section):
+    """Row I2: the paper's stages (section IV.2.1)."""
+
+    n_chains: Annotated[int, Field(ge=2)] = 4
+    n_burnin: PositiveInt = 500
+    n_tune: PositiveInt = 600
+    n_steps: PositiveInt = 2000
+    n_discard: PositiveInt = 1000
+    init_draws: PositiveInt = 1024  # prior draws searched for the chains' starts; the paper uses one draw a chain
+    reinit_delta_log_like: PositiveFloat = 5.0
+    reinit_scatter: PositiveFloat = 0.05
+    batch_size: PositiveInt = 32  # sources per compiled call and device, padded
+    keep_latent_every: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _something_kept(self) -> MclmcConfig:
+        if self.n_discard >= self.n_steps:
+            raise ValueError(f"n_discard {self.n_discard} must be below n_steps {self.n_steps}")
+        return self
+
+
+class ReleaseConfig(_Section):
+    """The mock release that stands in for a delivery: which sky cells, how many sources."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_\-]*$")] = "mock-r1"
+    healpix_order: Annotated[int, Field(ge=0, le=12)] = 6
+    cells: tuple[Annotated[int, Field(ge=0)], ...]  # NESTED indices at `healpix_order`: the partitions
+    sources_per_cell: PositiveInt
+    mag_z_max: float = 22.5
+
+    @model_validator(mode="after")
+    def _cells_exist(self) -> ReleaseConfig:
+        n_pixels = 12 * 4**self.healpix_order
+        bad = [cell for cell in self.cells if cell >= n_pixels]
+        if bad or not self.cells or len(set(self.cells)) != len(self.cells):
+            raise ValueError(f"cells {list(self.cells)} must be distinct indices in [0, {n_pixels - 1}]")
+        return self
+
+
+class ValidationConfig(_Section):
+    """Rows V1: the cuts in sigma_z/(1+z) of the metric table."""
+
+    sigma_cuts: tuple[PositiveFloat, ...] = (0.01, 0.02, 0.03, 0.1, 0.2)
+    n_bootstrap: PositiveInt = 200
+
+
+class Preset(_Section):
+    """One run of the platform, whole."""
+
+    name: str
+    seed: Annotated[int, Field(ge=0)] = 20260324
+    templates: TemplatesConfig = TemplatesConfig()
+    rest_grid: RestGridConfig = RestGridConfig()
+    instrument: InstrumentConfig = InstrumentConfig()
+    catalog: CatalogConfig
+    training_set: TrainingSetConfig
+    pae: PaeConfig
+    prior: PriorConfig = PriorConfig()
+    mclmc: MclmcConfig = MclmcConfig()
+    release: ReleaseConfig
+    validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _redshifts_covered(self) -> Preset:
+        if self.prior.z_max > self.catalog.z_max:
+            raise ValueError(f"prior.z_max {self.prior.z_max} must not exceed catalog.z_max {self.catalog.z_max}")
+        return self
+
+    def digest(self, *sections: str) -> str:
+        """Ten hex digits over the seed and the named top-level sections (all of them when none is named)."""
+        chosen = sections or tuple(type(self).model_fields)
+        tree = {key: self.model_dump(mode="json")[key] for key in (*chosen, "seed")}
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the package."""
+    folder = resources.files("paeplatform") / "presets"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def load_preset(name: str | Path) -> Preset:
+    """Reads a preset by name or by path to a YAML file.
+
+    Raises:
+        ConfigError: unknown preset, unreadable YAML, unknown key, or a value outside its range; one line per fault.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise ConfigError(f"preset file {path} does not exist")
+        text, origin = path.read_text(), str(path)
+    elif str(name) in preset_names():
+        text, origin = (resources.files("paeplatform") / "presets" / f"{name}.yaml").read_text(), f"preset {name!r}"
+    else:
+        raise ConfigError(f"unknown preset {str(name)!r}: give one of {', '.join(preset_names())} or a path to a .yaml")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{origin}: expected a mapping of sections, got {type(tree).__name__}")
+    try:
+        return Preset.model_validate(tree)
+    except ValidationError as error:
+        faults = (
+            f"{'.'.join(str(part) for part in e['loc']) or 'preset'}: {e['msg']} (got {str(e['input'])[:60]!r})"
+            for e in error.errors()
+        )
+        raise ConfigError(f"{origin}: {'; '.join(faults)}") from error
