@@ -1,0 +1,133 @@
+"""Mock SPHEREx photometry of catalogue sources, and the mock release cut out of the catalogue."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from paeplatform.catalog.broadband import HSC_I, BroadBandSynthesiser
+from paeplatform.catalog.cells import healpix_cell
+from paeplatform.catalog.streams import Stream, stream_rng
+from paeplatform.config import Preset
+from paeplatform.errors import ConfigError, InputError
+from paeplatform.instrument.bands import BandSet
+from paeplatform.instrument.bulk import BulkPhotometer
+from paeplatform.instrument.filters import gaussian_filters
+from paeplatform.instrument.noise import add_noise, total_snr
+from paeplatform.sed.dust import DUST_LAWS
+from paeplatform.sed.library import TemplateLibrary
+
+AB_ZERO_UJY = 23.9  # AB magnitude of 1 uJy
+CHUNK = 1024  # sources at a time: 1024 spectra of some 8,000 points
+
+
+def ab_flux(mag: np.ndarray) -> np.ndarray:
+    """AB magnitude to flux [uJy], float64, same shape."""
+    return 10.0 ** (0.4 * (AB_ZERO_UJY - np.asarray(mag, dtype=np.float64)))
+
+
+def mock_photometry(
+    preset: Preset, library: TemplateLibrary, bands: BandSet, catalog_rows: pl.DataFrame, seed: int
+) -> pl.DataFrame:
+    """Fluxes that SPHEREx would measure for catalogue sources (rows D3, D5).
+
+    The spectrum is the source's reddened template at high resolution, scaled to its i magnitude. The noise of
+    a source depends on `seed` and its object_id alone: not on which other rows are asked for, nor on their
+    order.
+
+    Args:
+        preset: uses `instrument.depth`.
+        library: the templates the catalogue was drawn with.
+        bands: the channels and their depth.
+        catalog_rows: rows of `draw_mock_catalog`, any selection; further columns are kept.
+        seed: of the noise, >= 0.
+
+    Returns:
+        `catalog_rows` with flux, flux_err and flux_true as pl.Array(f32, n_band) [uJy], and snr f32, the
+        total signal-to-noise of the noisy fluxes.
+
+    Raises:
+        InputError: a column is missing, or a template or dust-law index does not exist (names the row).
+    """
+    _check_rows(catalog_rows, library)
+    template_index, dust_law, ebv, z, mag_i, object_id = (
+        catalog_rows[name].to_numpy()
+        for name in ("template_index", "dust_law", "ebv", "z_true", "mag_i", "object_id")
+    )
+    synthesiser = BroadBandSynthesiser(library, bands=(HSC_I,))
+    photometer = BulkPhotometer(synthesiser.wave, gaussian_filters(bands))
+    flux_true = np.empty((len(catalog_rows), len(bands)))
+    for low in range(0, len(catalog_rows), CHUNK):
+        rows = slice(low, low + CHUNK)
+        sed = template_index[rows], dust_law[rows], ebv[rows]
+        amplitude = ab_flux(mag_i[rows]) / synthesiser.fluxes(*sed, z[rows])[:, 0]
+        flux_true[rows] = amplitude[:, None] * photometer.photometry(synthesiser.spectra(*sed), z[rows])
+    flux, flux_err = noisy_fluxes(flux_true, bands.depth(preset.instrument.depth), object_id, seed)
+    return catalog_rows.with_columns(
+        _array_column("flux", flux),
+        _array_column("flux_err", flux_err),
+        _array_column("flux_true", flux_true),
+        pl.Series("snr", total_snr(flux, flux_err).astype(np.float32)),
+    )
+
+
+def noisy_fluxes(
+    flux_true: np.ndarray, depth: np.ndarray, object_id: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(flux, flux_err) [uJy], each (n, n_band); every source has a counter-based generator of its own."""
+    flux, flux_err = np.empty_like(flux_true), np.empty_like(flux_true)
+    for row, identity in enumerate(np.asarray(object_id).tolist()):
+        key = np.array([seed % 2**64, identity % 2**64], dtype=np.uint64)
+        rng = np.random.Generator(np.random.Philox(key=key))
+        flux[row], flux_err[row] = (part[0] for part in add_noise(flux_true[row : row + 1], depth, rng))
+    return flux, flux_err
+
+
+def select_release(preset: Preset, catalog: pl.DataFrame) -> pl.DataFrame:
+    """The sources of the mock release: bright enough, in its sky cells, at most `sources_per_cell` in each.
+
+    The draw in a cell depends on the seed and the cell alone, so adding a cell to the preset leaves the
+    others as they were.
+
+    Returns:
+        Catalogue rows with a column `cell` (i64, NESTED at `release.healpix_order`), sorted by cell and
+        object_id.
+
+    Raises:
+        ConfigError: a cell of the preset holds no source; names the cells that do.
+    """
+    cfg = preset.release
+    bright = catalog.filter(pl.col("mag_z") < cfg.mag_z_max).sort("object_id")
+    cell = healpix_cell(bright["ra"].to_numpy(), bright["dec"].to_numpy(), cfg.healpix_order)
+    bright = bright.with_columns(pl.Series("cell", cell, dtype=pl.Int64))
+    empty = sorted(set(cfg.cells) - set(cell.tolist()))
+    if empty:
+        there = ", ".join(map(str, np.unique(cell).tolist()[:20])) or "none"
+        raise ConfigError(
+            f"release.cells: no source brighter than z = {cfg.mag_z_max} in {empty} at order "
+            f"{cfg.healpix_order}; cells with sources: {there}"
+        )
+    parts = []
+    for index in sorted(cfg.cells):
+        members = bright.filter(pl.col("cell") == index)
+        order = stream_rng(preset.seed, Stream.RELEASE_DRAW, index).permutation(len(members))
+        parts.append(members[np.sort(order[: cfg.sources_per_cell])])
+    return pl.concat(parts)
+
+
+def _array_column(name: str, values: np.ndarray) -> pl.Series:
+    return pl.Series(name, values.astype(np.float32), dtype=pl.Array(pl.Float32, values.shape[1]))
+
+
+def _check_rows(rows: pl.DataFrame, library: TemplateLibrary) -> None:
+    needed = ("object_id", "template_index", "dust_law", "ebv", "z_true", "mag_i")
+    missing = [column for column in needed if column not in rows.columns]
+    if missing:
+        raise InputError(f"mock photometry: the catalogue lacks the columns {', '.join(missing)}")
+    for column, size in (("template_index", len(library)), ("dust_law", len(DUST_LAWS))):
+        bad = ~rows[column].is_between(0, size - 1).to_numpy()
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise InputError(
+                f"mock photometry: row {row} has {column} {rows[column][row]}, outside [0, {size - 1}]"
+            )
