@@ -1,0 +1,46 @@
+"""Verdicts: met, missed and not measured."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from paeplatform.errors import InputError
+from paeplatform.validation import targets
+from paeplatform.validation.metrics import metric_table
+
+
+def test_bounds_include_the_target_itself():
+    assert targets.judge("a", 1.0, 1.0, "max")["meets"] is True
+    assert targets.judge("a", 1.0, 1.0, "min")["meets"] is True
+    assert targets.judge("a", 1.1, 1.0, "max")["meets"] is False
+    assert targets.judge("a", 0.9, 1.0, "min")["meets"] is False
+    with pytest.raises(InputError, match="bound 'under'"):
+        targets.judge("a", 1.0, 1.0, "under")
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_what_was_not_measured_is_neither_met_nor_missed(value):
+    line = targets.judge("a", value, 1.0, "min")
+    assert line["meets"] is None
+    assert line["value"] is None
+    assert targets.unmet([line]) == []
+
+
+def test_high_snr_targets_read_the_row_of_all_sources():
+    z = np.linspace(0.2, 1.5, 100)
+    good = metric_table(z * 1.001, np.full(100, 0.01), z, (0.01,), n_bootstrap=0)
+    assert [line["meets"] for line in targets.high_snr_targets(good)] == [True, True]
+    poor = metric_table(z * 1.1, np.full(100, 0.01), z, (0.01,), n_bootstrap=0)
+    assert len(targets.unmet(targets.high_snr_targets(poor))) == 2
+    none = targets.high_snr_targets(good.filter(pl.col("cut").is_not_null()))
+    assert [line["meets"] for line in none] == [None, None]
+
+
+def test_release_and_reconstruction_targets():
+    assert targets.release_targets({"f_rhat_below_1_1": 0.96})[0]["meets"] is True
+    assert targets.release_targets({"f_rhat_below_1_1": 0.94})[0]["meets"] is False
+    assert targets.release_targets({"f_rhat_below_1_1": None})[0]["meets"] is None
+    mse = np.full(100, 4e-5)
+    mse[:10] = 1e-3  # the 95th percentile is above five times the median's limit
+    assert [line["meets"] for line in targets.reconstruction_targets(mse, 1e-4)] == [True, False]
+    assert [line["meets"] for line in targets.reconstruction_targets([], 1e-4)] == [None, None]
