@@ -1,0 +1,94 @@
+# Every target makes the virtual environment first when it is missing or when the requirements changed.
+# A fresh machine needs Python 3.11-3.13 (with venv) and make, nothing else.
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The libraries' own usage reporting stays off unless the caller asks for it.
+export DAGSTER_DISABLE_TELEMETRY ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export GX_ANALYTICS_ENABLED ?= false
+
+BIN := $(VENV)/bin
+
+.PHONY: help install install-dev demo ui test test-slow check format bench metrics lock clean reset
+
+help: ## Show this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: install ## Run the whole way of the data once, in minutes: templates to redshift catalogue and metrics
+	@$(BIN)/paeplatform demo $(ARGS)
+
+ui: install ## Serve the Dagster and MLflow pages on this machine until Ctrl-C
+	@$(BIN)/paeplatform ui $(ARGS)
+
+metrics: install ## Print the metric tables of what has been run
+	@$(BIN)/paeplatform metrics $(ARGS)
+
+test: install-dev ## Run the tests (the fast set)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: install-dev ## Run the slow tests too
+	@$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+check: install-dev ## Format, lint, types, import directions, Dagster definitions: seconds
+	@echo "ruff format"  && $(BIN)/ruff format --check --quiet .
+	@echo "ruff check"   && $(BIN)/ruff check --quiet .
+	@echo "pyright"      && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright
+	@echo "lint-imports" && $(BIN)/lint-imports --no-cache
+	@echo "dg check"     && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check toml && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check defs
+
+format: install-dev ## Rewrite the sources in the house's format and fix what ruff can fix
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+bench: install ## Time what the design promises; results in benchmarks/results/*.json
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+install: $(VENV)/.installed-runtime ## Make the environment that running needs
+
+install-dev: $(VENV)/.installed-dev ## Make the environment that tests and checks need
+
+# $(1) the requirement, $(2) the stamp. pip's own lines go to a log; what is shown is how far it has come.
+define pip_install
+	@echo "Installing $(1) into $(VENV) (a few minutes the first time; log: $(VENV)/install.log)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '$(1)' 2>&1 \
+	  | tee $(VENV)/install.log \
+	  | awk '/^(Collecting|Processing) /              { n++; if (n % 25 == 0) { print "  " n " packages resolved, at " $$2; fflush() } } \
+	         /^Installing collected/     { print "  installing"; fflush() } \
+	         /^ *(ERROR|error)/          { print; fflush() } \
+	         /^Successfully installed/   { print "  done: " NF - 2 " packages installed"; fflush() }'
+	@touch $(2)
+endef
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "error: Python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 ...")'
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call pip_install,.,$@)
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call pip_install,.[dev],$@)
+	@touch $(VENV)/.installed-runtime
+
+lock: ## Renew constraints.txt from the newest versions that pyproject.toml allows
+	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet '.[dev,s3,postgres,k8s]'
+	@{ sed -n '/^#/p' constraints.txt; .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude paeplatform \
+	   | sed -E 's/\+[a-z0-9.]+$$//; s/_/-/g' | tr '[:upper:]' '[:lower:]' | sort; } > .venv-lock/constraints.txt
+	@mv .venv-lock/constraints.txt constraints.txt && rm -rf .venv-lock && git --no-pager diff --stat constraints.txt
+
+clean: ## Remove caches and build products; keeps the environment and all results
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .tmp_dagster_home* .venv-lock
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+reset: clean ## clean, and remove the environment and every result (var/, mlruns/)
+	@rm -rf $(VENV) var
+	@find mlruns -mindepth 1 -not -name README.md -delete 2>/dev/null || true
