@@ -1,0 +1,267 @@
+"""Autoencoders of mean-normalised rest-frame spectra (paper sections II.2 and IV.1.1).
+
+Two architectures share one interface, `encode` and `decode` on single spectra (vmap outside):
+
+- `CompactAutoencoder`: the decoder ends in a linear head, so a decoded spectrum is `coefficients(latent) @ basis()`.
+  Redshift and filters act linearly on the basis and fold into one table; that is why it is the default.
+- `ConvAutoencoder`: the paper's one-dimensional CNN, with strides.
+
+Both keep the per-wavelength mean and scale of the training spectra as constants; build them with `training_moments`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from paeplatform.config import AutoencoderConfig, CompactNetConfig, ConvNetConfig
+from paeplatform.errors import ConfigError
+
+STRIDE = 4  # of every convolution: 500 -> 125 -> 32 -> 8 -> 2
+SCALE_FLOOR = 1e-2  # smallest per-wavelength scale (mean-normalised flux) that inputs are divided by
+
+
+class SpectrumMoments(NamedTuple):
+    """What a network knows of its training spectra before it is trained.
+
+    Attributes:
+        mean: (n_wave,) mean spectrum.
+        scale: (n_wave,) standard deviation at each wavelength.
+        components: (n_component, n_wave) principal components times their standard deviations.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    components: np.ndarray
+
+
+def training_moments(spectra: np.ndarray, n_components: int, seed: int = 0, n_sample: int = 8192) -> SpectrumMoments:
+    """Mean, scale and principal components of a seeded subsample.
+
+    Args:
+        spectra: (n, n_wave) mean-normalised spectra.
+        n_components: components wanted; missing ones (fewer spectra than components) are zero.
+        seed: of the subsample.
+        n_sample: size of the subsample.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(len(spectra), size=min(n_sample, len(spectra)), replace=False))
+    sample = np.asarray(spectra[rows], dtype=np.float64)
+    mean = sample.mean(axis=0)
+    residual = sample - mean
+    variance, vectors = np.linalg.eigh(residual.T @ residual / len(sample))
+    order = np.argsort(variance)[::-1][:n_components]
+    components = np.zeros((n_components, spectra.shape[1]))
+    # Signs of eigenvectors are a LAPACK choice; fix them so that equal data give equal weights.
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    components[: len(order)] = (vectors * signs * np.sqrt(np.maximum(variance, 0.0)))[:, order].T
+    return SpectrumMoments(mean, sample.std(axis=0), components)
+
+
+class _Mlp(eqx.Module):
+    """Dense layers with SiLU between them; the last one is linear."""
+
+    layers: tuple[eqx.nn.Linear, ...]
+
+    def __init__(self, sizes: tuple[int, ...], *, key: PRNGKeyArray):
+        keys = jr.split(key, len(sizes) - 1)
+        self.layers = tuple(eqx.nn.Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
+
+    def __call__(self, x: Float[Array, " inner"]) -> Float[Array, " outer"]:
+        for layer in self.layers[:-1]:
+            x = jax.nn.silu(layer(x))
+        return self.layers[-1](x)
+
+
+class _InputScaling(eqx.Module):
+    """Constants that standardise a spectrum at each wavelength; they take no gradient."""
+
+    mean: Float[Array, " wave"]
+    scale: Float[Array, " wave"]
+
+    def __call__(self, spectrum: Float[Array, " wave"]) -> Float[Array, " wave"]:
+        mean, scale = jax.lax.stop_gradient((self.mean, self.scale))
+        # arcsinh: a few line-dominated or infrared-bright spectra lie tens of scales away from the mean.
+        return jnp.arcsinh((spectrum - mean) / scale)
+
+
+class CompactAutoencoder(eqx.Module):
+    """MLP encoder and MLP decoder with a linear head of `n_components` spectra plus a constant one.
+
+    Both halves carry a linear path beside the MLP, initialised to the principal components, so that training starts from
+    the linear autoencoder.
+    """
+
+    scaling: _InputScaling
+    encoder: _Mlp
+    encoder_linear: Float[Array, "latent wave"]
+    decoder: _Mlp
+    decoder_linear: Float[Array, "component latent"]
+    head: Float[Array, "component wave"]
+    constant: Float[Array, " wave"]
+
+    def __init__(self, cfg: CompactNetConfig, n_latent: int, n_wave: int, moments: SpectrumMoments, *, key: PRNGKeyArray):
+        enc_key, dec_key = jr.split(key)
+        scale = np.maximum(moments.scale, SCALE_FLOOR)
+        self.scaling = _InputScaling(jnp.asarray(moments.mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+        self.encoder = _Mlp((n_wave, *cfg.encoder_widths, n_latent), key=enc_key)
+        self.decoder = _Mlp((n_latent, *cfg.decoder_widths, cfg.n_components), key=dec_key)
+        components = moments.components[: cfg.n_components]
+        norm = np.maximum((components**2).sum(axis=1), 1e-12)
+        self.encoder_linear = jnp.asarray((components / norm[:, None])[:n_latent], jnp.float32)
+        self.decoder_linear = jnp.eye(cfg.n_components, n_latent)
+        self.head = jnp.asarray(components, jnp.float32)
+        self.constant = jnp.asarray(moments.mean, jnp.float32)
+
+    def encode(self, spectrum: Float[Array, " wave"]) -> Float[Array, " latent"]:
+        """Latent of a mean-normalised spectrum."""
+        linear = self.encoder_linear @ (spectrum - jax.lax.stop_gradient(self.scaling.mean))
+        return linear + self.encoder(self.scaling(spectrum))
+
+    def coefficients(self, latent: Float[Array, " latent"]) -> Float[Array, " component_and_one"]:
+        """Weights of the rows of `basis()`; the last is the constant 1."""
+        weights = self.decoder_linear @ latent + self.decoder(latent)
+        return jnp.append(weights, jnp.ones((), weights.dtype))
+
+    def basis(self) -> Float[Array, "component_and_one wave"]:
+        """The spectra that a decoded spectrum is a sum of."""
+        return jnp.concatenate([self.head, self.constant[None]])
+
+    def decode(self, latent: Float[Array, " latent"]) -> Float[Array, " wave"]:
+        """Spectrum of a latent: `coefficients(latent) @ basis()`."""
+        return self.coefficients(latent) @ self.basis()
+
+
+def _groups(n_in: int, n_out: int) -> int:
+    """Channel groups of a convolution: about sixteen input channels each, so that the widest layer stays small.
+
+    Ungrouped, the paper's filters alone hold 372k parameters; grouped, the whole network has the ~200k it states.
+    """
+    groups = max(1, n_in // 16)
+    while n_in % groups or n_out % groups:
+        groups -= 1
+    return groups
+
+
+class ConvAutoencoder(eqx.Module):
+    """The paper's CNN (section IV.1.1): strided convolutions, dense layers, and their mirror with transpose convolutions.
+
+    The last feature map (two positions long for 500 wavelengths) is reduced to one value per channel by a trainable
+    weight per channel and position; flattening it would double the size of the network.
+    """
+
+    scaling: _InputScaling
+    convs: tuple[eqx.nn.Conv1d, ...]
+    pool: Float[Array, "channel position"]
+    dense_in: _Mlp
+    dense_out: _Mlp
+    unpool: Float[Array, "channel position"]
+    unpool_bias: Float[Array, "channel position"]
+    transposed: tuple[eqx.nn.ConvTranspose1d, ...]
+    n_wave: int = eqx.field(static=True)
+
+    def __init__(self, cfg: ConvNetConfig, n_latent: int, n_wave: int, moments: SpectrumMoments, *, key: PRNGKeyArray):
+        conv_key, in_key, out_key, back_key, pool_key, unpool_key = jr.split(key, 6)
+        channels = (1, *cfg.filters)
+        if cfg.kernel_size <= STRIDE or cfg.kernel_size % 2 == 0:
+            raise ConfigError(f"conv.kernel_size {cfg.kernel_size} must be odd and above the stride {STRIDE}")
+        length = n_wave
+        for _ in cfg.filters:
+            length = -(-length // STRIDE)
+        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        self.n_wave = n_wave
+        scale = np.maximum(moments.scale, SCALE_FLOOR)
+        self.scaling = _InputScaling(jnp.asarray(moments.mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+        self.convs = tuple(
+            eqx.nn.Conv1d(a, b, cfg.kernel_size, stride=STRIDE, padding="SAME", groups=_groups(a, b), key=k)
+            for (a, b), k in zip(pairs, jr.split(conv_key, len(pairs)), strict=True)
+        )
+        self.pool = 1.0 + 0.5 * jr.normal(pool_key, (channels[-1], length))
+        self.unpool = 1.0 + 0.5 * jr.normal(unpool_key, (channels[-1], length))
+        self.unpool_bias = jnp.zeros((channels[-1], length))
+        self.dense_in = _Mlp((channels[-1], *cfg.dense, n_latent), key=in_key)
+        self.dense_out = _Mlp((n_latent, *cfg.dense[::-1], channels[-1]), key=out_key)
+        # padding and output_padding chosen so that each layer makes its input exactly STRIDE times longer
+        self.transposed = tuple(
+            eqx.nn.ConvTranspose1d(
+                b,
+                a,
+                cfg.kernel_size,
+                stride=STRIDE,
+                padding=(cfg.kernel_size - STRIDE + 1) // 2,
+                output_padding=2 * ((cfg.kernel_size - STRIDE + 1) // 2) - (cfg.kernel_size - STRIDE),
+                groups=_groups(a, b),
+                key=k,
+            )
+            for (a, b), k in zip(pairs[::-1], jr.split(back_key, len(pairs)), strict=True)
+        )
+
+    def encode(self, spectrum: Float[Array, " wave"]) -> Float[Array, " latent"]:
+        """Latent of a mean-normalised spectrum."""
+        features = self.scaling(spectrum)[None]
+        for conv in self.convs:
+            features = jax.nn.silu(conv(features))
+        return self.dense_in(jnp.sum(features * self.pool, axis=1))
+
+    def decode(self, latent: Float[Array, " latent"]) -> Float[Array, " wave"]:
+        """Spectrum of a latent; the network predicts the deviation from the training mean in units of its scale."""
+        features = jax.nn.silu(self.dense_out(latent)[:, None] * self.unpool + self.unpool_bias)
+        for i, layer in enumerate(self.transposed):
+            features = layer(features)
+            if i < len(self.transposed) - 1:
+                features = jax.nn.silu(features)
+        mean, scale = jax.lax.stop_gradient((self.scaling.mean, self.scaling.scale))
+        return mean + scale * features[0, : self.n_wave]
+
+
+Autoencoder = CompactAutoencoder | ConvAutoencoder
+
+
+def build_autoencoder(
+    cfg: AutoencoderConfig,
+    n_latent: int,
+    n_wave: int,
+    *,
+    key: PRNGKeyArray,
+    mean_spectrum: np.ndarray | None = None,
+    moments: SpectrumMoments | None = None,
+) -> Autoencoder:
+    """A new autoencoder.
+
+    Args:
+        cfg: architecture and widths.
+        n_latent: latent size.
+        n_wave: grid points of a spectrum.
+        key: of the random initial weights.
+        mean_spectrum: (n_wave,) used when no `moments` are given.
+        moments: of the training spectra (`training_moments`); without it inputs are centred only and the linear head is
+            random (enough for a skeleton to load weights into).
+
+    Raises:
+        ConfigError: n_latent above n_components (compact), or a kernel that the strides do not allow (conv).
+    """
+    if cfg.architecture == "compact" and n_latent > cfg.compact.n_components:
+        raise ConfigError(f"n_latent {n_latent} must not exceed compact.n_components {cfg.compact.n_components}")
+    net_key, head_key = jr.split(key)
+    if moments is None:
+        mean = np.ones(n_wave) if mean_spectrum is None else np.asarray(mean_spectrum)
+        rng = np.random.default_rng(0)
+        moments = SpectrumMoments(mean, np.ones(n_wave), rng.normal(size=(cfg.compact.n_components, n_wave)) * 0.1)
+    if moments.mean.shape != (n_wave,):
+        raise ConfigError(f"mean spectrum has {moments.mean.shape[0]} points, the grid has n_wave {n_wave}")
+    if cfg.architecture == "compact":
+        return CompactAutoencoder(cfg.compact, n_latent, n_wave, moments, key=net_key)
+    return ConvAutoencoder(cfg.conv, n_latent, n_wave, moments, key=net_key)
+
+
+def parameter_count(model: eqx.Module) -> int:
+    """Numbers in the trainable weights (input constants excluded)."""
+    leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    constants = jax.tree.leaves(getattr(model, "scaling", None))
+    return sum(leaf.size for leaf in leaves) - sum(leaf.size for leaf in constants)

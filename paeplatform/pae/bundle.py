@@ -1,0 +1,241 @@
+"""Models on disk: a weights file and a JSON of hyperparameters and checksums beside it, without pickle.
+
+A bundle is what inference loads: autoencoder, flow, configuration, rest-frame grid, and the hashes of the band set and
+template library it was trained for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from pydantic import ValidationError
+
+from paeplatform.config import AutoencoderConfig, FlowConfig, PaeConfig
+from paeplatform.errors import CheckpointError
+from paeplatform.pae.autoencoder import Autoencoder, CompactAutoencoder, build_autoencoder
+from paeplatform.pae.flow import LatentFlow, build_flow
+
+FORMAT = 1
+AUTOENCODER = "autoencoder"
+FLOW = "flow"
+BUNDLE = "bundle"
+
+
+@dataclass(frozen=True)
+class PaeBundle:
+    """One trained PAE.
+
+    Attributes:
+        autoencoder: trained network.
+        flow: trained on its latents.
+        pae: configuration both were trained with.
+        n_latent: latent size.
+        wave: (n_wave,) rest-frame grid [um], float64.
+        band_hash: `BandSet.content_hash()` of the bands it is meant for.
+        library_hash: `TemplateLibrary.content_hash()` of the templates behind the training set.
+    """
+
+    autoencoder: Autoencoder
+    flow: LatentFlow
+    pae: PaeConfig
+    n_latent: int
+    wave: np.ndarray
+    band_hash: str
+    library_hash: str
+
+    def decoder_head(self) -> np.ndarray | None:
+        """(n_component + 1, n_wave) float64 basis of the linear head; None for an architecture that has none."""
+        if isinstance(self.autoencoder, CompactAutoencoder):
+            return np.asarray(self.autoencoder.basis(), dtype=np.float64)
+        return None
+
+
+def save_autoencoder(model: Autoencoder, cfg: AutoencoderConfig, n_latent: int, n_wave: int, folder: Path) -> Path:
+    """Writes `autoencoder.eqx` and `autoencoder.json`; returns the JSON's path."""
+    hparams = {"config": cfg.model_dump(mode="json"), "n_latent": n_latent, "n_wave": n_wave}
+    return _save(model, AUTOENCODER, hparams, Path(folder))
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    """Reads what `save_autoencoder` wrote.
+
+    Raises:
+        CheckpointError: missing, truncated, altered, or not matching its hyperparameters.
+    """
+    folder = Path(folder)
+    record = _read_record(folder / f"{AUTOENCODER}.json", AUTOENCODER)
+    cfg = _parse(AutoencoderConfig, record, folder / f"{AUTOENCODER}.json")
+    n_latent, n_wave = (_size(record, name, folder / f"{AUTOENCODER}.json") for name in ("n_latent", "n_wave"))
+
+    def skeleton() -> Autoencoder:
+        return build_autoencoder(cfg, n_latent, n_wave, key=jr.key(0))
+
+    return _load(folder, AUTOENCODER, record, skeleton)
+
+
+def save_flow(model: LatentFlow, cfg: FlowConfig, n_latent: int, folder: Path) -> Path:
+    """Writes `flow.eqx` and `flow.json`; returns the JSON's path."""
+    return _save(model, FLOW, {"config": cfg.model_dump(mode="json"), "n_latent": n_latent}, Path(folder))
+
+
+def load_flow(folder: Path) -> LatentFlow:
+    """Reads what `save_flow` wrote.
+
+    Raises:
+        CheckpointError: missing, truncated, altered, or not matching its hyperparameters.
+    """
+    folder = Path(folder)
+    record = _read_record(folder / f"{FLOW}.json", FLOW)
+    cfg = _parse(FlowConfig, record, folder / f"{FLOW}.json")
+    n_latent = _size(record, "n_latent", folder / f"{FLOW}.json")
+
+    def skeleton() -> LatentFlow:
+        return build_flow(cfg, jnp.zeros((2, n_latent)), key=jr.key(0))
+
+    return _load(folder, FLOW, record, skeleton)
+
+
+def save_bundle(bundle: PaeBundle, folder: Path) -> Path:
+    """Writes both models and `bundle.json`; returns the JSON's path. The JSON comes last: without it there is no bundle."""
+    folder = Path(folder)
+    parts = [
+        save_autoencoder(bundle.autoencoder, bundle.pae.autoencoder, bundle.n_latent, len(bundle.wave), folder),
+        save_flow(bundle.flow, bundle.pae.flow, bundle.n_latent, folder),
+    ]
+    record = {
+        "format": FORMAT,
+        "kind": BUNDLE,
+        "pae": bundle.pae.model_dump(mode="json"),
+        "n_latent": bundle.n_latent,
+        "wave_um": [float(w) for w in bundle.wave],
+        "band_hash": bundle.band_hash,
+        "library_hash": bundle.library_hash,
+        "parts": {part.name: _sha256(part.read_bytes()) for part in parts},
+    }
+    return _write_json(folder / f"{BUNDLE}.json", record)
+
+
+def load_bundle(folder: Path) -> PaeBundle:
+    """Reads what `save_bundle` wrote.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or altered, or the parts do not belong together; one line.
+    """
+    folder = Path(folder)
+    path = folder / f"{BUNDLE}.json"
+    record = _read_record(path, BUNDLE)
+    parts = record.get("parts")
+    if not isinstance(parts, dict) or set(parts) != {f"{AUTOENCODER}.json", f"{FLOW}.json"}:
+        raise CheckpointError(f"{path}: must list the parts {AUTOENCODER}.json and {FLOW}.json")
+    for name, recorded in parts.items():
+        _check_sum(folder / name, _read(folder / name), recorded)
+    try:
+        pae = PaeConfig.model_validate(record["pae"])
+        wave = np.asarray(record["wave_um"], dtype=np.float64)
+        hashes = str(record["band_hash"]), str(record["library_hash"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {_one_line(error)}") from error
+    n_latent = _size(record, "n_latent", path)
+    for part in (AUTOENCODER, FLOW):
+        found = _size(_read_record(folder / f"{part}.json", part), "n_latent", folder / f"{part}.json")
+        if found != n_latent:
+            raise CheckpointError(f"{folder / part}.json: n_latent {found} differs from the bundle's {n_latent}")
+    n_wave = _size(_read_record(folder / f"{AUTOENCODER}.json", AUTOENCODER), "n_wave", folder / f"{AUTOENCODER}.json")
+    if wave.shape != (n_wave,) or not np.all(np.isfinite(wave)) or not np.all(np.diff(wave) > 0):
+        raise CheckpointError(f"{path}: wave_um must hold {n_wave} ascending wavelengths, found {wave.size}")
+    return PaeBundle(load_autoencoder(folder), load_flow(folder), pae, n_latent, wave, *hashes)
+
+
+def _save(model: Any, kind: str, hparams: dict[str, Any], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / f"{kind}.eqx"
+    temporary = folder / f".{kind}.eqx.{os.getpid()}.tmp"
+    with temporary.open("wb") as file:
+        eqx.tree_serialise_leaves(file, model)
+    digest = _sha256(temporary.read_bytes())
+    temporary.replace(weights)
+    return _write_json(folder / f"{kind}.json", {"format": FORMAT, "kind": kind, **hparams, "weights_sha256": digest})
+
+
+def _load(folder: Path, kind: str, record: dict[str, Any], skeleton: Any) -> Any:
+    path = folder / f"{kind}.eqx"
+    _check_sum(path, _read(path), record.get("weights_sha256"))
+    try:
+        # Models are float32, also in a process that has switched JAX to 64 bits.
+        with jax.enable_x64(False), path.open("rb") as file:
+            like = eqx.filter_eval_shape(skeleton)
+            model = eqx.tree_deserialise_leaves(file, like)
+            trailing = file.read(1)
+    except Exception as error:  # equinox raises several types for a leaf that does not fit
+        raise CheckpointError(f"{path}: does not fit the hyperparameters in {kind}.json ({_one_line(error)})") from error
+    if trailing:
+        raise CheckpointError(f"{path}: holds more weights than the hyperparameters in {kind}.json describe")
+    leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):
+        raise CheckpointError(f"{path}: holds weights that are not finite")
+    return model
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or 'cannot be read'}") from error
+
+
+def _read_record(path: Path, kind: str) -> dict[str, Any]:
+    try:
+        record = json.loads(_read(path))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON ({_one_line(error)})") from error
+    if not isinstance(record, dict) or record.get("kind") != kind:
+        raise CheckpointError(f"{path}: does not describe a model of kind {kind!r}")
+    if record.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format {record.get('format')!r}, this version reads {FORMAT}")
+    return record
+
+
+def _parse(model: Any, record: dict[str, Any], path: Path) -> Any:
+    try:
+        return model.model_validate(record.get("config"))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "config"
+        raise CheckpointError(f"{path}: {where}: {fault['msg']}") from error
+
+
+def _size(record: dict[str, Any], name: str, path: Path) -> int:
+    value = record.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise CheckpointError(f"{path}: {name} must be a positive integer, found {value!r}")
+    return value
+
+
+def _check_sum(path: Path, content: bytes, recorded: Any) -> None:
+    if _sha256(content) != recorded:
+        raise CheckpointError(f"{path}: truncated or altered (sha256 differs from the recorded one)")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.replace(path)
+    return path
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -1,0 +1,167 @@
+"""Normalising flow between the base variable u ~ N(0, I) and autoencoder latents (paper section IV.1.2).
+
+`coupling` (default) evaluates both directions in one pass. `iaf` is the paper's: u -> latent is one MADE pass, and the
+inverse, which training needs, goes through the dimensions one by one. Layers are alike, so they are stacked and scanned:
+the compiled graph holds one layer.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from flowjax.bijections import (
+    Affine,
+    Chain,
+    Coupling,
+    MaskedAutoregressive,
+    Permute,
+    Scan,
+)
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from paeplatform.config import FlowConfig
+from paeplatform.errors import ConfigError
+from paeplatform.pae.spline import BoundedSpline, SplineFromParameters
+
+IDENTITY_SCALE = 1e-2  # last conditioner layer starts this much smaller, so that the untrained flow is nearly identity
+ACTNORM_SAMPLE = 2048  # latents used for the data-dependent initialisation
+LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+class LatentFlow(eqx.Module):
+    """Bijection u <-> latent with its density.
+
+    Attributes:
+        shift: (n_latent,) mean of the training latents; a constant.
+        scale: (n_latent,) their standard deviation; a constant.
+        layers: the trained part, between u and the z-scored latents.
+        base_shift: (n_latent,) zero until `recentred`; a constant.
+        base_scale: (n_latent,) one until `recentred`; a constant.
+    """
+
+    shift: Float[Array, " latent"]
+    scale: Float[Array, " latent"]
+    layers: Scan
+    base_shift: Float[Array, " latent"]
+    base_scale: Float[Array, " latent"]
+
+    def to_latent(self, u: Float[Array, " latent"]) -> Float[Array, " latent"]:
+        """Latent of a base variable."""
+        shift, scale, base_shift, base_scale = self._constants()
+        return shift + scale * self.layers.transform(base_shift + base_scale * u)
+
+    def to_base(self, latent: Float[Array, " latent"]) -> Float[Array, " latent"]:
+        """Base variable of a latent."""
+        _, _, base_shift, base_scale = self._constants()
+        return (self.layers.inverse(self.standardise(latent)) - base_shift) / base_scale
+
+    def log_prob(self, latent: Float[Array, " latent"]) -> Float[Array, ""]:
+        """Log density of a latent."""
+        return self.standardised_log_prob(self.standardise(latent)) - jnp.sum(jnp.log(self._constants()[1]))
+
+    def standardise(self, latent: Float[Array, " latent"]) -> Float[Array, " latent"]:
+        """Z-scored latent."""
+        shift, scale, _, _ = self._constants()
+        return (latent - shift) / scale
+
+    def standardised_log_prob(self, z: Float[Array, " latent"]) -> Float[Array, ""]:
+        """Log density of a z-scored latent."""
+        _, _, base_shift, base_scale = self._constants()
+        raw, log_det = self.layers.inverse_and_log_det(z)
+        u = (raw - base_shift) / base_scale
+        return -0.5 * jnp.sum(u**2) - 0.5 * u.size * LOG_2PI + log_det - jnp.sum(jnp.log(base_scale))
+
+    def _constants(self) -> tuple[Array, Array, Array, Array]:
+        return jax.lax.stop_gradient((self.shift, self.scale, self.base_shift, self.base_scale))
+
+
+def recentred(flow: LatentFlow, u: Float[Array, "n latent"]) -> LatentFlow:
+    """The flow with its base variable z-scored, given the base variables of the training latents.
+
+    Training adds jitter to the latents, and the base then holds that jitter too: without it, latents fill N(0, I) with
+    variances down to a half in the directions in which the template sheets are thinnest. Prior draws would leave the
+    sheets by as much.
+    """
+    mean, std = jnp.mean(u, axis=0), jnp.maximum(jnp.std(u, axis=0), 1e-3)
+    constants = (flow.base_shift + flow.base_scale * mean, flow.base_scale * std)
+    return eqx.tree_at(lambda f: (f.base_shift, f.base_scale), flow, constants)
+
+
+def build_flow(cfg: FlowConfig, latents: Float[Array | np.ndarray, "n latent"], *, key: PRNGKeyArray) -> LatentFlow:
+    """A new flow that is the z-score followed by nearly the identity.
+
+    Args:
+        cfg: architecture and sizes.
+        latents: training latents; they set the z-score and, for `iaf`, the activation normalisation.
+        key: of weights and permutations.
+
+    Raises:
+        ConfigError: fewer than two latent dimensions, which neither architecture can condition on one another.
+    """
+    n_latent = latents.shape[1]
+    if n_latent < 2:
+        raise ConfigError(f"n_latent {n_latent} must be at least 2: a flow conditions dimensions on one another")
+    latents = jnp.asarray(latents, jnp.float32)
+    shift, scale = latents.mean(axis=0), jnp.maximum(latents.std(axis=0), 1e-6)
+    spline = BoundedSpline(cfg.n_knots, cfg.interval)
+    make_layer = _coupling_layer if cfg.architecture == "coupling" else _iaf_layer
+    layers = eqx.filter_jit(eqx.filter_vmap(lambda k: make_layer(cfg, n_latent, spline, k)))(jr.split(key, cfg.n_layers))
+    if cfg.architecture == "iaf":
+        layers = eqx.filter_jit(_initialise_actnorm)(layers, (latents[:ACTNORM_SAMPLE] - shift) / scale)
+    return LatentFlow(shift, scale, Scan(layers), jnp.zeros(n_latent), jnp.ones(n_latent))
+
+
+def _coupling_layer(cfg: FlowConfig, dim: int, spline: BoundedSpline, key: PRNGKeyArray) -> Chain:
+    net_key, permutation_key = jr.split(key)
+    coupling = Coupling(
+        net_key,
+        transformer=spline,
+        untransformed_dim=dim // 2,
+        dim=dim,
+        nn_width=cfg.width,
+        nn_depth=cfg.depth,
+        nn_activation=jax.nn.silu,
+    )
+    coupling = eqx.tree_at(lambda c: c.conditioner.layers[-1], coupling, replace_fn=_shrink)
+    coupling = eqx.tree_at(lambda c: c.transformer_constructor, coupling, SplineFromParameters(spline))
+    return Chain([coupling, Permute(jr.permutation(permutation_key, dim))])
+
+
+def _iaf_layer(cfg: FlowConfig, dim: int, spline: BoundedSpline, key: PRNGKeyArray) -> Chain:
+    net_key, permutation_key = jr.split(key)
+    made = MaskedAutoregressive(
+        net_key,
+        transformer=spline,
+        dim=dim,
+        nn_width=cfg.width,
+        nn_depth=cfg.depth,
+        nn_activation=jax.nn.silu,
+    )
+    made = eqx.tree_at(lambda m: m.masked_autoregressive_mlp.layers[-1], made, replace_fn=_shrink)
+    made = eqx.tree_at(lambda m: m.transformer_constructor, made, SplineFromParameters(spline))
+    before, after = (Affine(jnp.zeros(dim), jnp.ones(dim)) for _ in range(2))
+    return Chain([before, made, after, Permute(jr.permutation(permutation_key, dim))])
+
+
+def _shrink(layer: eqx.Module) -> eqx.Module:
+    return jax.tree.map(lambda leaf: leaf * IDENTITY_SCALE if eqx.is_inexact_array(leaf) else leaf, layer)
+
+
+def _initialise_actnorm(layers: Chain, z: Float[Array, "n latent"]) -> Chain:
+    """Sets every ActNorm so that the data leave it with zero mean and unit variance on the way to the base."""
+    arrays, static = eqx.partition(layers, eqx.is_array)
+
+    def step(x: Array, layer_arrays: Chain) -> tuple[Array, Chain]:
+        before, made, after, permute = eqx.combine(layer_arrays, static).bijections
+        x = jax.vmap(permute.inverse)(x)
+        after = Affine(x.mean(axis=0), x.std(axis=0) + 1e-6)
+        x = jax.vmap(made.inverse)(jax.vmap(after.inverse)(x))
+        before = Affine(x.mean(axis=0), x.std(axis=0) + 1e-6)
+        x = jax.vmap(before.inverse)(x)
+        return x, eqx.filter(Chain([before, made, after, permute]), eqx.is_array)
+
+    _, arrays = jax.lax.scan(step, z, arrays, reverse=True)
+    return eqx.combine(arrays, static)

@@ -1,0 +1,145 @@
+"""Saving and loading models: the same numbers back, and one clear line for everything that can be wrong on disk."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+
+from paeplatform.config import CompactNetConfig, FlowConfig, PaeConfig, load_preset
+from paeplatform.errors import CheckpointError
+from paeplatform.pae.autoencoder import build_autoencoder
+from paeplatform.pae.bundle import PaeBundle, load_autoencoder, load_bundle, load_flow, save_bundle
+from paeplatform.pae.flow import build_flow
+
+N_WAVE, N_LATENT = 40, 3
+
+
+def small_config(architecture: str = "coupling", conv: bool = False) -> PaeConfig:
+    demo = load_preset("demo").pae
+    net = CompactNetConfig(encoder_widths=(8,), decoder_widths=(8,), n_components=5)
+    autoencoder = demo.autoencoder.model_copy(update={"compact": net, "architecture": "conv" if conv else "compact"})
+    flow = FlowConfig(architecture=architecture, n_layers=2, n_knots=4, width=8, fit=demo.flow.fit)
+    return demo.model_copy(update={"n_latent": 3, "n_latents": (3,), "autoencoder": autoencoder, "flow": flow})
+
+
+def small_bundle(cfg: PaeConfig) -> PaeBundle:
+    autoencoder = build_autoencoder(cfg.autoencoder, N_LATENT, N_WAVE, key=jr.key(3))
+    flow = build_flow(cfg.flow, 2.0 * jr.normal(jr.key(4), (300, N_LATENT)) + 1.0, key=jr.key(5))
+    return PaeBundle(autoencoder, flow, cfg, N_LATENT, np.linspace(0.1, 5.0, N_WAVE), "bands", "library")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    save_bundle(small_bundle(small_config()), folder)
+    return folder
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    for file in original.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize(("architecture", "conv"), [("coupling", False), ("iaf", True)])
+def test_loaded_bundle_gives_the_same_numbers(tmp_path: Path, architecture: str, conv: bool):
+    bundle = small_bundle(small_config(architecture, conv))
+    save_bundle(bundle, tmp_path)
+    loaded = load_bundle(tmp_path)
+    u = jr.normal(jr.key(0), (6, N_LATENT))
+    for one, other in ((bundle, loaded),):
+        latents = jax.vmap(one.flow.to_latent)(u)
+        np.testing.assert_array_equal(latents, jax.vmap(other.flow.to_latent)(u))
+        np.testing.assert_array_equal(jax.vmap(one.flow.log_prob)(latents), jax.vmap(other.flow.log_prob)(latents))
+        spectra = jax.vmap(one.autoencoder.decode)(latents)
+        np.testing.assert_array_equal(spectra, jax.vmap(other.autoencoder.decode)(latents))
+    assert loaded.pae == bundle.pae
+    assert (loaded.band_hash, loaded.library_hash, loaded.n_latent) == ("bands", "library", N_LATENT)
+    np.testing.assert_array_equal(loaded.wave, bundle.wave)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "autoencoder.eqx", "autoencoder.json", "flow.eqx", "flow.json", "bundle.json",
+    }  # fmt: skip
+
+
+def test_decoder_head_reproduces_the_decoder():
+    bundle = small_bundle(small_config())
+    latent = jr.normal(jr.key(1), (N_LATENT,))
+    head = bundle.decoder_head()
+    assert head.dtype == np.float64
+    np.testing.assert_allclose(bundle.autoencoder.coefficients(latent) @ head, bundle.autoencoder.decode(latent), atol=1e-5)
+    assert small_bundle(small_config(conv=True)).decoder_head() is None
+
+
+@pytest.mark.parametrize("name", ["autoencoder.eqx", "autoencoder.json", "flow.eqx", "flow.json", "bundle.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "flipped"])
+def test_damaged_files_are_named_in_one_line(folder: Path, name: str, damage: str):
+    path = folder / name
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:  # a bit of the middle; in bundle.json, which nothing vouches for, of a checksum
+        at = content.rindex(b'"') - 5 if name == "bundle.json" else len(content) // 2
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.") if damage != "flipped" else r"\.json|\.eqx") as caught:
+        load_bundle(folder)
+    assert "\n" not in str(caught.value)
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_edited_part_is_refused_by_the_bundle(folder: Path):
+    edit(folder / "flow.json", n_latent=4)
+    with pytest.raises(CheckpointError, match="flow.json: truncated or altered"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_latent": 4}, "n_latent 3 differs from the bundle's 4"),
+        ({"n_latent": "three"}, "n_latent must be a positive integer"),
+        ({"format": 99}, "format 99"),
+        ({"kind": "flow"}, "kind 'bundle'"),
+        ({"wave_um": [0.1, 0.2]}, "40 ascending wavelengths, found 2"),
+        ({"wave_um": None}, "bundle.json"),
+        ({"pae": {}}, "bundle.json"),
+        ({"parts": {}}, "must list the parts"),
+    ],
+)
+def test_edited_bundle_is_refused(folder: Path, changes: dict, message: str):
+    edit(folder / "bundle.json", **changes)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_bundle(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("n_latent", [2, 4])
+def test_wrong_n_latent_of_a_single_model_is_refused(folder: Path, n_latent: int):
+    edit(folder / "flow.json", n_latent=n_latent)
+    edit(folder / "autoencoder.json", n_latent=n_latent)
+    with pytest.raises(CheckpointError, match="flow.eqx: does not fit"):
+        load_flow(folder)
+    with pytest.raises(CheckpointError, match="autoencoder.eqx: does not fit"):
+        load_autoencoder(folder)
+
+
+def test_fewer_layers_than_saved_and_unknown_settings_are_refused(folder: Path):
+    record = json.loads((folder / "autoencoder.json").read_text())
+    record["config"]["compact"]["decoder_widths"] = []
+    edit(folder / "autoencoder.json", config=record["config"])
+    with pytest.raises(CheckpointError, match=r"autoencoder\.eqx"):
+        load_autoencoder(folder)
+    record["config"]["activation"] = "relu"
+    edit(folder / "autoencoder.json", config=record["config"])
+    with pytest.raises(CheckpointError, match="activation"):
+        load_autoencoder(folder)
