@@ -1,0 +1,43 @@
+"""How JAX runs in a process: CPU devices and the persistent compile cache. Called by entry points only, before other work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from paeplatform.errors import ConfigError
+
+
+def use_host_devices(n: int) -> None:
+    """Splits the CPU into `n` JAX devices, so that the source axis is shared out over `n` cores.
+
+    XLA on CPU uses one thread for graphs of small operations such as these; two devices keep two cores busy. To be called
+    before JAX touches a device.
+
+    Raises:
+        ConfigError: `n` is not positive, or JAX has already started with another number of devices.
+    """
+    if n < 1:
+        raise ConfigError(f"host devices: {n} must be at least 1")
+    try:
+        jax.config.update("jax_num_cpu_devices", n)
+    except RuntimeError as error:
+        if jax.local_device_count() != n:
+            raise ConfigError(f"host devices: JAX already runs on {jax.local_device_count()} devices, not {n}") from error
+
+
+def enable_compile_cache(folder: Path | str) -> None:
+    """Keeps every compiled program under `folder`, so that the next process starts in seconds."""
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def source_mesh() -> Mesh:
+    """All devices of this process along one axis called `lane`."""
+    return Mesh(np.asarray(jax.devices()), ("lane",))
