@@ -1,0 +1,134 @@
+"""Group mock: the catalogue that stands in for COSMOS2020, its redshift prior, the training set (rows D3,
+D4, D6).
+"""
+
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from assets.metadata import plot, preview
+from assets.partitions import RELEASE
+from assets.report_figures import bright_redshifts, photometry_figure, prior_figure
+from assets.tables import bands_from, library_from, prior_table
+from assets.versions import code_version, content_version, file_digest
+from paeplatform.config import Preset
+from resources.failures import one_line_failures
+from resources.workspace import Workspace
+
+
+def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
+    """The assets of this group for a preset."""
+
+    @dg.asset(
+        group_name="mock",
+        kinds={"parquet", "polars"},
+        code_version=code_version(1, preset, "catalog", "templates.dust_laws"),
+    )
+    def mock_catalog(sed_templates: pl.DataFrame) -> dg.MaterializeResult[pl.DataFrame]:
+        """A COSMOS-like catalogue: type, redshift, dust and magnitudes drawn jointly, one row a source."""
+        from paeplatform.catalog.mock import draw_mock_catalog
+
+        with one_line_failures():
+            table = draw_mock_catalog(preset, library_from(sed_templates))
+        bright = table.filter(pl.col("mag_z") < preset.training_set.mag_z_max)
+        return dg.MaterializeResult(
+            value=table,
+            data_version=content_version(table),
+            metadata={
+                "training_base": len(bright),
+                "fraction_in_training_base": round(len(bright) / len(table), 4),
+                "median_z": float(table["z_true"].median()),  # type: ignore[arg-type]
+                "types": dg.MetadataValue.json(
+                    dict(table["galaxy_type"].value_counts().sort("galaxy_type").iter_rows())
+                ),
+                "preview": preview(table),
+            },
+        )
+
+    @dg.asset(
+        group_name="mock",
+        kinds={"parquet", "scipy"},
+        code_version=code_version(1, preset, "catalog.z_max", "release.mag_z_max"),
+    )
+    def redshift_prior(mock_catalog: pl.LazyFrame) -> dg.MaterializeResult[pl.DataFrame]:
+        """p(z) ~ z^alpha exp(-(z/beta)^gamma) fitted to the sources as bright as a release's (eq. 7)."""
+        from paeplatform.catalog.redshift_prior import fit_bpz
+
+        with one_line_failures():
+            fit = fit_bpz(bright_redshifts(preset, mock_catalog), preset.catalog.z_max)
+        table = prior_table(fit)
+        return dg.MaterializeResult(
+            value=table,
+            data_version=content_version(table),
+            metadata={
+                "alpha": fit.alpha,
+                "beta": fit.beta,
+                "gamma": fit.gamma,
+                "sources": fit.n_sources,
+                "ks_distance": fit.ks,
+                "n_of_z": plot(prior_figure(preset, mock_catalog, table)),
+            },
+        )
+
+    @dg.asset(
+        group_name="mock",
+        kinds={"parquet", "pyarrow"},
+        code_version=code_version(1, preset, "training_set", "rest_grid", "catalog.z_max", "catalog.ebv_max"),
+    )
+    def training_spectra(
+        sed_templates: pl.DataFrame, mock_catalog: pl.DataFrame, workspace: Workspace
+    ) -> dg.MaterializeResult[Path]:
+        """Noiseless rest-frame spectra of perturbed copies of the bright sources, mean 1 on the rest grid."""
+        from paeplatform.catalog.training_set import write_training_set
+
+        library = library_from(sed_templates)
+        path = workspace.scratch_path("training_spectra.parquet")
+        with one_line_failures():
+            counts = write_training_set(preset, library, mock_catalog, path)
+        return dg.MaterializeResult(
+            value=path,
+            data_version=dg.DataVersion(file_digest(path)),
+            metadata={
+                **counts,
+                "preview": preview(pl.read_parquet(path, n_rows=6)),
+            },
+        )
+
+    @dg.asset(
+        group_name="mock",
+        kinds={"parquet", "polars"},
+        code_version=code_version(1, preset, "release", "instrument.depth"),
+    )
+    def mock_photometry(
+        context: dg.AssetExecutionContext,
+        sed_templates: pl.DataFrame,
+        spherex_bands: pl.DataFrame,
+        mock_catalog: pl.DataFrame,
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        """What SPHEREx would deliver for the mock release: 102 noisy fluxes [uJy] a source, with the truth
+        beside.
+        """
+        from paeplatform.catalog.photometry import mock_photometry as measure
+        from paeplatform.catalog.photometry import select_release
+
+        bands = bands_from(spherex_bands)
+        with one_line_failures():
+            sources = select_release(preset, mock_catalog)
+            table = measure(preset, library_from(sed_templates), bands, sources, preset.seed)
+        context.instance.add_dynamic_partitions(RELEASE, [preset.release.name])
+        return dg.MaterializeResult(
+            value=table,
+            data_version=content_version(table),
+            metadata={
+                "release": preset.release.name,
+                "sources_per_cell": dg.MetadataValue.json(
+                    {str(cell): n for cell, n in table["cell"].value_counts().sort("cell").iter_rows()}
+                ),
+                "median_snr": float(table["snr"].median()),  # type: ignore[arg-type]
+                "examples": plot(photometry_figure(bands, table)),
+                "preview": preview(table),
+            },
+        )
+
+    return [mock_catalog, redshift_prior, training_spectra, mock_photometry]

@@ -1,0 +1,54 @@
+"""The shapes in which templates, bands and the fitted prior lie in the store, and the way back."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from paeplatform.catalog.redshift_prior import BpzFit
+    from paeplatform.instrument.bands import BandSet
+    from paeplatform.sed.library import TemplateLibrary
+
+
+def library_table(library: "TemplateLibrary") -> pl.DataFrame:
+    """One row a template: name, source, licence, wave [um] and flux (f_nu, mean 1) as lists."""
+    return pl.DataFrame(
+        {
+            "name": library.name,
+            "source": library.source,
+            "licence": library.licence,
+            "wave": pl.Series([wave.tolist() for wave in library.wave], dtype=pl.List(pl.Float64)),
+            "flux": pl.Series([flux.tolist() for flux in library.flux], dtype=pl.List(pl.Float64)),
+        }
+    )
+
+
+def library_from(table: pl.DataFrame) -> "TemplateLibrary":
+    """The library that `library_table` laid out."""
+    from paeplatform.sed.library import TemplateLibrary
+
+    return TemplateLibrary(
+        name=tuple(table["name"]),
+        source=tuple(table["source"]),
+        licence=tuple(table["licence"]),
+        wave=tuple(wave.to_numpy() for wave in table["wave"]),
+        flux=tuple(flux.to_numpy() for flux in table["flux"]),
+    )
+
+
+def bands_table(bands: "BandSet") -> pl.DataFrame:
+    """One row a channel."""
+    return pl.DataFrame({field.name: getattr(bands, field.name) for field in dataclasses.fields(bands)})
+
+
+def bands_from(table: pl.DataFrame) -> "BandSet":
+    """The band set that `bands_table` laid out."""
+    from paeplatform.instrument.bands import BandSet
+
+    return BandSet(**{field.name: table[field.name].to_numpy() for field in dataclasses.fields(BandSet)})
+
+
+def prior_table(fit: "BpzFit") -> pl.DataFrame:
+    """One row with the parameters of eq. 7."""
+    return pl.DataFrame([dataclasses.asdict(fit)])

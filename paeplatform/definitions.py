@@ -1,0 +1,66 @@
+"""The Dagster code location: everything the platform is made of, assembled by hand.
+
+Importing this takes a second or two; jax, torch, mlflow, great_expectations and matplotlib are loaded by the
+steps that need them (tests/platform/test_definitions.py).
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import dagster as dg
+
+from assets.inference import inference_assets
+from assets.instrument import instrument_assets
+from assets.mock import mock_assets
+from assets.models import model_assets
+from assets.release import release_assets
+from assets.sed import sed_assets
+from assets.validation import validation_assets
+from paeplatform.config import Preset
+from resources.registry import ModelRegistry
+from resources.settings import PlatformSettings
+from resources.store import FolderStore, ParquetStore
+from resources.workspace import Workspace
+from sensors.reconcile import reconcile_sensor
+
+
+def build_definitions(settings: PlatformSettings) -> dg.Definitions:
+    """The code location for a home and a preset."""
+    preset = settings.preset
+    with warnings.catch_warnings():
+        # partition mappings and backfill policies are "beta" in Dagster 1.13, which is pinned; said here,
+        # not to users
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        assets = _assets(preset)
+    resources = {
+        "io_manager": ParquetStore(base=str(settings.store)),
+        "folders": FolderStore(base=str(settings.store / "models")),
+        "registry": ModelRegistry.from_settings(settings),
+        "workspace": Workspace.from_settings(settings),
+    }
+    return dg.Definitions(
+        assets=assets,
+        resources=resources,
+        sensors=[reconcile_sensor(dg.Definitions(assets=assets, resources=resources), settings)],
+        # One process a run: the steps of a run share imports and compiled programs.
+        executor=dg.in_process_executor,
+    )
+
+
+def _assets(preset: Preset) -> list[dg.AssetsDefinition]:
+    return [
+        *sed_assets(preset),  # sed_templates
+        *instrument_assets(),  # spherex_bands
+        *mock_assets(preset),  # mock_catalog, redshift_prior, training_spectra, mock_photometry
+        *model_assets(preset),  # autoencoder, latent_flow, pae_model, pae_champion
+        *release_assets(preset),  # release_photometry
+        *inference_assets(preset),  # pae_posteriors, redshift_catalog
+        *validation_assets(preset),  # photoz_metrics, validation_report
+    ]
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `dg dev`, the web server and the daemon load; home and preset come from the environment."""
+    return build_definitions(PlatformSettings.from_env())

@@ -1,0 +1,1 @@
+"""What the assets stand on: settings, the Dagster instance, table and model storage, the MLflow registry."""

@@ -1,0 +1,63 @@
+"""Opens Dagster's instance under the platform's home, writing its dagster.yaml the first time."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+
+from resources.settings import PlatformSettings
+
+# Storage is left at its default, SQLite under this folder. One compute step at a time (pool limit) because
+# each uses every core; two runs so that the cheap assets of a second run pass a long training.
+_DAGSTER_YAML = """\
+# Written once by paeplatform; edit freely, it is not overwritten.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+  pools:
+    granularity: op
+    default_limit: 1
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 300
+  free_slots_after_run_end_seconds: 60
+retention:
+  schedule:
+    purge_after_days: 30
+  sensor:
+    purge_after_days: {skipped: 2, failure: 30, success: 30, started: 7}
+  auto_materialize:
+    purge_after_days: {skipped: 2, failure: 30, success: 30, started: 7}
+"""
+
+
+def write_dagster_yaml(folder: Path) -> Path:
+    """Makes `folder` a Dagster home: creates it and, when missing, its dagster.yaml. Returns the file's
+    path.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "dagster.yaml"
+    if not path.exists():
+        unfinished = path.with_name(f".dagster.yaml.{os.getpid()}")
+        unfinished.write_text(_DAGSTER_YAML)
+        with suppress(FileExistsError):
+            os.link(
+                unfinished, path
+            )  # unlike a rename, never replaces a file another process has just written
+        unfinished.unlink()
+    return path
+
+
+def open_instance(settings: PlatformSettings) -> dg.DagsterInstance:
+    """The instance `dg dev` uses as well when DAGSTER_HOME is `settings.dagster_home`; use it as a context
+    manager.
+    """
+    write_dagster_yaml(settings.dagster_home)
+    return dg.DagsterInstance.from_config(str(settings.dagster_home))

@@ -1,0 +1,342 @@
+"""The model registry: MLflow behind a Dagster resource (row K3).
+
+Three registered models: `sed-autoencoder`, `latent-flow`, and `pae`, the bundle that inference loads and
+the unit of promotion. The first bundle becomes `@champion`, later ones `@challenger`; who moves the alias
+by hand decides what the next inference uses. Inference downloads a version's files and reads them with
+`paeplatform.pae.bundle`, so no code that is stored in the registry is ever run by the platform itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from paeplatform.config import Preset
+from paeplatform.errors import RegistryError
+from resources.settings import QUIET_ENVIRONMENT, PlatformSettings
+from resources.tracking import flatten, git_commit, model_requirements, quiet
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from matplotlib.figure import Figure
+    from mlflow.models import ModelSignature
+    from mlflow.tracking import MlflowClient
+
+AUTOENCODER = "sed-autoencoder"
+FLOW = "latent-flow"
+PAE = "pae"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+DESCRIPTIONS = {
+    AUTOENCODER: "Rest-frame galaxy spectra (f_nu, mean 1) to a few latent numbers and back.",
+    FLOW: "Normalising flow from the autoencoder's latents to N(0, I).",
+    PAE: "The bundle inference loads: autoencoder, flow, grid, bands. @champion makes the catalogue.",
+}
+_PYFUNC = Path(__file__).parent / "pyfunc"
+PYFUNC_CODE = {name: _PYFUNC / f"{name.replace('-', '_')}_model.py" for name in (AUTOENCODER, FLOW, PAE)}
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a registered model, with the links that say what it was made from."""
+
+    name: str
+    version: int
+    run_id: str
+    tags: Mapping[str, str]
+    url: str
+
+    @property
+    def label(self) -> str:
+        """As people write it: v3."""
+        return f"v{self.version}"
+
+
+class TrainingRun:
+    """An open MLflow run: curves, plots and, at the end, the model."""
+
+    def __init__(self, client: MlflowClient, run_id: str, url: str) -> None:
+        self._client = client
+        self.run_id = run_id
+        self.url = url
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Logs one point of every named curve; NaN and infinities are kept out, MLflow's UI cannot draw
+        them.
+        """
+        import math
+        import time
+
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(k, float(v), now, step) for k, v in metrics.items() if math.isfinite(float(v))]
+        self._client.log_batch(self.run_id, metrics=points)
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """Logs a matplotlib figure as `plots/<name>.png`."""
+        self._client.log_figure(self.run_id, figure, f"plots/{name}.png")
+
+    def log_json(self, tree: Any, name: str) -> None:
+        """Logs a JSON file."""
+        self._client.log_text(self.run_id, json.dumps(tree, indent=1, sort_keys=True), name)
+
+
+class ModelRegistry(dg.ConfigurableResource):
+    """MLflow tracking and registry. Nothing is created or imported before the first call."""
+
+    tracking_uri: str
+    artifact_root: str
+    project_root: str
+    experiment: str = "paeplatform"
+    ui_url: str = "http://127.0.0.1:5000"
+
+    @classmethod
+    def from_settings(cls, settings: PlatformSettings) -> ModelRegistry:
+        """The registry under the platform's home."""
+        return cls(
+            tracking_uri=settings.tracking_uri,
+            artifact_root=str(settings.mlruns / "artifacts"),
+            project_root=str(Path(__file__).resolve().parents[1]),
+            ui_url=settings.mlflow_ui,
+        )
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever logged; answers without importing MLflow or making its database."""
+        if not self.tracking_uri.startswith("sqlite:///"):
+            return True
+        return Path(self.tracking_uri.removeprefix("sqlite:///")).is_file()
+
+    @contextmanager
+    def training_run(
+        self,
+        name: str,
+        preset: Preset,
+        *,
+        data_version: str,
+        dagster_run_id: str,
+        params: Mapping[str, Any] | None = None,
+    ) -> Iterator[TrainingRun]:
+        """Opens an MLflow run with the whole preset as parameters and the state of code and data as tags.
+
+        An exception marks the run as failed and passes on.
+        """
+        mlflow, client = self._mlflow(), self.client()
+        tags = {
+            "data_version": data_version,
+            "git_commit": git_commit(Path(self.project_root)),
+            "preset": preset.name,
+            "preset_digest": preset.digest(),
+            "dagster_run_id": dagster_run_id,
+        }
+        with mlflow.start_run(experiment_id=self._experiment_id(client), run_name=name, tags=tags) as active:
+            run = TrainingRun(client, active.info.run_id, self._run_url(active.info))
+            mlflow.log_params({**flatten(preset.model_dump(mode="json")), **(params or {})})
+            run.log_json(preset.model_dump(mode="json"), "preset.json")
+            yield run
+
+    def register(
+        self,
+        name: str,
+        artifacts: Mapping[str, Path],
+        *,
+        signature: ModelSignature,
+        input_example: Any,
+        tags: Mapping[str, Any],
+    ) -> ModelVersion:
+        """Logs a model to the open training run and registers it as the next version of `name`.
+
+        Args:
+            name: one of AUTOENCODER, FLOW, PAE.
+            artifacts: files or folders the model's code finds under these names.
+            signature: typed inputs and outputs.
+            input_example: shown in the UI and served as a request body; it is stored, not run.
+            tags: links to parts and inputs; `content` pins the bytes, and the same bytes are not registered
+                twice.
+
+        Returns:
+            The new version, or the one that already holds this content. The first `pae` gets @champion,
+            later ones @challenger.
+        """
+        mlflow, client = self._mlflow(), self.client()
+        known = self._all(name)
+        for version in reversed(known):
+            if "content" in tags and version.tags.get("content") == str(tags["content"]):
+                return version
+        run_id = mlflow.active_run().info.run_id
+        # `mlflow.pyfunc.log_model` in its steps, since it would also run the input example, which for the
+        # bundle compiles and runs the sampler (minutes).
+        logged = mlflow.initialize_logged_model(
+            name=name,
+            source_run_id=run_id,
+            model_type="pyfunc",
+            tags={key: str(value) for key, value in tags.items()},
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            mlflow.pyfunc.save_model(
+                path=f"{folder}/model",
+                mlflow_model=mlflow.models.Model(
+                    run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id
+                ),
+                python_model=str(PYFUNC_CODE[name]),
+                artifacts={key: str(path) for key, path in artifacts.items()},
+                signature=signature,
+                input_example=input_example,
+                pip_requirements=model_requirements(),
+            )
+            client.log_model_artifacts(logged.model_id, f"{folder}/model")
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(logged.model_id, step=0)])
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name, description=DESCRIPTIONS[name])
+        created = client.create_model_version(
+            name,
+            source=logged.artifact_location,
+            run_id=run_id,
+            tags={key: str(value) for key, value in tags.items()},
+            model_id=logged.model_id,
+        )
+        version = str(created.version)
+        if name == PAE:
+            alias = CHALLENGER if known else CHAMPION
+            client.set_registered_model_alias(name, alias, version)
+        return self._described(client.get_model_version(name, version))
+
+    def by_alias(self, name: str = PAE, alias: str = CHAMPION) -> ModelVersion:
+        """The version an alias points at.
+
+        Raises:
+            RegistryError: no such model or alias; the line says how to set it.
+        """
+        found = self.find_alias(name, alias)
+        if found is None:
+            known = ", ".join(str(version) for version in self.versions(name))
+            remedy = (
+                f"set it in the MLflow UI (Models > {name} > one of versions {known} > Aliases)"
+                if known
+                else "train and register one first, for instance with `paeplatform run`"
+            )
+            raise RegistryError(f"no model {name}@{alias} in {self.tracking_uri}: {remedy}")
+        return found
+
+    def find_alias(self, name: str = PAE, alias: str = CHAMPION) -> ModelVersion | None:
+        """The version an alias points at, or None."""
+        if not self.exists:
+            return None
+        client = self.client()
+        if not self._has_alias(client, name, alias):
+            return None
+        return self._described(client.get_model_version_by_alias(name, alias))
+
+    def versions(self, name: str = PAE) -> list[int]:
+        """The registered versions of a model, oldest first; empty when there is none."""
+        if not self.exists:
+            return []
+        return [found.version for found in self._all(name)]
+
+    def by_content(self, name: str, content: str) -> ModelVersion:
+        """The latest version that holds this content.
+
+        Raises:
+            RegistryError: there is none, for instance because MLflow's database was removed and the store
+                was not.
+        """
+        for version in reversed(self._all(name)):
+            if version.tags.get("content") == content:
+                return version
+        raise RegistryError(
+            f"no version of model {name} with content {content} in {self.tracking_uri}: train it again"
+        )
+
+    def aliases(self, model: ModelVersion) -> list[str]:
+        """The aliases that point at a version now."""
+        return sorted(self.client().get_model_version(model.name, str(model.version)).aliases)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Points an alias at a version.
+
+        Raises:
+            RegistryError: no such version.
+        """
+        if version not in self.versions(name):
+            raise RegistryError(
+                f"no version {version} of model {name}: there are {self.versions(name) or 'none'}"
+            )
+        self.client().set_registered_model_alias(name, alias, str(version))
+
+    def artifact(self, model: ModelVersion, name: str) -> Path:
+        """The local path of artifact `name` of a version, fetched when it lies elsewhere.
+
+        Raises:
+            RegistryError: the version's files are gone.
+        """
+        mlflow = self._mlflow()
+        try:
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{model.name}/{model.version}")
+        except (OSError, mlflow.exceptions.MlflowException) as error:
+            raise RegistryError(
+                f"model {model.name} v{model.version}: its files cannot be read: {error}"
+            ) from error
+        recorded = mlflow.models.Model.load(folder).flavors["python_function"].get("artifacts", {})
+        path = Path(folder) / recorded[name]["path"] if name in recorded else None
+        if path is None or not path.exists():
+            raise RegistryError(f"model {model.name} v{model.version}: no artifact {name!r} under {folder}")
+        return path
+
+    def client(self) -> MlflowClient:
+        """MLflow's client for this store, which is created (a few seconds of migrations) on first use."""
+        from mlflow.tracking import MlflowClient
+
+        self._mlflow()
+        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    def _mlflow(self) -> ModuleType:
+        for key, value in QUIET_ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        import mlflow
+
+        quiet()
+        if self.tracking_uri.startswith("sqlite:///"):
+            Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(self.tracking_uri)
+        mlflow.set_registry_uri(self.tracking_uri)
+        return mlflow
+
+    def _experiment_id(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(self.experiment)
+        if found is not None:
+            return found.experiment_id
+        return client.create_experiment(self.experiment, artifact_location=Path(self.artifact_root).as_uri())
+
+    def _all(self, name: str) -> list[ModelVersion]:
+        found = [
+            self._described(version) for version in self.client().search_model_versions(f"name='{name}'")
+        ]
+        return sorted(found, key=lambda version: version.version)
+
+    def _has_alias(self, client: MlflowClient, name: str, alias: str) -> bool:
+        found = client.search_registered_models(f"name='{name}'")
+        return bool(found) and alias in found[0].aliases
+
+    def _described(self, found: Any) -> ModelVersion:
+        return ModelVersion(
+            name=found.name,
+            version=int(found.version),
+            run_id=found.run_id,
+            tags=dict(found.tags),
+            url=f"{self.ui_url}/#/models/{found.name}/versions/{found.version}",
+        )
+
+    def _run_url(self, info: Any) -> str:
+        return f"{self.ui_url}/#/experiments/{info.experiment_id}/runs/{info.run_id}"

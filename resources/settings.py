@@ -1,0 +1,98 @@
+"""Where a run lives and which preset it follows: the only place that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from paeplatform.config import Preset, load_preset
+from paeplatform.errors import ConfigError
+
+HOME_VARIABLE = "PAEPLATFORM_HOME"
+PRESET_VARIABLE = "PAEPLATFORM_PRESET"
+MLFLOW_UI_VARIABLE = "PAEPLATFORM_MLFLOW_UI"
+DEFAULT_PRESET = "demo"
+DEFAULT_MLFLOW_UI = "http://127.0.0.1:5000"
+
+# Said before any of these libraries is imported: no telemetry, no advertising, no progress bars in run logs.
+QUIET_ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+
+
+@dataclass(frozen=True)
+class PlatformSettings:
+    """A home folder and a preset. Making one creates nothing on disk.
+
+    Attributes:
+        home: absolute folder under which all state lives.
+        preset: the validated configuration of the run.
+        mlflow_ui: address under which the MLflow UI is expected, for links in Dagster's metadata.
+    """
+
+    home: Path
+    preset: Preset
+    mlflow_ui: str = DEFAULT_MLFLOW_UI
+
+    @classmethod
+    def from_env(cls) -> PlatformSettings:
+        """Reads PAEPLATFORM_HOME (default: the project root) and PAEPLATFORM_PRESET (default: demo).
+
+        Raises:
+            ConfigError: the home is a file, or the preset is unknown or invalid.
+        """
+        home = Path(os.environ.get(HOME_VARIABLE) or _project_root()).expanduser().resolve()
+        if home.exists() and not home.is_dir():
+            raise ConfigError(f"{HOME_VARIABLE}={home} is not a folder")
+        for name, value in QUIET_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        return cls(
+            home=home,
+            preset=load_preset(os.environ.get(PRESET_VARIABLE) or DEFAULT_PRESET),
+            mlflow_ui=os.environ.get(MLFLOW_UI_VARIABLE) or DEFAULT_MLFLOW_UI,
+        )
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's runs, events and schedules."""
+        return self.home / "var" / "dagster_home"
+
+    @property
+    def store(self) -> Path:
+        """Tables (Parquet) and model folders, one path per asset and partition."""
+        return self.home / "var" / "store"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Half-finished trainings, resumed after a kill."""
+        return self.home / "var" / "checkpoints"
+
+    @property
+    def cache(self) -> Path:
+        """JAX's compiled programs, shared by every process that infers."""
+        return self.home / "var" / "cache"
+
+    @property
+    def report(self) -> Path:
+        """Validation reports, one folder a release."""
+        return self.home / "var" / "report"
+
+    @property
+    def mlruns(self) -> Path:
+        """MLflow's home: mlflow.db and artifacts/."""
+        return self.home / "mlruns"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store. A file store is refused by MLflow 3.17, SQLite has everything incl. aliases."""
+        return f"sqlite:///{self.mlruns / 'mlflow.db'}"
+
+
+def _project_root() -> Path:
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()

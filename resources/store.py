@@ -1,0 +1,143 @@
+"""Where assets keep what they make: tables as Parquet, models as folders, both put in place by one rename.
+
+A reader therefore sees the old file or the new one and never half of one, and a writer that dies leaves only
+a name that starts with a dot. Paths are `<base>/<asset>.parquet`, `<base>/<asset>/<release>/<cell>.parquet`
+(row K2: one file a partition).
+"""
+
+from __future__ import annotations
+
+import shutil
+import typing
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+from upath import UPath
+
+SCRATCH = ".scratch"  # folder under the store for what is not finished yet
+
+
+def _unfinished(path: UPath) -> UPath:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _move(finished: Path, to: Path) -> None:
+    shutil.move(finished, to)
+    if finished.parent.parent.name == SCRATCH:  # of `Workspace.scratch_path`, which made a folder for it
+        with suppress(OSError):
+            finished.parent.rmdir()
+
+
+def table_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
+    """Polars' schema in Dagster's terms, for the column tab of the UI."""
+    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in schema.items()])
+
+
+class _ParquetIOManager(dg.UPathIOManager):
+    extension = ".parquet"
+
+    def dump_to_path(
+        self, context: dg.OutputContext, obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath
+    ) -> None:
+        unfinished = _unfinished(path)
+        try:
+            if isinstance(obj, Path):  # an asset that streamed its own table hands over the finished file
+                _move(obj, Path(str(unfinished)))
+            else:
+                obj.lazy().sink_parquet(str(unfinished))
+            unfinished.rename(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        table = pl.scan_parquet(str(path))
+        context.add_output_metadata(
+            {
+                "dagster/row_count": table.select(pl.len()).collect().item(),
+                "dagster/column_schema": table_schema(table.collect_schema()),
+                "size_mb": round(path.stat().st_size / 1e6, 3),
+            }
+        )
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.DataFrame | pl.LazyFrame | Path:
+        if not path.exists():
+            raise FileNotFoundError(str(path))  # scan_parquet would only notice on collect
+        wanted = context.dagster_type.typing_type
+        if wanted is Path:
+            return Path(str(path))
+        table = pl.scan_parquet(str(path))
+        return table.collect() if wanted is pl.DataFrame else table
+
+    def get_path_for_partition(
+        self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
+    ) -> UPath:
+        """Dagster orders the dimensions by name, cell before release; people look for the release first."""
+        return super().get_path_for_partition(context, path, "/".join(reversed(partition.split("/"))))
+
+    def load_partitions(self, context: dg.InputContext) -> object:
+        """Several partitions arrive as one table, or as a dict when the input is annotated so."""
+        loaded = super().load_partitions(context)
+        if typing.get_origin(context.dagster_type.typing_type) is dict:
+            return loaded if isinstance(loaded, dict) else {context.asset_partition_keys[0]: loaded}
+        if not isinstance(loaded, dict):
+            return loaded
+        return pl.concat([loaded[key] for key in sorted(loaded)])
+
+
+class ParquetStore(dg.ConfigurableIOManagerFactory):
+    """Tables as Parquet under `base`, a local folder or any fsspec URL.
+
+    An input annotated `pl.LazyFrame` is scanned, `pl.DataFrame` read, `pathlib.Path` given as the file's
+    path.
+    """
+
+    base: str
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> _ParquetIOManager:
+        """Called by Dagster once a run."""
+        return _ParquetIOManager(UPath(self.base))
+
+
+class _FolderIOManager(dg.UPathIOManager):
+    def dump_to_path(self, context: dg.OutputContext, obj: Path, path: UPath) -> None:
+        replace_folder(obj, Path(str(path)))
+        context.add_output_metadata({"files": sorted(entry.name for entry in Path(str(path)).iterdir())})
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Path:
+        if not path.exists():
+            raise FileNotFoundError(str(path))
+        return Path(str(path))
+
+
+class FolderStore(dg.ConfigurableIOManagerFactory):
+    """Model folders under `base`, a local path: the asset returns a finished folder, a reader gets the
+    path.
+    """
+
+    base: str
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> _FolderIOManager:
+        """Called by Dagster once a run."""
+        return _FolderIOManager(UPath(self.base))
+
+
+def replace_folder(finished: Path, path: Path) -> None:
+    """Moves folder `finished` to `path`, replacing what stands there; the old one goes only after the new
+    one came.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished, old = (path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{end}") for end in ("tmp", "old"))
+    try:
+        _move(finished, unfinished)
+        if path.exists():
+            path.rename(old)
+        unfinished.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""Folders a running asset may write to: training checkpoints, scratch space, the report, JAX's compile
+cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+
+from paeplatform.errors import ConfigError
+from resources.settings import PlatformSettings
+from resources.store import SCRATCH
+
+
+class Workspace(dg.ConfigurableResource):
+    """Local working folders of the platform; see `PlatformSettings` for where they are."""
+
+    checkpoints: str
+    report: str
+    scratch: str
+    cache: str
+
+    @classmethod
+    def from_settings(cls, settings: PlatformSettings) -> Workspace:
+        """The folders under the platform's home."""
+        return cls(
+            checkpoints=str(settings.checkpoints),
+            report=str(settings.report),
+            scratch=str(settings.store / SCRATCH),
+            cache=str(settings.cache),
+        )
+
+    def checkpoint_dir(self, name: str, *pins: str) -> Path:
+        """The folder a training called `name` resumes from after a kill.
+
+        Args:
+            name: readable.
+            pins: versions of settings and data; another value is another training and starts afresh.
+        """
+        digest = hashlib.sha256("\0".join(pins).encode()).hexdigest()[:10]
+        folder = Path(self.checkpoints) / f"{name}-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def forget_checkpoint(self, folder: Path) -> None:
+        """Drops the checkpoint of a finished training, so that asking for it again trains again."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def scratch_path(self, name: str) -> Path:
+        """A free path for a file or folder that the asset hands to the store, which moves it away (same file
+        system).
+        """
+        folder = Path(self.scratch) / uuid.uuid4().hex[:12]
+        folder.mkdir(parents=True)
+        return folder / name
+
+    def discard(self, path: Path) -> None:
+        """Removes a scratch path that nobody took, with the folder made for it."""
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+    def report_dir(self, release: str) -> Path:
+        """The report folder of a release."""
+        return Path(self.report) / release
+
+    def start_jax(self) -> None:
+        """Prepares JAX for heavy work: every core a device, compiled programs kept on disk.
+
+        Compiling the sampler takes longer than a cell of the demo. A process that has already started JAX
+        otherwise keeps its devices.
+        """
+        from paeplatform.inference.runtime import enable_compile_cache, use_host_devices
+
+        enable_compile_cache(Path(self.cache) / "jax")
+        with suppress(ConfigError):
+            use_host_devices(
+                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            )

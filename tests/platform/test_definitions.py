@@ -1,0 +1,104 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from paeplatform.config import load_preset
+from paeplatform.definitions import build_definitions
+from resources.settings import PlatformSettings
+
+TINY = Path(__file__).parent / "tiny.yaml"
+HEAVY = ("jax", "torch", "mlflow", "great_expectations", "matplotlib", "equinox")
+
+
+@pytest.fixture(scope="module")
+def defs(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    return build_definitions(PlatformSettings(tmp_path_factory.mktemp("home"), load_preset(TINY)))
+
+
+def test_the_code_location_is_valid_for_every_packaged_preset(tmp_path: Path) -> None:
+    for name in ("demo", "standard", "paper"):
+        dg.Definitions.validate_loadable(build_definitions(PlatformSettings(tmp_path, load_preset(name))))
+    assert not list(tmp_path.iterdir()), "loading the code location must not write anything"
+
+
+def test_importing_the_code_location_loads_no_heavy_library(tmp_path: Path) -> None:
+    code = (
+        "import json, sys, paeplatform.definitions as d; d.defs().resolve_all_asset_keys(); "
+        f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    )
+    environment = {**os.environ, "PAEPLATFORM_HOME": str(tmp_path), "PAEPLATFORM_PRESET": str(TINY)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_asset_is_grouped_described_versioned_and_has_few_kinds(defs: dg.Definitions) -> None:
+    groups = {"sed", "instrument", "mock", "models", "release", "inference", "validation"}
+    specs = defs.resolve_all_asset_specs()
+    assert {spec.group_name for spec in specs} == groups
+    for spec in specs:
+        assert spec.description, spec.key
+        assert 1 <= len(spec.kinds) <= 3, spec.key
+        assert spec.code_version, spec.key
+
+
+def test_partitions_follow_the_preset(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+
+    def partitions(name: str) -> dg.PartitionsDefinition | None:
+        return graph.get(dg.AssetKey(name)).partitions_def
+
+    assert partitions("autoencoder").get_partition_keys() == ["4"]
+    for name in ("release_photometry", "pae_posteriors", "redshift_catalog"):
+        both = partitions(name)
+        assert isinstance(both, dg.MultiPartitionsDefinition)
+        assert both.get_partitions_def_for_dimension("cell").get_partition_keys() == [
+            "hp6-27256",
+            "hp6-27258",
+        ]
+    assert isinstance(partitions("photoz_metrics"), dg.DynamicPartitionsDefinition)
+    assert partitions("pae_model") is None
+
+
+def test_the_sensor_is_off_until_switched_on(defs: dg.Definitions) -> None:
+    (sensor,) = defs.sensors
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+
+
+CHANGES = {
+    "pae.flow": ({"pae": {"flow": {"jitter": 0.05}}}, {"latent_flow"}),
+    "pae.autoencoder": ({"pae": {"autoencoder": {"fit": {"epochs": 4}}}}, {"autoencoder"}),
+    "mclmc": ({"mclmc": {"n_steps": 250}}, {"pae_posteriors"}),
+    "prior": ({"prior": {"nf_prior": False}}, {"pae_posteriors"}),
+    "validation": ({"validation": {"n_bootstrap": 30}}, {"photoz_metrics", "validation_report"}),
+    "depth": ({"instrument": {"depth": "inflight"}}, {"mock_photometry"}),
+}
+
+
+@pytest.mark.parametrize(("change", "touched"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_setting_changes_the_code_version_of_the_assets_that_read_it_alone(
+    tmp_path: Path, change: dict, touched: set[str]
+) -> None:
+    def versions(preset) -> dict[str, str]:
+        graph = build_definitions(PlatformSettings(tmp_path, preset)).resolve_asset_graph()
+        return {key.to_user_string(): graph.get(key).code_version for key in graph.toposorted_asset_keys}
+
+    preset = load_preset(TINY)
+    before, after = (
+        versions(preset),
+        versions(type(preset).model_validate(_merged(preset.model_dump(), change))),
+    )
+    assert {name for name in before if before[name] != after[name]} == touched
+
+
+def _merged(tree: dict, change: dict) -> dict:
+    return tree | {
+        key: _merged(tree[key], value) if isinstance(value, dict) else value for key, value in change.items()
+    }

@@ -1,0 +1,338 @@
+"""The whole graph once, tiny but real, on an ephemeral instance; every test here looks at the same finished
+run.
+"""
+
+import fcntl
+import io
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from rich.console import Console
+
+from assets.metadata import MAX_PNG_BYTES
+from assets.versions import content_version
+from paeplatform.config import Preset, load_preset
+from paeplatform.definitions import build_definitions
+from paeplatform.errors import CheckpointError, InputError, RegistryError
+from resources.registry import CHAMPION, PAE, ModelRegistry
+from resources.settings import PlatformSettings
+from sensors.run import LAUNCHER_TAG, RunSummary, materialize_stale
+from sensors.staleness import Target, stale_targets
+
+TINY = Path(__file__).parent / "tiny.yaml"
+CELLS = ("hp6-27256", "hp6-27258")
+DOWNSTREAM_OF_POSTERIORS = [
+    *(f"redshift_catalog[mock-r1|{cell}]" for cell in CELLS),
+    "photoz_metrics[mock-r1]",
+    "validation_report[mock-r1]",
+]
+POSTERIORS = [f"pae_posteriors[mock-r1|{cell}]" for cell in CELLS]
+
+
+@dataclass(frozen=True)
+class Platform:
+    settings: PlatformSettings
+    instance: dg.DagsterInstance
+    first: RunSummary
+    console: str
+
+    def run(self, **kwargs) -> RunSummary:
+        defs = build_definitions(self.settings)
+        return materialize_stale(self.settings, progress=False, defs=defs, instance=self.instance, **kwargs)
+
+    def stale(self, preset: Preset | None = None) -> list[Target]:
+        settings = replace(self.settings, preset=preset or self.settings.preset)
+        return stale_targets(build_definitions(settings), self.instance, settings)
+
+    def table(self, name: str) -> pl.DataFrame:
+        return pl.read_parquet(self.settings.store / f"{name}.parquet")
+
+    def catalog(self) -> pl.DataFrame:
+        return pl.concat([self.table(f"redshift_catalog/mock-r1/{cell}") for cell in CELLS])
+
+    @property
+    def registry(self) -> ModelRegistry:
+        return ModelRegistry.from_settings(self.settings)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[Platform]:
+    settings = PlatformSettings(tmp_path_factory.mktemp("home"), load_preset(TINY))
+    settings.mlruns.mkdir()
+    shutil.copy(migrated_database, settings.mlruns / "mlflow.db")
+    console = Console(file=io.StringIO(), width=120)
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = materialize_stale(
+            settings, console=console, defs=build_definitions(settings), instance=instance
+        )
+        yield Platform(settings, instance, first, console.file.getvalue())
+
+
+def labels(targets: list[Target]) -> list[str]:
+    return [target.label for target in targets]
+
+
+def test_everything_is_made_once_with_a_line_each(platform: Platform) -> None:
+    assert platform.first.failed == []
+    made = labels([target for target, _ in platform.first.made])
+    assert len(made) == len(set(made)) == 18
+    assert [line.split()[1] for line in platform.console.replace("[ ", "[").splitlines()] == made
+    assert {target.reason for target, _ in platform.first.made} == {"missing"}
+
+
+def test_a_second_run_does_nothing(platform: Platform) -> None:
+    assert platform.stale() == []
+    again = platform.run()
+    assert (again.made, again.kept, again.failed) == ([], [], [])
+
+
+def test_rows_add_up_from_photometry_to_catalogue(platform: Platform) -> None:
+    photometry = platform.table("mock_photometry")
+    catalog = platform.catalog()
+    assert catalog["object_id"].sort().equals(photometry["object_id"].sort())
+    assert catalog.height == 12
+    truth = photometry.select("object_id", "z_true").join(
+        catalog.select("object_id", "z_true"), on="object_id"
+    )
+    assert truth["z_true"].equals(truth["z_true_right"].alias("z_true"))
+    metrics = platform.table("photoz_metrics/mock-r1")
+    assert metrics.filter(pl.col("cut").is_null())["n_total"].item() == 12
+
+
+def test_every_row_says_what_made_it(platform: Platform) -> None:
+    catalog = platform.catalog()
+    assert catalog["release"].unique().to_list() == ["mock-r1"]
+    assert catalog["bundle_version"].unique().to_list() == [platform.registry.by_alias(PAE).version]
+    assert catalog["prior_id"].unique().str.starts_with("bpz-").all()
+    for index, cell in enumerate(CELLS):
+        rows = platform.table(f"redshift_catalog/mock-r1/{cell}")
+        assert rows["cell"].unique().to_list() == [platform.settings.preset.release.cells[index]]
+        photometry = platform.table(f"release_photometry/mock-r1/{cell}")
+        assert rows["input_data_version"].unique().to_list() == [content_version(photometry).value]
+        (run_id,) = rows["run_id"].unique()
+        key = dg.AssetKey("pae_posteriors")
+        (made,) = [
+            event.asset_materialization
+            for event in platform.instance.fetch_materializations(key, limit=10).records
+            if event.run_id == run_id
+        ]
+        assert made.partition == dg.MultiPartitionKey({"release": "mock-r1", "cell": cell})
+        assert rows["code_version"].unique().to_list() == [made.tags["dagster/code_version"]]
+
+
+def test_models_are_registered_and_linked(platform: Platform) -> None:
+    champion = platform.registry.by_alias(PAE)
+    assert platform.registry.versions("sed-autoencoder") == [1]
+    assert platform.registry.versions("latent-flow") == [1]
+    assert (champion.tags["autoencoder_version"], champion.tags["flow_version"]) == ("1", "1")
+    assert champion.tags["preset_digest"] == platform.settings.preset.digest()
+    assert len(champion.tags["band_hash"]) == len(champion.tags["library_hash"]) == 16
+    flow = platform.registry.client().get_model_version("latent-flow", "1")
+    curve = platform.registry.client().get_metric_history(flow.run_id, "train_loss")
+    assert [point.step for point in curve] == [1, 2, 3]
+
+
+def test_results_are_shown_as_metadata(platform: Platform) -> None:
+    def latest(name: str) -> dict[str, dg.MetadataValue]:
+        (record,) = platform.instance.fetch_materializations(dg.AssetKey(name), limit=1).records
+        return dict(record.asset_materialization.metadata)
+
+    catalog = latest("redshift_catalog")
+    assert catalog["dagster/row_count"].value == 6
+    assert "pae_z_mean" in [column.name for column in catalog["dagster/column_schema"].value.columns]
+    for name, plot in (
+        ("autoencoder", "training_curves"),
+        ("photoz_metrics", "recovery"),
+        ("redshift_prior", "n_of_z"),
+    ):
+        image = latest(name)[plot].value
+        assert image.startswith("![plot](data:image/png;base64,iVBOR")
+        assert len(image) < 1.4 * MAX_PNG_BYTES
+    assert latest("pae_model")["model_version"].value == "pae v1"
+    page = Path(str(latest("validation_report")["page"].value))
+    assert "mock-r1" in page.read_text()
+
+
+def test_scratch_and_checkpoints_are_gone(platform: Platform) -> None:
+    assert list((platform.settings.store / ".scratch").iterdir()) == []
+    assert list(platform.settings.checkpoints.iterdir()) == []
+
+
+CHANGES = {
+    "validation": (
+        {"validation": {"n_bootstrap": 30}},
+        ["photoz_metrics[mock-r1]", "validation_report[mock-r1]"],
+    ),
+    "prior": ({"prior": {"amplitude": "marginal"}}, [*POSTERIORS, *DOWNSTREAM_OF_POSTERIORS]),
+    # A new flow makes a challenger; only promoting it would touch the posteriors. The report shows the
+    # flow's curves.
+    "flow": (
+        {"pae": {"flow": {"jitter": 0.05}}},
+        ["latent_flow[4]", "pae_model", "pae_champion", *POSTERIORS, *DOWNSTREAM_OF_POSTERIORS],
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_section_makes_the_expected_targets_stale(
+    platform: Platform, change: dict, expected: list[str]
+) -> None:
+    tree = platform.settings.preset.model_dump()
+    stale = platform.stale(Preset.model_validate(_merged(tree, change)))
+    assert sorted(labels(stale)) == sorted(expected)
+    assert stale[0].reason.startswith("settings or code changed")
+
+
+def _merged(tree: dict, change: dict) -> dict:
+    return tree | {
+        key: _merged(tree[key], value) if isinstance(value, dict) else value for key, value in change.items()
+    }
+
+
+@pytest.fixture
+def second_version(platform: Platform) -> Iterator[None]:
+    """A second version of `pae` for the time of a test; the champion is v1 before and after."""
+    client = platform.registry.client()
+    first = client.get_model_version(PAE, "1")
+    client.create_model_version(PAE, source=first.source, run_id=first.run_id)
+    yield
+    platform.registry.set_alias(PAE, CHAMPION, 1)
+    client.delete_model_version(PAE, str(platform.registry.versions(PAE)[-1]))
+
+
+@pytest.mark.usefixtures("second_version")
+def test_a_champion_moved_by_hand_makes_the_posteriors_stale(platform: Platform) -> None:
+    assert platform.stale() == [], "a new version alone changes nothing"
+    newest = platform.registry.versions(PAE)[-1]
+    platform.registry.set_alias(PAE, CHAMPION, newest)
+    stale = platform.stale()
+    assert labels(stale) == ["pae_champion", *POSTERIORS, *DOWNSTREAM_OF_POSTERIORS]
+    assert [target.reason for target in stale[:2]] == [f"champion pae v1 -> v{newest}"] * 2
+    platform.registry.set_alias(PAE, CHAMPION, 1)
+    assert platform.stale() == []
+
+
+def test_a_missing_champion_is_said_before_work_starts(platform: Platform) -> None:
+    platform.registry.client().delete_registered_model_alias(PAE, CHAMPION)
+    try:
+        runs = platform.instance.get_runs_count()
+        with pytest.raises(RegistryError, match=r"^no model pae@champion in .*: set it in the MLflow UI"):
+            platform.run()
+        assert platform.instance.get_runs_count() == runs
+    finally:
+        platform.registry.set_alias(PAE, CHAMPION, 1)
+
+
+def test_what_comes_out_as_before_does_not_propagate(platform: Platform) -> None:
+    (platform.settings.store / "redshift_prior.parquet").unlink()
+    stale = platform.stale()
+    assert stale[0].label == "redshift_prior"
+    assert stale[0].reason.endswith("is gone")
+    assert len(stale) > 5
+    summary = platform.run()
+    assert labels([target for target, _ in summary.made]) == ["redshift_prior"]
+    assert len(summary.kept) == len(stale) - 1
+    assert platform.stale() == []
+
+
+def test_a_selection_brings_up_to_date_what_it_needs_and_no_more(platform: Platform) -> None:
+    for name in ("redshift_prior.parquet", "training_spectra.parquet"):
+        (platform.settings.store / name).unlink()
+    summary = platform.run(select=["redshift_prior"])
+    assert labels([target for target, _ in summary.made]) == ["redshift_prior"]
+    assert labels([target for target, _ in platform.run().made]) == ["training_spectra"]
+    with pytest.raises(InputError, match="unknown asset nonesuch: give some of sed_templates"):
+        platform.run(select=["nonesuch"])
+
+
+def test_a_corrupt_model_is_one_line_and_loses_nothing(platform: Platform) -> None:
+    weights = platform.registry.artifact(platform.registry.by_alias(PAE), "bundle") / "flow.eqx"
+    whole, table = (
+        weights.read_bytes(),
+        platform.settings.store / "pae_posteriors" / "mock-r1" / f"{CELLS[0]}.parquet",
+    )
+    kept = table.read_bytes()
+    weights.write_bytes(whole[:-100])
+    table.unlink()
+    try:
+        with pytest.raises(CheckpointError, match=r"flow\.eqx: truncated or altered") as caught:
+            platform.run()
+        assert "\n" not in str(caught.value)
+    finally:
+        weights.write_bytes(whole)
+        table.write_bytes(kept)
+    assert platform.stale() == []
+
+
+def test_the_registered_bundle_answers_photometry_with_pickle_switched_off(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    platform.registry.client()  # points MLflow at this home
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(f"models:/{PAE}@{CHAMPION}")
+    cell = platform.table(f"release_photometry/mock-r1/{CELLS[0]}")
+    columns = {name: list(cell[name].to_numpy().astype(float)) for name in ("flux", "flux_err")}
+    answer = model.predict(pd.DataFrame(columns | {"object_id": cell["object_id"].to_numpy()}))
+    catalog = platform.table(f"redshift_catalog/mock-r1/{CELLS[0]}")
+    np.testing.assert_allclose(answer["pae_z_mean"], catalog["pae_z_mean"].to_numpy(), rtol=1e-5)
+
+    short = pd.DataFrame({"flux": [[1.0] * 101], "flux_err": [[1.0] * 101]})
+    with pytest.raises(Exception, match=r"flux, row 0: shape \(101,\), expected \(102,\)"):
+        model.predict(short)
+
+
+def evaluate(platform: Platform, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+    (sensor,) = build_definitions(platform.settings).sensors
+    return sensor(dg.build_sensor_context(instance=instance))
+
+
+def test_the_sensor_asks_for_one_layer_at_a_time(platform: Platform) -> None:
+    with dg.DagsterInstance.ephemeral() as empty:
+        result = evaluate(platform, empty)
+    asked = [request.asset_selection for request in result.run_requests]
+    assert asked == [[dg.AssetKey("sed_templates")], [dg.AssetKey("spherex_bands")]]
+
+    assert evaluate(platform, platform.instance).skip_message == "everything is fresh"
+
+
+@pytest.mark.usefixtures("second_version")
+def test_the_sensor_asks_once_for_a_state_and_again_for_another(platform: Platform) -> None:
+    newest = platform.registry.versions(PAE)[-1]
+    platform.registry.set_alias(PAE, CHAMPION, newest)
+    (asked,) = evaluate(platform, platform.instance).run_requests
+    assert asked.asset_selection == [dg.AssetKey("pae_champion")]
+    (again,) = evaluate(platform, platform.instance).run_requests
+    assert again.run_key == asked.run_key
+
+    cell = platform.settings.store / "release_photometry" / "mock-r1" / f"{CELLS[0]}.parquet"
+    kept = cell.read_bytes()
+    cell.unlink()
+    requests = evaluate(platform, platform.instance).run_requests
+    cell.write_bytes(kept)
+    assert [str(request.partition_key) for request in requests] == ["None", f"{CELLS[0]}|mock-r1"] or [
+        str(request.partition_key) for request in requests
+    ] == [f"{CELLS[0]}|mock-r1", "None"]
+
+
+def test_a_killed_catch_up_is_buried_and_two_at_once_are_refused(platform: Platform) -> None:
+    orphan = platform.instance.create_run_for_job(
+        build_definitions(platform.settings).resolve_implicit_global_asset_job_def(),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={LAUNCHER_TAG: "materialize_stale"},
+    )
+    assert platform.run().ok
+    assert platform.instance.get_run_by_id(orphan.run_id).status == dg.DagsterRunStatus.FAILURE
+
+    with (platform.settings.dagster_home / "materialize.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another `paeplatform run` is at work"):
+            platform.run()
