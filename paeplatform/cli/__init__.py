@@ -1,0 +1,59 @@
+"""The `paeplatform` command.
+
+Input that a user can put right ends in one line on stderr and exit code 2; anything else is a defect and
+shows its traceback with exit code 1. Commands import what they need when they run, so that `--help` answers at
+once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import typer
+
+from paeplatform.cli import inputs, runs, science, ui
+from paeplatform.errors import InputError
+
+app = typer.Typer(
+    name="paeplatform",
+    help="Photometric redshifts of SPHEREx galaxies with a probabilistic autoencoder.\n\n"
+    "Start with [bold]paeplatform demo[/bold], then look at the result with [bold]paeplatform ui[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs.add_to(app)
+ui.add_to(app)
+science.add_to(app)
+inputs.add_to(app)
+
+EXIT_DEFECT = 1
+EXIT_INPUT = 2
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; ends the process with the command's exit code."""
+    try:
+        app(args=None if argv is None else list(argv), prog_name="paeplatform")
+    except Exception as error:
+        fault = input_fault(error)
+        if fault is None:
+            raise
+        print(f"error: {' '.join(str(fault).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_INPUT)
+
+
+def input_fault(error: BaseException) -> InputError | None:
+    """The `InputError` behind an exception, which Dagster may have wrapped, or None when there is none."""
+    return next((one for one in _causes(error) if isinstance(one, InputError)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -1,0 +1,195 @@
+"""Commands that make things and say what was made: demo, run, status, metrics."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from resources.settings import PlatformSettings
+    from sensors.run import RunSummary
+
+DEMO = "demo"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this module's commands."""
+    for command in (demo, run, status, metrics):
+        app.command()(command)
+
+
+def demo(home: HomeOption = None) -> None:
+    """Run the whole way of the data once with the demo preset: templates, model, posteriors, metrics.
+
+    Some ten minutes on two cores. Interrupted, it goes on where it stopped when run again; when everything is
+    current, it does nothing.
+
+    Example: [bold]paeplatform demo --home runs/demo[/bold]
+    """
+    settings = settings_for(home, DEMO)
+    console = Console()
+    summary = _catch_up(settings, None, console)
+    _end(summary, console)
+    _print_metrics(_metric_tables(settings, settings.preset.release.name), console)
+    _print_places(settings, console)
+
+
+def run(
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--select", help="Asset to bring up to date, with what it needs upstream. May be given again."
+        ),
+    ] = None,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Make everything of a preset that is missing or stale, and nothing else.
+
+    Examples: [bold]paeplatform run --preset standard --home runs/standard[/bold]
+    or [bold]paeplatform run --select redshift_prior[/bold]
+    """
+    settings = settings_for(home, preset)
+    console = Console()
+    summary = _catch_up(settings, select, console)
+    _end(summary, console)
+    if select is None:
+        _print_metrics(_metric_tables(settings, settings.preset.release.name), console)
+
+
+def status(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
+    """List what is missing or stale, and why. Changes nothing.
+
+    Example: [bold]paeplatform status --preset mine.yaml[/bold]
+    """
+    settings = settings_for(home, preset)
+
+    from paeplatform.definitions import build_definitions
+    from resources.instance import open_instance
+    from sensors.staleness import stale_targets
+
+    with open_instance(settings) as instance:
+        targets = stale_targets(build_definitions(settings), instance, settings)
+    if json_:
+        rows = [{"target": target.label, "reason": target.reason} for target in targets]
+        typer.echo(
+            json.dumps({"preset": settings.preset.name, "home": str(settings.home), "stale": rows}, indent=1)
+        )
+        return
+    console = Console()
+    if not targets:
+        console.print(
+            f"Everything of preset {settings.preset.name} under {settings.home} is current.", highlight=False
+        )
+        return
+    table = Table("to be made", Column("why", overflow="fold"))
+    for target in targets:
+        table.add_row(escape(target.label), escape(target.reason))
+    console.print(table)
+    console.print("`paeplatform run` makes them.")
+
+
+def metrics(
+    release: Annotated[
+        str | None, typer.Option(help="Only this release. Default: all that have metrics.")
+    ] = None,
+    json_: JsonOption = False,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Print the current metric tables, one per release.
+
+    Example: [bold]paeplatform metrics --json | jq '.releases'[/bold]
+    """
+    settings = settings_for(home, preset)
+    tables = _metric_tables(settings, release)
+    if json_:
+        from paeplatform.cli.tables import metric_rows
+
+        typer.echo(json.dumps({"home": str(settings.home), "releases": metric_rows(tables)}, indent=1))
+        return
+    _print_metrics(tables, Console())
+
+
+def _catch_up(settings: PlatformSettings, select: list[str] | None, console: Console) -> RunSummary:
+    from paeplatform.definitions import build_definitions
+    from sensors.run import materialize_stale
+
+    console.print(
+        f"preset {settings.preset.name}, home {settings.home}", markup=False, highlight=False, soft_wrap=True
+    )
+    summary = materialize_stale(
+        settings, select=select, progress=True, console=console, defs=build_definitions(settings)
+    )
+    if not (summary.made or summary.failed or summary.kept):
+        console.print("Nothing to do: everything is current.")
+    else:
+        console.print(f"{len(summary.made)} made in {summary.seconds / 60:.1f} min", highlight=False)
+    return summary
+
+
+def _end(summary: RunSummary, console: Console) -> None:
+    """Exit code 1, and the failures again at the end where they are seen, when something failed."""
+    if summary.ok:
+        return
+    for target, fault in summary.failed:
+        console.print(
+            f"failed: {target.label}: {fault}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
+    if summary.skipped:
+        console.print(f"not tried, since they need it: {len(summary.skipped)}", style="red", highlight=False)
+    console.print("What was made stays; the same command goes on from here.")
+    raise typer.Exit(1)
+
+
+def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str, pl.DataFrame]:
+    """The stored tables of asset photoz_metrics by release.
+
+    Raises:
+        InputError: there is none, or not of that release.
+    """
+    import polars as pl
+
+    folder = settings.store / "photoz_metrics"
+    found = {path.stem: path for path in sorted(folder.glob("[!.]*.parquet"))}
+    if release is not None and release not in found:
+        known = f"there are {', '.join(found)}" if found else "there are none yet"
+        raise InputError(
+            f"no metrics of release {release!r} under {folder}: {known}; `paeplatform run` makes them"
+        )
+    if not found:
+        raise InputError(f"no metrics under {folder} yet: `paeplatform run` makes them")
+    wanted = found if release is None else {release: found[release]}
+    return {name: pl.read_parquet(path) for name, path in wanted.items()}
+
+
+def _print_metrics(tables: dict[str, pl.DataFrame], console: Console) -> None:
+    from paeplatform.cli.tables import WIDE, metric_rich_table
+
+    for release, table in tables.items():
+        console.print()
+        console.print(metric_rich_table(table, f"release {release}", with_errors=console.width >= WIDE))
+
+
+def _print_places(settings: PlatformSettings, console: Console) -> None:
+    from paeplatform.cli.serving import DAGSTER_PORT, HOST, MLFLOW_PORT
+
+    page = settings.report / settings.preset.release.name / "index.html"
+    console.print(
+        f"\nWhere to look\n"
+        f"  Dagster  http://{HOST}:{DAGSTER_PORT}   after `make ui` (or `paeplatform ui`)\n"
+        f"  MLflow   http://{HOST}:{MLFLOW_PORT}   the same command serves both\n"
+        f"  report   {page}",
+        highlight=False,
+        soft_wrap=True,
+    )

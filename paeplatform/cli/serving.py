@@ -1,0 +1,186 @@
+"""Starts the pages of Dagster and MLflow as child processes, waits until they answer, and ends all of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paeplatform.errors import InputError
+
+HOST = "127.0.0.1"
+DAGSTER_PORT = 3000
+MLFLOW_PORT = 5000
+_LOG_TAIL = 15
+
+
+class ServiceError(RuntimeError):
+    """A service ended by itself or did not answer in time; the message holds the end of its log."""
+
+
+@dataclass
+class Service:
+    """One child process in a process group of its own, so that what it starts is ended with it.
+
+    Attributes:
+        name: also the name of its log file.
+        command: the program and its arguments.
+        health: URL that answers 200 once the service is up; None for one that serves no page.
+    """
+
+    name: str
+    command: Sequence[str]
+    health: str | None
+    log: Path
+    env: dict[str, str]
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Starts the process, its output going to the log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=self.env,
+                start_new_session=True,
+            )
+
+    def is_up(self) -> bool:
+        """Whether the service answers.
+
+        Raises:
+            ServiceError: the process has ended.
+        """
+        self.raise_if_ended()
+        if self.health is None:
+            return True
+        try:
+            with urllib.request.urlopen(self.health, timeout=2) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def raise_if_ended(self) -> None:
+        """Raises ServiceError with the end of the log when the process is gone."""
+        if self.process is not None and self.process.poll() is not None:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:])
+            raise ServiceError(
+                f"{self.name} ended with code {self.process.returncode}; the end of {self.log}:\n{tail}"
+            )
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Sends a signal to the process and to all it started."""
+        if self.process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+
+    def group_is_gone(self) -> bool:
+        """Whether neither the process nor anything it started in its group is left."""
+        if self.process is None:
+            return True
+        self.process.poll()  # reaps the child, whose zombie would keep the group alive
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+def require_free_port(port: int, option: str) -> None:
+    """Raises InputError when something already listens on the port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise InputError(f"port {port} on {HOST} is taken: choose another with {option}") from error
+
+
+def platform_services(
+    *,
+    dagster_home: Path,
+    tracking_uri: str,
+    artifact_root: Path,
+    log_dir: Path,
+    dagster_port: int,
+    mlflow_port: int,
+) -> list[Service]:
+    """Dagster's web server and daemon, and MLflow's server, all bound to this machine only.
+
+    The location name is the one `dg dev` uses (pyproject.toml), so that both find the same sensors and schedules.
+    """
+    workspace = dagster_home / "workspace.yaml"
+    workspace.write_text(
+        "load_from:\n  - python_module: {module_name: paeplatform.definitions, location_name: paeplatform}\n"
+    )
+    env = {
+        **os.environ,
+        "DAGSTER_HOME": str(dagster_home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PAEPLATFORM_MLFLOW_UI": f"http://{HOST}:{mlflow_port}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+    def service(name: str, health: str | None, *arguments: str) -> Service:
+        return Service(name, [sys.executable, "-m", *arguments], health, log_dir / f"{name}.log", env)
+
+    return [
+        service(
+            "dagster-webserver",
+            f"http://{HOST}:{dagster_port}/server_info",
+            *("dagster_webserver", "-h", HOST, "-p", str(dagster_port), "-w", str(workspace)),
+        ),
+        service("dagster-daemon", None, "dagster._daemon", "run", "-w", str(workspace)),
+        service(
+            "mlflow",
+            f"http://{HOST}:{mlflow_port}/health",
+            *("mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1"),
+            *("--backend-store-uri", tracking_uri, "--artifacts-destination", artifact_root.as_uri()),
+        ),
+    ]
+
+
+def wait_until_up(services: Sequence[Service], timeout_s: float, on_up: Callable[[Service], None]) -> None:
+    """Returns once every service answers; calls `on_up` for each as it does.
+
+    Raises:
+        ServiceError: one ended, or did not answer within `timeout_s` seconds.
+    """
+    waiting, deadline = list(services), time.monotonic() + timeout_s
+    while waiting:
+        for service in [one for one in waiting if one.is_up()]:
+            on_up(service)
+            waiting.remove(service)
+        if waiting and time.monotonic() > deadline:
+            names = ", ".join(service.name for service in waiting)
+            raise ServiceError(
+                f"{names} did not answer within {timeout_s:.0f} s; logs in {waiting[0].log.parent}"
+            )
+        time.sleep(0.25)
+
+
+def stop_all(services: Sequence[Service], grace_s: float = 10.0) -> None:
+    """Ends every service and what it started: an interrupt, then a termination, then a kill."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        for service in services:
+            if not service.group_is_gone():
+                service.signal_group(number)
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline:
+            if all(service.group_is_gone() for service in services):
+                return
+            time.sleep(0.1)

@@ -1,0 +1,55 @@
+"""Metric tables for the terminal and for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# column of `metric_table` -> heading, factor, format. Percent and 1e-3 units keep the numbers readable.
+_SHOWN = {
+    "nmad_paper": ("NMAD", 1.0, ".4f"),
+    "nmad_usual": ("NMAD 1.48", 1.0, ".4f"),
+    "mean_bias": ("bias", 1.0, "+.4f"),
+    "eta_3sigma": ("eta_3s [%]", 100.0, ".1f"),
+    "eta_015": ("eta_0.15 [%]", 100.0, ".1f"),
+    "median_sigma": ("median width", 1.0, ".4f"),
+    "z_score_median": ("median Z", 1.0, "+.2f"),
+    "z_score_std": ("std Z", 1.0, ".2f"),
+}
+
+
+WIDE = 140  # terminal columns from which the bootstrap errors fit beside the values
+
+
+def metric_rich_table(table: pl.DataFrame, title: str, with_errors: bool) -> Table:
+    """A metric table as rich draws it: values, optionally bootstrap errors, a dash where a selection is empty."""
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    shown.add_column("selection", no_wrap=True)
+    shown.add_column("N", justify="right")
+    columns = {name: look for name, look in _SHOWN.items() if name in table.columns}
+    for heading, _, _ in columns.values():
+        shown.add_column(heading, justify="right")
+    for row in table.iter_rows(named=True):
+        cells = [
+            _cell(row[name], row.get(f"{name}_err") if with_errors else None, factor, fmt)
+            for name, (_, factor, fmt) in columns.items()
+        ]
+        shown.add_row(row["selection"], f"{row['n']:,}", *cells)
+    return shown
+
+
+def _cell(value: float | None, error: float | None, factor: float, fmt: str) -> str:
+    if value is None:
+        return "-"
+    text = format(value * factor, fmt)
+    return text if error is None else f"{text} ± {format(error * factor, fmt.lstrip('+'))}"
+
+
+def metric_rows(tables: Mapping[str, pl.DataFrame]) -> dict[str, list[dict[str, Any]]]:
+    """The same tables as plain rows by release; an empty selection's metrics are null."""
+    return {release: table.to_dicts() for release, table in tables.items()}
