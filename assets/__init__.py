@@ -1,3 +1,1 @@
-"""The software-defined assets, one module a group; each body loads, calls one function of `paeplatform`, and
-records.
-"""
+"""The software-defined assets, one module a group; a body loads, calls one function, and records."""

@@ -1,6 +1,6 @@
-"""Group inference: posteriors per release and sky cell, and the catalogue made of them (rows I1, I2, I4,
-K2).
-"""
+"""Group inference: posteriors per release and sky cell, and the catalogue of them (rows I1, I2, I4, K2)."""
+
+from collections.abc import Mapping
 
 import dagster as dg
 import polars as pl
@@ -45,9 +45,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[pl.DataFrame]:
-        """Redshift posteriors of one cell, sampled with the @champion of `pae`: summaries, quantiles,
-        diagnostics.
-        """
+        """Redshift posteriors of one cell from the @champion of `pae`: summaries, quantiles, diagnostics."""
         with one_line_failures():
             champion = registry.by_alias(PAE)
             bundle_folder = registry.artifact(champion, "bundle")
@@ -123,7 +121,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     return [pae_posteriors, redshift_catalog]
 
 
-def _convergence(table: pl.DataFrame, preset: Preset) -> dict[str, object]:
+def _convergence(table: pl.DataFrame, preset: Preset) -> Mapping[str, object]:
     from paeplatform.validation.calibration import posterior_summary
     from paeplatform.validation.figures import convergence
 

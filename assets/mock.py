@@ -1,6 +1,4 @@
-"""Group mock: the catalogue that stands in for COSMOS2020, its redshift prior, the training set (rows D3,
-D4, D6).
-"""
+"""Group mock: the stand-in for COSMOS2020, its redshift prior and training set (rows D3, D4, D6)."""
 
 from pathlib import Path
 
@@ -106,9 +104,7 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         spherex_bands: pl.DataFrame,
         mock_catalog: pl.DataFrame,
     ) -> dg.MaterializeResult[pl.DataFrame]:
-        """What SPHEREx would deliver for the mock release: 102 noisy fluxes [uJy] a source, with the truth
-        beside.
-        """
+        """What SPHEREx would deliver for the mock release: 102 noisy fluxes [uJy] a source, and the truth."""
         from paeplatform.catalog.photometry import mock_photometry as measure
         from paeplatform.catalog.photometry import select_release
 

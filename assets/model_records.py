@@ -1,6 +1,4 @@
-"""What is kept about a trained model: its numbers, curves and plots, in MLflow, in Dagster and beside the
-weights.
-"""
+"""What is kept about a trained model, in MLflow, in Dagster and beside the weights: numbers, curves, plots."""
 
 import json
 from collections.abc import Mapping
@@ -130,9 +128,7 @@ def record_flow(model: "LatentFlow", fit: "FitResult", held_out: "np.ndarray") -
 
 
 def write_setting(folder: Path, preset: Preset, prior: pl.DataFrame, bands: pl.DataFrame) -> Path:
-    """Writes what the registered bundle needs beside its weights to answer by itself: preset, prior and
-    bands.
-    """
+    """Writes what the bundle needs beside its weights to answer by itself: preset, prior and bands."""
     from paeplatform.inference.priors import prior_to_dict, redshift_prior
 
     folder.mkdir(parents=True)

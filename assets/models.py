@@ -37,9 +37,7 @@ def model_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Path]:
-        """Compresses rest-frame spectra to a few latent numbers; trained on 80 % of them, judged on the rest
-        (P1).
-        """
+        """Compresses rest-frame spectra to a few numbers; trained on 80 % of them, judged on the rest."""
         workspace.start_jax()
         from paeplatform.catalog.training_set import read_spectra
         from paeplatform.pae.bundle import save_autoencoder
@@ -98,9 +96,7 @@ def model_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Path]:
-        """Maps the autoencoder's latents to N(0, I) and back, which makes them a prior one can sample
-        (P2).
-        """
+        """Maps the autoencoder's latents to N(0, I) and back, which makes them a prior one can sample."""
         workspace.start_jax()
         from paeplatform.catalog.training_set import read_spectra
         from paeplatform.pae.bundle import load_autoencoder, save_flow
@@ -170,9 +166,7 @@ def model_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Path]:
-        """The bundle that inference loads, registered as `pae`: the first is @champion, later ones
-        @challenger.
-        """
+        """The bundle that inference loads, registered as `pae`: first @champion, later @challenger."""
         from paeplatform.pae.bundle import PaeBundle, load_autoencoder, load_flow, save_bundle
         from paeplatform.sed.grid import rest_grid
 

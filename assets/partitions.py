@@ -1,6 +1,4 @@
-"""How the work is cut: by release and sky cell for data and results, by latent size for the models (rows K2,
-P4).
-"""
+"""How the work is cut: release and sky cell for data and results, latent size for models (rows K2, P4)."""
 
 import dagster as dg
 

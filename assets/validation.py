@@ -37,13 +37,13 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         catalog = redshift_catalog.collect()
         with one_line_failures():
             table = posterior_metrics(catalog, preset)
-        columns = (catalog[name].to_numpy() for name in ("z_true", "pae_z_mean", "pae_z_std"))
+        z_true, z_hat, sigma_z = (catalog[name].to_numpy() for name in ("z_true", "pae_z_mean", "pae_z_std"))
         return dg.MaterializeResult(
             value=table,
             data_version=content_version(table),
             metadata={
                 **_headline(table),
-                "recovery": plot(redshift_recovery(*columns, table, z_max=preset.prior.z_max)),
+                "recovery": plot(redshift_recovery(z_true, z_hat, sigma_z, table, z_max=preset.prior.z_max)),
                 "metrics": preview(table, rows=len(table)),
             },
         )
@@ -73,9 +73,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult:
-        """One self-contained page: metrics, figures, single sources, and what made them; also as CSV, JSON,
-        Markdown.
-        """
+        """One self-contained page: metrics, figures, single sources, provenance; also CSV, JSON, Markdown."""
         from paeplatform.validation.calibration import posterior_summary
         from paeplatform.validation.report import write_report
         from paeplatform.validation.targets import release_targets

@@ -1,6 +1,4 @@
-"""What makes an asset out of date: the settings it reads (code version) and the content of its inputs (data
-version).
-"""
+"""What makes an asset out of date: the settings it reads and the content of its inputs."""
 
 import hashlib
 import json
@@ -45,9 +43,7 @@ def file_digest(path: Path) -> str:
 
 
 def content_version(table: pl.DataFrame) -> dg.DataVersion:
-    """Sixteen hex digits over names, types and values, independent of how the table lies in memory or on
-    disk.
-    """
+    """Sixteen hex digits over names, types and values, however the table lies in memory or on disk."""
     digest = hashlib.sha256(str(table.height).encode())
     for column in table.rechunk().iter_columns():
         digest.update(f"{column.name}\0{column.dtype}\0".encode())

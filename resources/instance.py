@@ -39,9 +39,7 @@ retention:
 
 
 def write_dagster_yaml(folder: Path) -> Path:
-    """Makes `folder` a Dagster home: creates it and, when missing, its dagster.yaml. Returns the file's
-    path.
-    """
+    """Creates Dagster home `folder` and, when missing, its dagster.yaml; returns the file's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "dagster.yaml"
     if not path.exists():
@@ -56,8 +54,6 @@ def write_dagster_yaml(folder: Path) -> Path:
 
 
 def open_instance(settings: PlatformSettings) -> dg.DagsterInstance:
-    """The instance `dg dev` uses as well when DAGSTER_HOME is `settings.dagster_home`; use it as a context
-    manager.
-    """
+    """The instance that `dg dev` uses too when DAGSTER_HOME is `settings.dagster_home`; a context manager."""
     write_dagster_yaml(settings.dagster_home)
     return dg.DagsterInstance.from_config(str(settings.dagster_home))

@@ -71,9 +71,7 @@ class TrainingRun:
         self.url = url
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Logs one point of every named curve; NaN and infinities are kept out, MLflow's UI cannot draw
-        them.
-        """
+        """Logs a point of every named curve but those that are not finite: MLflow's UI cannot draw them."""
         import math
         import time
 
@@ -293,6 +291,15 @@ class ModelRegistry(dg.ConfigurableResource):
         if path is None or not path.exists():
             raise RegistryError(f"model {model.name} v{model.version}: no artifact {name!r} under {folder}")
         return path
+
+    def close_runs(self, dagster_run_id: str) -> None:
+        """Marks as killed what a Dagster run that is gone has left running."""
+        if not self.exists:
+            return
+        client = self.client()
+        unfinished = f"tags.dagster_run_id = '{dagster_run_id}' and attributes.status = 'RUNNING'"
+        for run in client.search_runs([self._experiment_id(client)], filter_string=unfinished):
+            client.set_terminated(run.info.run_id, status="KILLED")
 
     def client(self) -> MlflowClient:
         """MLflow's client for this store, which is created (a few seconds of migrations) on first use."""

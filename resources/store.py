@@ -113,9 +113,7 @@ class _FolderIOManager(dg.UPathIOManager):
 
 
 class FolderStore(dg.ConfigurableIOManagerFactory):
-    """Model folders under `base`, a local path: the asset returns a finished folder, a reader gets the
-    path.
-    """
+    """Model folders under `base`, a local path: an asset returns a finished folder, a reader gets a path."""
 
     base: str
 
@@ -125,9 +123,7 @@ class FolderStore(dg.ConfigurableIOManagerFactory):
 
 
 def replace_folder(finished: Path, path: Path) -> None:
-    """Moves folder `finished` to `path`, replacing what stands there; the old one goes only after the new
-    one came.
-    """
+    """Moves folder `finished` to `path`; what stood there goes only after the new one came."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = (path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{end}") for end in ("tmp", "old"))
     try:

@@ -28,9 +28,7 @@ MODEL_PACKAGES = (
 
 
 def git_commit(folder: Path) -> str:
-    """The commit `folder` stands at, with "-dirty" when tracked files differ; "unknown" outside a git
-    checkout.
-    """
+    """The commit of `folder`, with "-dirty" when tracked files differ; "unknown" outside a checkout."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return commit + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")

@@ -1,6 +1,4 @@
-"""Folders a running asset may write to: training checkpoints, scratch space, the report, JAX's compile
-cache.
-"""
+"""Folders a running asset may write to: checkpoints, scratch space, the report, the compile cache."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ class Workspace(dg.ConfigurableResource):
         shutil.rmtree(folder, ignore_errors=True)
 
     def scratch_path(self, name: str) -> Path:
-        """A free path for a file or folder that the asset hands to the store, which moves it away (same file
-        system).
-        """
+        """A free path, on the file system of the store, for a file or folder that the store will take over."""
         folder = Path(self.scratch) / uuid.uuid4().hex[:12]
         folder.mkdir(parents=True)
         return folder / name

@@ -1,3 +1,1 @@
-"""What decides that work is due: staleness, the run that catches up, and the sensor that asks Dagster for
-it.
-"""
+"""What decides that work is due: staleness, the catch-up run, and the sensor that asks Dagster for it."""

@@ -1,6 +1,4 @@
-"""Catches up: makes everything that is missing or stale, in one process that shares imports and compiled
-programs.
-"""
+"""Catches up: makes what is missing or stale in one process, which shares imports and compiled programs."""
 
 from __future__ import annotations
 
@@ -55,10 +53,10 @@ class RunSummary:
 def materialize_stale(
     settings: PlatformSettings,
     *,
+    defs: dg.Definitions,
     select: Sequence[str] | None = None,
     progress: bool = True,
     console: Console | None = None,
-    defs: dg.Definitions | None = None,
     instance: dg.DagsterInstance | None = None,
 ) -> RunSummary:
     """Materialises what is missing or stale, upstream first, one line on the console for each.
@@ -68,10 +66,10 @@ def materialize_stale(
 
     Args:
         settings: home and preset.
+        defs: the code location of these settings.
         select: asset names to bring up to date, with what they need upstream; None takes all.
         progress: print a line a target.
         console: where to; None makes one on stdout.
-        defs: the code location; None builds that of `settings`.
         instance: None opens the one under the home.
 
     Returns:
@@ -82,10 +80,9 @@ def materialize_stale(
             or input that a step found at fault; what was finished before stays.
     """
     started = time.monotonic()
-    defs = defs or _definitions(settings)
     chosen = _selection(defs, select)
     with _only_one(settings), _opened(settings, instance) as live:
-        _bury_orphans(live)
+        _bury_orphans(live, ModelRegistry.from_settings(settings))
         live.add_dynamic_partitions(RELEASE, [settings.preset.release.name])
         targets = [target for target in stale_targets(defs, live, settings) if target.asset_key in chosen]
         _check_champion(targets, settings)
@@ -150,13 +147,6 @@ def _materialize(target: Target, defs: dg.Definitions, instance: dg.DagsterInsta
     return None
 
 
-def _definitions(settings: PlatformSettings) -> dg.Definitions:
-    # The one look upwards: definitions assemble this package's sensor. Only when a caller gives none.
-    import importlib
-
-    return importlib.import_module("paeplatform.definitions").build_definitions(settings)
-
-
 def _selection(defs: dg.Definitions, select: Sequence[str] | None) -> set[dg.AssetKey]:
     graph = defs.resolve_asset_graph()
     if select is None:
@@ -175,9 +165,7 @@ def _selection(defs: dg.Definitions, select: Sequence[str] | None) -> set[dg.Ass
 
 
 def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> None:
-    """A missing champion is said before hours of work, not after; with no bundle yet, the first becomes
-    champion.
-    """
+    """A missing champion is said before hours of work; with no bundle yet, the first will become it."""
     registry = ModelRegistry.from_settings(settings)
     if any(target.asset_key == CHAMPION_ASSET for target in targets) and registry.versions(PAE):
         registry.by_alias(PAE)
@@ -206,11 +194,12 @@ def _only_one(settings: PlatformSettings) -> Iterator[None]:
         yield
 
 
-def _bury_orphans(instance: dg.DagsterInstance) -> None:
+def _bury_orphans(instance: dg.DagsterInstance, registry: ModelRegistry) -> None:
     """Ends the runs of a catch-up that was killed: holding the lock means that none is alive."""
     unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished, tags={LAUNCHER_TAG: _LAUNCHER})):
         instance.report_run_failed(run, "the process that made this run is gone")
+        registry.close_runs(run.run_id)
         if instance.event_log_storage.supports_global_concurrency_limits:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 

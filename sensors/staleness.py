@@ -73,9 +73,7 @@ def stale_targets(
 
 
 class StalenessChecker:
-    """Answers for single targets; holds the asset graph and the registry's champion, not the state of
-    assets.
-    """
+    """Answers for single targets; holds the asset graph and the registry, not the state of assets."""
 
     def __init__(
         self, defs: dg.Definitions, instance: dg.DagsterInstance, settings: PlatformSettings
@@ -124,7 +122,9 @@ class StalenessChecker:
         if code != recorded:
             return f"settings or code changed ({recorded} -> {code})"
         if key == CHAMPION_ASSET:
-            return self._champion_moved(tags.get(DATA_VERSION))
+            moved = self._champion_moved(tags.get(DATA_VERSION))
+            if moved is not None:
+                return moved
         for parent in sorted(self._graph.get(key).parent_keys):
             if parent == CHAMPION_ASSET:
                 moved = self._champion_moved(tags.get(CHAMPION_TAG))
@@ -137,9 +137,7 @@ class StalenessChecker:
         return None
 
     def state(self, key: dg.AssetKey, partition: str | None) -> str:
-        """A hash over the last materialisation and everything it is compared with: the same state needs one
-        run.
-        """
+        """A hash over the last materialisation and all it is compared with: one state needs one run."""
         record = self._latest(key, partition)
         facts = [self._graph.get(key).code_version, (record.tags or {}) if record else None]
         for parent in sorted(self._graph.get(key).parent_keys):
@@ -157,9 +155,7 @@ class StalenessChecker:
         return None if now == recorded else f"champion {PAE} {recorded} -> {now}"
 
     def _input_version(self, key: dg.AssetKey, parent: dg.AssetKey, partition: str | None) -> str | None:
-        """The version of an input now, written as Dagster writes it down: a partitioned input as a hash over
-        versions.
-        """
+        """An input's version now, as Dagster writes it down: of a partitioned input, a hash over versions."""
         versions = {}
         for upstream in self._upstream_partitions(key, parent, partition):
             record = self._latest(parent, upstream)

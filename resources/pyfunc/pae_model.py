@@ -49,12 +49,14 @@ class PaeModel(mlflow.pyfunc.PythonModel):
         object_id = (
             model_input["object_id"].to_numpy() if "object_id" in model_input else np.arange(len(model_input))
         )
+        flux, flux_err = columns
         summaries = estimate_photoz(
             self._bundle,
             self._prior,
             self._bands,
             self._filters,
-            *columns,
+            flux,
+            flux_err,
             object_id.astype(np.int64),
             self._preset,
             progress=False,
