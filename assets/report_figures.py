@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -52,6 +52,11 @@ def redshift_figures(preset: Preset, catalog: pl.DataFrame, metrics: pl.DataFram
         "convergence": figures.convergence(column["pae_rhat"], column["pae_acl"]),
         "chi2": figures.chi2_distribution(chi2),
     }
+
+
+def model_numbers(folder: Path) -> dict[str, Any]:
+    """The numbers kept beside a model's weights when it was trained."""
+    return json.loads((folder / "record.json").read_text())["metrics"]
 
 
 def model_figures(autoencoder: Path, latent_flow: Path) -> dict[str, "Figure | bytes"]:

@@ -7,7 +7,7 @@ import polars as pl
 
 from assets.metadata import plot, preview
 from assets.partitions import RELEASE, releases
-from assets.report_figures import data_figures, model_figures, redshift_figures
+from assets.report_figures import data_figures, model_figures, model_numbers, redshift_figures
 from assets.tables import bands_from, library_from
 from assets.versions import code_version, content_version
 from paeplatform.config import Preset
@@ -76,7 +76,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         """One self-contained page: metrics, figures, single sources, provenance; also CSV, JSON, Markdown."""
         from paeplatform.validation.calibration import posterior_summary
         from paeplatform.validation.report import write_report
-        from paeplatform.validation.targets import release_targets
+        from paeplatform.validation.targets import model_targets, release_targets
 
         release, catalog = context.partition_key, redshift_catalog.collect()
         bands, library = bands_from(spherex_bands), library_from(sed_templates)
@@ -93,7 +93,14 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 posteriors_with_truth=catalog,
                 figures=figures,
                 provenance=_provenance(release, catalog, registry) | {"library": library.content_hash()},
-                targets=release_targets(posterior_summary(catalog, preset.pae.n_latent)),
+                targets=[
+                    *release_targets(posterior_summary(catalog, preset.pae.n_latent)),
+                    *model_targets(
+                        model_numbers(autoencoder),
+                        model_numbers(latent_flow),
+                        preset.validation.median_mse_max,
+                    ),
+                ],
                 title="Redshifts of a SPHEREx-like release",
             )
         return dg.MaterializeResult(

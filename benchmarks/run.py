@@ -24,7 +24,6 @@ from rich.table import Table
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 FIELDS = ("name", "value", "unit", "target", "bound", "meets")
-_SIGN = {"max": "<=", "min": ">="}
 
 
 def discover() -> list[str]:
@@ -67,11 +66,12 @@ def table(name: str, figures: list[dict[str, Any]]) -> Table:
     shown.add_column("value", justify="right")
     shown.add_column("unit")
     shown.add_column("target", justify="right")
+    shown.add_column("bound", justify="right")
     shown.add_column("meets")
     for figure in figures:
         meets = {True: "[green]yes", False: "[red]no", None: ""}[figure["meets"]]
-        target = "" if figure["target"] is None else f"{_SIGN[figure['bound']]} {figure['target']:g}"
-        shown.add_row(figure["name"], f"{figure['value']:.4g}", figure["unit"], target, meets)
+        target, bound = ("" if figure[key] is None else f"{figure[key]:.4g}" for key in ("target", "bound"))
+        shown.add_row(figure["name"], f"{figure['value']:.4g}", figure["unit"], target, bound, meets)
     return shown
 
 

@@ -41,6 +41,7 @@ def demo(home: HomeOption = None) -> None:
     summary = _catch_up(settings, None, console)
     _end(summary, console)
     _print_metrics(_metric_tables(settings, settings.preset.release.name), console)
+    _print_targets(settings, console)
     _print_places(settings, console)
 
 
@@ -65,6 +66,7 @@ def run(
     _end(summary, console)
     if select is None:
         _print_metrics(_metric_tables(settings, settings.preset.release.name), console)
+        _print_targets(settings, console)
 
 
 def status(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
@@ -174,11 +176,23 @@ def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str,
 
 
 def _print_metrics(tables: dict[str, pl.DataFrame], console: Console) -> None:
-    from paeplatform.cli.tables import WIDE, metric_rich_table
+    from paeplatform.cli.tables import metric_rich_table
 
     for release, table in tables.items():
         console.print()
-        console.print(metric_rich_table(table, f"release {release}", with_errors=console.width >= WIDE))
+        console.print(metric_rich_table(table, f"release {release}", width=console.width))
+
+
+def _print_targets(settings: PlatformSettings, console: Console) -> None:
+    """The report's targets in words: what was wanted, what came out."""
+    path = settings.report / settings.preset.release.name / "metrics.json"
+    if not path.is_file():
+        return
+    for line in json.loads(path.read_text())["targets"]:
+        word = {True: "[green]met   [/]", False: "[red]missed[/]", None: "open  "}[line["meets"]]
+        value = "-" if line["value"] is None else f"{line['value']:.3g}"
+        limit = f"{'<=' if line['bound'] == 'max' else '>='} {line['target']:.3g}"
+        console.print(f"  {word} {line['name']}: {value} (wanted {limit})", highlight=False, soft_wrap=True)
 
 
 def _print_places(settings: PlatformSettings, console: Console) -> None:

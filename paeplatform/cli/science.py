@@ -89,11 +89,11 @@ def evaluate(
         typer.echo(json.dumps(tree | {"summary": summary, "targets": targets}, indent=1))
         return
 
-    from paeplatform.cli.tables import WIDE, metric_rich_table
+    from paeplatform.cli.tables import metric_rich_table
 
     console = Console()
     title = f"{rows.height} fresh sources, total SNR > {min_snr:g}"
-    console.print(metric_rich_table(metrics, title, with_errors=console.width >= WIDE))
+    console.print(metric_rich_table(metrics, title, width=console.width))
     for target in targets:
         console.print(_target_line(target), highlight=False)
 

@@ -5,33 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
     import polars as pl
 
-# column of `metric_table` -> heading, factor, format. Percent and 1e-3 units keep the numbers readable.
+# column of `metric_table` -> heading, factor, format. Percent keeps the fractions readable.
 _SHOWN = {
     "nmad_paper": ("NMAD", 1.0, ".4f"),
     "nmad_usual": ("NMAD 1.48", 1.0, ".4f"),
     "mean_bias": ("bias", 1.0, "+.4f"),
-    "eta_3sigma": ("eta_3s [%]", 100.0, ".1f"),
-    "eta_015": ("eta_0.15 [%]", 100.0, ".1f"),
-    "median_sigma": ("median width", 1.0, ".4f"),
-    "z_score_median": ("median Z", 1.0, "+.2f"),
+    "eta_3sigma": ("eta_3s%", 100.0, ".1f"),
+    "eta_015": ("eta_.15%", 100.0, ".1f"),
+    "median_sigma": ("width", 1.0, ".4f"),
+    "z_score_median": ("med. Z", 1.0, "+.2f"),
     "z_score_std": ("std Z", 1.0, ".2f"),
 }
+_ONLY_WIDE = {"nmad_usual", "z_score_median", "z_score_std"}  # left out of a terminal of 80 columns; `--json` has everything
+FULL = 100  # terminal columns from which every metric fits
+WIDE = 150  # and from which the bootstrap errors fit beside the values
 
 
-WIDE = 140  # terminal columns from which the bootstrap errors fit beside the values
-
-
-def metric_rich_table(table: pl.DataFrame, title: str, with_errors: bool) -> Table:
-    """A metric table as rich draws it: values, optionally bootstrap errors, a dash where a selection is empty."""
-    shown = Table(title=title, title_justify="left", title_style="bold")
+def metric_rich_table(table: pl.DataFrame, title: str, width: int) -> Table:
+    """A metric table for a terminal of `width` columns: values, in a wide one bootstrap errors, a dash where empty."""
+    with_errors = width >= WIDE
+    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     shown.add_column("selection", no_wrap=True)
     shown.add_column("N", justify="right")
-    columns = {name: look for name, look in _SHOWN.items() if name in table.columns}
+    hidden = _ONLY_WIDE if width < FULL else ()
+    columns = {name: look for name, look in _SHOWN.items() if name in table.columns and name not in hidden}
     for heading, _, _ in columns.values():
         shown.add_column(heading, justify="right")
     for row in table.iter_rows(named=True):

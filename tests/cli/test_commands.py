@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from rich.console import Console
 
-from paeplatform.cli.tables import metric_rich_table
+from paeplatform.cli.tables import WIDE, metric_rich_table
 from paeplatform.config import load_preset, preset_names
 from paeplatform.validation.metrics import METRIC_NAMES, metric_table
 
@@ -60,9 +62,15 @@ def test_metric_table_for_people_shows_dashes_for_an_empty_cut(command: Callable
     assert f"{stored['nmad_paper'][-1]:.4f}" in everything
 
 
-def test_every_metric_of_the_table_is_shown_to_people(home: Path) -> None:
-    shown = metric_rich_table(stored_metrics(home), "title", with_errors=True)
+def test_every_metric_of_the_table_is_shown_to_people_with_a_wide_terminal(home: Path) -> None:
+    shown = metric_rich_table(stored_metrics(home), "title", width=WIDE)
     assert len(shown.columns) == 2 + len(METRIC_NAMES)
+
+
+def test_the_metric_table_fits_a_terminal_of_80_columns(home: Path) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(metric_rich_table(stored_metrics(home), "title", width=80))
+    assert "…" not in console.export_text()
 
 
 def test_preset_show_prints_what_preset_check_accepts(command: Callable, tmp_path: Path) -> None:

@@ -36,11 +36,15 @@ def test_high_snr_targets_read_the_row_of_all_sources():
     assert [line["meets"] for line in none] == [None, None]
 
 
-def test_release_and_reconstruction_targets():
+def test_release_targets():
     assert targets.release_targets({"f_rhat_below_1_1": 0.96})[0]["meets"] is True
     assert targets.release_targets({"f_rhat_below_1_1": 0.94})[0]["meets"] is False
     assert targets.release_targets({"f_rhat_below_1_1": None})[0]["meets"] is None
-    mse = np.full(100, 4e-5)
-    mse[:10] = 1e-3  # the 95th percentile is above five times the median's limit
-    assert [line["meets"] for line in targets.reconstruction_targets(mse, 1e-4)] == [True, False]
-    assert [line["meets"] for line in targets.reconstruction_targets([], 1e-4)] == [None, None]
+
+
+def test_model_targets_judge_each_number_by_its_own_limit():
+    good = {"median_mse": 4e-5, "p95_mse": 4.9e-4}
+    flow = {"max_abs_mean": 0.09, "max_abs_variance_error": 0.21}
+    assert [line["meets"] for line in targets.model_targets(good, flow, 1e-4)] == [True, True, True, False]
+    assert [line["meets"] for line in targets.model_targets(good, flow, 3e-5)] == [False, False, True, False]
+    assert [line["meets"] for line in targets.model_targets({}, {}, 1e-4)] == [None] * 4
