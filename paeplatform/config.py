@@ -169,7 +169,7 @@ class MclmcConfig(_Section):
     n_tune: PositiveInt = 600
     n_steps: PositiveInt = 2000
     n_discard: PositiveInt = 1000
-    init_draws: PositiveInt = 1024  # prior draws searched for the chains' starts; the paper uses one draw a chain
+    init_draws: PositiveInt = 32768  # prior draws searched for starts and jumps; at most n_chains is the paper's way
     reinit_delta_log_like: PositiveFloat = 5.0
     reinit_scatter: PositiveFloat = 0.05
     batch_size: PositiveInt = 32  # sources per compiled call and device, padded

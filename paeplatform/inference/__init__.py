@@ -1,1 +1,1 @@
-"""Inference of (u, z) from 102-band photometry: forward model, priors, log posterior, MCLMC, diagnostics, summaries."""
+"""Inference of (u, z) from photometry: forward model, priors, log posterior, MCLMC, diagnostics, summaries."""

@@ -12,7 +12,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 SOKAL_C = 5.0  # window of the autocorrelation estimate, in autocorrelation lengths
 
 
-def split_rhat(draws: Float[np.ndarray, "source chain draw"]) -> Float[np.ndarray, "source"]:
+def split_rhat(draws: Float[np.ndarray, "source chain draw"]) -> Float[np.ndarray, " source"]:
     """Classical split R-hat (Gelman et al. 2013): each chain cut in halves, no rank normalisation.
 
     A source with only constant chains gets inf: such chains have not moved, whether or not they agree.
@@ -33,15 +33,16 @@ def split_rhat(draws: Float[np.ndarray, "source chain draw"]) -> Float[np.ndarra
 def autocorrelation_time(draws: Float[np.ndarray, "source chain draw"]) -> Float[np.ndarray, "source chain"]:
     """Integrated autocorrelation time of each chain, in steps, with Sokal's automatic window.
 
-    tau(M) = 1 + 2 sum_{k=1..M} rho_k at the first M >= c tau(M); the largest M when there is none. A constant chain gets
-    its own length: it holds one draw's worth of information.
+    tau(M) = 1 + 2 sum_{k=1..M} rho_k at the first M >= c tau(M); the largest M when there is none. A constant
+    chain gets its own length: it holds one draw's worth of information.
     """
     draws = np.asarray(draws, dtype=np.float64)
     n = draws.shape[-1]
     centred = draws - draws.mean(axis=-1, keepdims=True)
-    size = next_fast_len(2 * n, real=True)  # padded: the circular correlation of a finite transform must not wrap
-    power = np.abs(rfft(centred, size, axis=-1)) ** 2
-    covariance = irfft(power, size, axis=-1)[..., :n]
+    # padded: the circular correlation of a finite transform must not wrap
+    size = int(next_fast_len(2 * n, real=True))
+    power = np.abs(np.asarray(rfft(centred, size, axis=-1))) ** 2
+    covariance = np.asarray(irfft(power, size, axis=-1))[..., :n]
     variance = covariance[..., :1]
     moving = np.ptp(draws, axis=-1) > 0.0
     rho = covariance / np.where(variance > 0.0, variance, 1.0)
@@ -52,12 +53,12 @@ def autocorrelation_time(draws: Float[np.ndarray, "source chain draw"]) -> Float
     return np.where(moving, chosen, float(n))
 
 
-def autocorrelation_length(draws: Float[np.ndarray, "source chain draw"]) -> Float[np.ndarray, "source"]:
+def autocorrelation_length(draws: Float[np.ndarray, "source chain draw"]) -> Float[np.ndarray, " source"]:
     """Autocorrelation time averaged over the chains of each source, in steps."""
     return autocorrelation_time(draws).mean(axis=-1)
 
 
-def effective_sample_size(draws: Float[np.ndarray, "source chain draw"]) -> Float[np.ndarray, "source"]:
+def effective_sample_size(draws: Float[np.ndarray, "source chain draw"]) -> Float[np.ndarray, " source"]:
     """Draws of all chains over the mean autocorrelation length (the paper's ESS).
 
     It says how well each chain explored where it is; whether chains agree is R-hat's question. Anticorrelated chains

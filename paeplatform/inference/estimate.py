@@ -47,7 +47,8 @@ def estimate_photoz(
         filters: its curves.
         flux: [uJy]; negative values are legal.
         flux_err: 1 sigma [uJy]; not finite or not positive masks the band.
-        object_id: (source,) distinct integers; with `preset.seed` they fix each source's random numbers, so neither the
+        object_id: (source,) distinct integers; with `preset.seed` they fix each source's random numbers, so
+        neither the
             order of the rows nor the other sources change a result.
         preset: sections prior, mclmc and instrument are used.
         progress: shows a bar with galaxies per hour.
@@ -57,8 +58,8 @@ def estimate_photoz(
         The table of `summarise`, rows in the order given.
 
     Raises:
-        BandSetError: shapes do not fit, a usable band has a flux that is not finite, or the bands are not the bundle's.
-        ConfigError: object ids are not distinct integers, one for each source.
+        BandSetError: shapes do not fit, a usable band has a flux that is not finite, or the bands are not the
+        bundle's. ConfigError: object ids are not distinct integers, one for each source.
     """
     flux, flux_err, object_id = np.asarray(flux), np.asarray(flux_err), np.asarray(object_id)
     check_photometry(flux, flux_err, len(bands))
@@ -68,11 +69,17 @@ def estimate_photoz(
             "give that band set or train a new model"
         )
     if object_id.shape != (len(flux),) or not np.issubdtype(object_id.dtype, np.integer):
-        raise ConfigError(f"object_id {object_id.shape} {object_id.dtype} must be {len(flux)} integers, one a source")
+        raise ConfigError(
+            f"object_id {object_id.shape} {object_id.dtype} must be {len(flux)} integers, one a source"
+        )
     if len(np.unique(object_id)) != len(object_id):
-        raise ConfigError(f"object_id: {len(object_id) - len(np.unique(object_id))} ids occur twice; they must be distinct")
+        raise ConfigError(
+            f"object_id: {len(object_id) - len(np.unique(object_id))} ids occur twice; they must be distinct"
+        )
     forward = _forward(bundle, filters, float(z_prior.z_max), preset.instrument.n_redshift_nodes)
-    posterior = LogPosterior(forward, z_prior, nf_prior=preset.prior.nf_prior, amplitude=preset.prior.amplitude)
+    posterior = LogPosterior(
+        forward, z_prior, nf_prior=preset.prior.nf_prior, amplitude=preset.prior.amplitude
+    )
     samples = run_mclmc(
         posterior,
         flux,
@@ -90,7 +97,8 @@ def estimate_photoz(
 def _forward(bundle: PaeBundle, filters: FilterCurves, z_max: float, n_nodes: int) -> PaeForward:
     """`build_forward`, kept for the last few bundles: partitions of one run share it.
 
-    Compiled programs need no keeping: the forward model enters them as an argument, so other weights hit JAX's own cache.
+    Compiled programs need no keeping: the forward model enters them as an argument, so other weights hit JAX's
+    own cache.
     """
     key = (id(bundle), id(filters), z_max, n_nodes)
     if key not in _forwards:

@@ -25,9 +25,9 @@ class PaeForward(eqx.Module):
     operator: FoldedOperator | GridOperator
 
     def __call__(self, u: Float[Array, " latent"], z: Float[Array, ""]) -> Float[Array, " band"]:
-        """Fluxes (n_band,), in units of the mean-normalised spectrum; differentiable in u and z, made to be vmapped."""
+        """Fluxes (n_band,), in units of the mean-normalised spectrum; differentiable, made to be vmapped."""
         latent = self.flow.to_latent(u)
-        if isinstance(self.operator, FoldedOperator):
+        if isinstance(self.autoencoder, CompactAutoencoder):
             return self.operator(self.autoencoder.coefficients(latent), z)
         return self.operator(self.autoencoder.decode(latent), z)
 

@@ -1,13 +1,15 @@
 """The log posterior over SED latents and redshift (row I1; eq. 4 to 6).
 
 Coordinates. `log_prob` takes x = (u, ln z), its density includes the Jacobian dz/d ln z = z. The sampler moves in
-v = (u, t) instead, where ln z is a smooth function of t: equal to t well inside the limits, bent over `EDGE_WIDTH` towards
-ln z_min and ln z_max, which lie at infinity. So every draw respects the limits, nothing is clipped or excluded, and the
-density falls off smoothly; a wall in ln z steep enough to hold would drive the sampler's step size to nothing.
+v = (u, t) instead, where ln z is a smooth function of t: equal to t well inside the limits, bent over
+`EDGE_WIDTH` towards ln z_min and ln z_max, which lie at infinity. So every draw respects the limits, nothing is
+clipped or excluded, and the density falls off smoothly; a wall in ln z steep enough to hold would drive the
+sampler's step size to nothing.
 
 Amplitude. A is profiled, ln L = -1/2 min over A >= 0 of chi^2(A), or marginalised over A >= 0 with a flat prior,
-ln L = -1/2 chi^2(A*) - 1/2 ln a + ln Phi(A* sqrt(a)) with a = sum (m/sigma)^2 and A* the unrestricted optimum of eq. 4.
-Chi^2 is summed over residuals: in float32, sum d^2 - b^2/a is off by 0.03 at a total SNR of 200, the residual form by 1e-4.
+ln L = -1/2 chi^2(A*) - 1/2 ln a + ln Phi(A* sqrt(a)) with a = sum (m/sigma)^2 and A* the unrestricted optimum
+of eq. 4. Chi^2 is summed over residuals: in float32, sum d^2 - b^2/a is off by 0.03 at a total SNR of 200, the
+residual form by 1e-4.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from typing import Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 from jax.scipy.stats import norm
+from jaxtyping import Array, Float
 
 from paeplatform.inference.priors import RedshiftPrior
 
@@ -35,8 +37,10 @@ class Photometry(NamedTuple):
 
     Attributes:
         signal: (band,) flux over flux_err.
-        weight: (band,) reference error over flux_err; its mean square over the usable bands is 1. Model amplitudes are
-            therefore in units of the reference error, and multiplying flux and flux_err by one factor changes nothing.
+        weight: (band,) reference error over flux_err; its mean square over the usable bands is 1. Model
+        amplitudes are
+            therefore in units of the reference error, and multiplying flux and flux_err by one factor changes
+            nothing.
     """
 
     signal: Float[Array, " *shape band"]
@@ -48,7 +52,9 @@ def whiten(flux: Float[Array, " *shape band"], flux_err: Float[Array, " *shape b
     usable = jnp.isfinite(flux_err) & (flux_err > 0.0)
     n_used = jnp.maximum(jnp.sum(usable, axis=-1, keepdims=True), 1)
     smallest = jnp.min(jnp.where(usable, flux_err, jnp.inf), axis=-1, keepdims=True)
-    smallest = jnp.where(jnp.isfinite(smallest), smallest, 1.0)  # squares of ratios to it can neither overflow nor vanish
+    smallest = jnp.where(
+        jnp.isfinite(smallest), smallest, 1.0
+    )  # squares of ratios to it can neither overflow nor vanish
     ratio = jnp.where(usable, smallest / jnp.where(usable, flux_err, 1.0), 0.0)
     rms = jnp.sqrt(jnp.maximum(jnp.sum(ratio**2, axis=-1, keepdims=True) / n_used, TINY))
     signal = jnp.where(usable, flux / jnp.where(usable, flux_err, 1.0), 0.0)
@@ -61,8 +67,8 @@ class LogPosterior(eqx.Module):
     Attributes:
         forward: (u, z) -> (band,) model fluxes of amplitude 1.
         z_prior: prior on z, and its limits.
-        nf_prior: whether u carries its standard normal prior; without it u is flat (and the posterior may be improper).
-        amplitude: how eq. 4's scale is removed.
+        nf_prior: whether u carries its standard normal prior; without it u is flat (and the posterior may be
+        improper). amplitude: how eq. 4's scale is removed.
     """
 
     forward: ForwardModel
@@ -72,7 +78,11 @@ class LogPosterior(eqx.Module):
 
     # -- likelihood ------------------------------------------------------------------------------------------------
     def log_likelihood(
-        self, u: Float[Array, " latent"], z: Float[Array, ""], flux: Float[Array, " band"], flux_err: Float[Array, " band"]
+        self,
+        u: Float[Array, " latent"],
+        z: Float[Array, ""],
+        flux: Float[Array, " band"],
+        flux_err: Float[Array, " band"],
     ) -> Float[Array, ""]:
         """ln L (eq. 5 with A removed), up to a constant of the data."""
         return self._log_likelihood(u, z, whiten(flux, flux_err))

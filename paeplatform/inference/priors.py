@@ -3,8 +3,8 @@
 `log_density` is the smooth formula, defined for every z > 0: the sampler keeps z inside the limits by its choice of
 coordinate. `log_prob` is the density proper: normalised over [z_min, z_max], -inf outside.
 
-Parameters are zero-dimensional float64 arrays, not Python numbers: traced, so that a new fit needs no new compilation, and
-exact, so that a prior survives its round trip through JSON.
+Parameters are zero-dimensional float64 arrays, not Python numbers: traced, so that a new fit needs no new
+compilation, and exact, so that a prior survives its round trip through JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from scipy.special import gammainc, gammaincinv, gammaln
 from paeplatform.config import PriorConfig
 from paeplatform.errors import ConfigError
 
-DENSITY_FLOOR = 1e-6  # of a tabulated prior, relative to its maximum: the log density and its slope must stay finite
+DENSITY_FLOOR = (
+    1e-6  # of a tabulated prior, relative to its maximum: the log density and its slope must stay finite
+)
 
 
 def _checked(name: str, value: Any, *, above: float) -> np.ndarray:
@@ -82,7 +84,7 @@ class UniformPrior(RedshiftPrior):
         self.z_min, self.z_max = _checked_limits(z_min, z_max)
 
     def log_density(self, z: Float[Array, ""]) -> Float[Array, ""]:
-        return jnp.zeros_like(z) - jnp.log(self.z_max - self.z_min)
+        return -jnp.log(jnp.asarray(self.z_max - self.z_min)) * jnp.ones_like(z)
 
     def ppf(self, q: np.ndarray) -> np.ndarray:
         return self.z_min + np.asarray(q, dtype=np.float64) * (self.z_max - self.z_min)
@@ -111,8 +113,8 @@ class BpzPrior(RedshiftPrior):
         low, high = self._cdf_limits()
         if not high > low:
             raise ConfigError(
-                f"redshift prior: alpha {float(alpha):g}, beta {float(beta):g}, gamma {float(gamma):g} put no mass on "
-                f"[{float(z_min):g}, {float(z_max):g}]"
+                f"redshift prior: alpha {float(alpha):g}, beta {float(beta):g}, gamma {float(gamma):g} "
+                f"put no mass on [{float(z_min):g}, {float(z_max):g}]"
             )
         scale = (self.alpha + 1.0) * np.log(self.beta) - np.log(self.gamma) + gammaln(self._shape)
         self.log_norm = np.asarray(scale + np.log(high - low))
@@ -128,7 +130,8 @@ class BpzPrior(RedshiftPrior):
     def log_density(self, z: Float[Array, ""]) -> Float[Array, ""]:
         log_z = jnp.log(z)
         # exp of the logarithm: its derivative stays finite for every gamma as z goes to 0
-        return self.alpha * log_z - jnp.exp(self.gamma * (log_z - jnp.log(self.beta))) - self.log_norm
+        decay = jnp.exp(self.gamma * (log_z - jnp.log(self.beta)))
+        return jnp.asarray(self.alpha * log_z - decay - self.log_norm)
 
     def ppf(self, q: np.ndarray) -> np.ndarray:
         low, high = self._cdf_limits()
@@ -154,7 +157,9 @@ class TabulatedPrior(RedshiftPrior):
     def __init__(self, z: np.ndarray, density: np.ndarray):
         z, density = np.asarray(z, dtype=np.float64), np.asarray(density, dtype=np.float64)
         if z.ndim != 1 or len(z) < 2 or density.shape != z.shape:
-            raise ConfigError(f"redshift prior: z {z.shape} and density {density.shape} must be equal, 1-d, 2 or more")
+            raise ConfigError(
+                f"redshift prior: z {z.shape} and density {density.shape} must be equal, 1-d, 2 or more"
+            )
         self.z_min, self.z_max = _checked_limits(z[0], z[-1])
         if not np.all(np.diff(z) > 0.0):
             raise ConfigError("redshift prior: z must increase strictly")
@@ -216,5 +221,7 @@ def redshift_prior(cfg: PriorConfig, bpz: Mapping[str, Any] | None = None) -> Re
         return UniformPrior(cfg.z_min, cfg.z_max)
     missing = [name for name in ("alpha", "beta", "gamma") if name not in (bpz or {})]
     if bpz is None or missing:
-        raise ConfigError(f"prior.redshift 'bpz' needs the fitted {', '.join(missing)}; fit it or choose 'uniform'")
+        raise ConfigError(
+            f"prior.redshift 'bpz' needs the fitted {', '.join(missing)}; fit it or choose 'uniform'"
+        )
     return BpzPrior(bpz["alpha"], bpz["beta"], bpz["gamma"], cfg.z_min, cfg.z_max)

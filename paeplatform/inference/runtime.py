@@ -1,4 +1,4 @@
-"""How JAX runs in a process: CPU devices and the persistent compile cache. Called by entry points only, before other work."""
+"""How JAX runs in a process: CPU devices and the compile cache. Called by entry points only, before other work."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from paeplatform.errors import ConfigError
 def use_host_devices(n: int) -> None:
     """Splits the CPU into `n` JAX devices, so that the source axis is shared out over `n` cores.
 
-    XLA on CPU uses one thread for graphs of small operations such as these; two devices keep two cores busy. To be called
-    before JAX touches a device.
+    XLA on CPU uses one thread for graphs of small operations such as these; two devices keep two cores busy. To
+    be called before JAX touches a device.
 
     Raises:
         ConfigError: `n` is not positive, or JAX has already started with another number of devices.
@@ -26,7 +26,9 @@ def use_host_devices(n: int) -> None:
         jax.config.update("jax_num_cpu_devices", n)
     except RuntimeError as error:
         if jax.local_device_count() != n:
-            raise ConfigError(f"host devices: JAX already runs on {jax.local_device_count()} devices, not {n}") from error
+            raise ConfigError(
+                f"host devices: JAX already runs on {jax.local_device_count()} devices, not {n}"
+            ) from error
 
 
 def enable_compile_cache(folder: Path | str) -> None:

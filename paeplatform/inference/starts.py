@@ -1,4 +1,4 @@
-"""Where chains start, and which of them start anew after burn-in (row I2, paper section IV.2.1, stage 1). Host side, NumPy."""
+"""Where chains start, and which of them start anew after burn-in (row I2, paper section IV.2.1, stage 1)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import log_ndtr
 
-from paeplatform.inference.posterior import LogPosterior, Photometry
+from paeplatform.inference.posterior import TINY, LogPosterior, Photometry
 
-CANDIDATES_PER_CHAIN = 4  # prior draws that are climbed from, per chain
+CANDIDATES_PER_CHAIN = 6  # prior draws that are climbed from, per chain
 CLIMB_STEPS = 12  # Levenberg-Marquardt iterations
-LARGEST_MOVE = 1.0  # of one coordinate in one iteration: the Gauss-Newton picture of a spline flow is good for no more
+LARGEST_MOVE = (
+    1.0  # of one coordinate in one iteration: the Gauss-Newton picture of a spline flow is good for no more
+)
 MODEL_CHUNK = 256  # draws whose model fluxes are computed in one compiled call
 
 
@@ -39,7 +42,7 @@ class PriorBank(NamedTuple):
     Attributes:
         position: (draw, dim) sampler coordinates (u, t).
         model: (draw, band) model fluxes at amplitude 1.
-        log_prior_ratio: (draw,) ln p(z) - ln uniform(z): the draws are uniform in z, the posterior is not.
+        log_prior_ratio: (draw,) ln p(z), up to the constant by which the draws' own density, uniform in z, differs.
     """
 
     position: np.ndarray
@@ -53,7 +56,9 @@ def _bank_chunk(posterior: LogPosterior, u: Array, z: Array) -> tuple[Array, Arr
     return model, posterior.coordinate_of(jnp.log(z)), jax.vmap(posterior.z_prior.log_density)(z)
 
 
-def prior_draws(posterior: LogPosterior, n: int, n_latent: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def prior_draws(
+    posterior: LogPosterior, n: int, n_latent: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """u ~ N(0, I), (n, n_latent), and z uniform on the limits in `n` strata (one draw in each, shuffled), (n,)."""
     z_min, z_max = float(posterior.z_prior.z_min), float(posterior.z_prior.z_max)
     strata = (rng.permutation(n) + rng.uniform(size=n)) / n
@@ -69,23 +74,41 @@ def prior_bank(posterior: LogPosterior, n: int, n_latent: int, seed: int) -> Pri
         rows = np.arange(first, first + MODEL_CHUNK) % n  # one shape, one compilation
         parts.append([np.asarray(part) for part in _bank_chunk(posterior, u[rows], z[rows])])
     model, t, log_prior = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
-    return PriorBank(np.column_stack([u, t]).astype(np.float32), model.astype(np.float32), log_prior.astype(np.float32))
+    return PriorBank(
+        np.column_stack([u, t]).astype(np.float32), model.astype(np.float32), log_prior.astype(np.float32)
+    )
 
 
-def score_bank(bank: PriorBank, photometry: Photometry) -> Float[np.ndarray, "source draw"]:
-    """ln L profiled over the amplitude plus the draws' prior ratio, as matrix products over (source, draw).
+def score_bank(bank: PriorBank, photometry: Photometry, amplitude: str) -> Float[np.ndarray, "source draw"]:
+    """ln of posterior over proposal for every draw, ln L + ln p(z), as matrix products over (source, draw).
 
-    The shortcut d.d - b^2/a is off by some 0.03 in float32, which does not matter for ranking starts.
+    Float64: the products give chi^2 as d.d - b^2/a, which float32 gets wrong by 0.03 at a total SNR of 200.
     """
-    weight = np.asarray(photometry.weight, dtype=np.float32)
-    signal = np.asarray(photometry.signal, dtype=np.float32)
-    a = np.square(weight) @ np.square(bank.model).T + 1e-30
-    b = np.maximum((signal * weight) @ bank.model.T, 0.0)
-    score = 0.5 * b * b / a + bank.log_prior_ratio - 0.5 * np.sum(signal**2, axis=1, keepdims=True)
+    weight, signal = (np.asarray(part, dtype=np.float64) for part in (photometry.weight, photometry.signal))
+    model = bank.model.astype(np.float64).T
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # absurd fluxes overflow: such a score is not finite, see below
+        a = weight**2 @ model**2 + TINY
+        b = (signal * weight) @ model
+        score = bank.log_prior_ratio - 0.5 * np.sum(signal**2, axis=1, keepdims=True)
+        if amplitude == "profile":
+            score = score + 0.5 * np.maximum(b, 0.0) ** 2 / a
+        else:
+            score = score + 0.5 * b**2 / a - 0.5 * np.log(a) + log_ndtr(b / np.sqrt(a))
     return np.where(np.isfinite(score), score, -np.inf)
 
 
-def tempered_weights(score: Float[np.ndarray, "draw"], effective: float) -> Float[np.ndarray, "draw"]:
+def best_of_strata(bank: PriorBank, score: Float[np.ndarray, "source draw"], n: int) -> np.ndarray:
+    """Indices (source, n): the best draw in each of `n` redshift strata, alike in number of draws.
+
+    The best draws overall may crowd into a few wrong redshifts: far from any fit, chi^2 says little about the hilltops.
+    """
+    strata = np.array_split(np.argsort(bank.position[:, -1], kind="stable"), n)
+    return np.stack([stratum[score[:, stratum].argmax(axis=1)] for stratum in strata], axis=1)
+
+
+def tempered_weights(score: Float[np.ndarray, " draw"], effective: float) -> Float[np.ndarray, " draw"]:
     """softmax(score / T), T >= 1 the smallest for which the weights' effective number is at least `effective`."""
     shifted = (score - score.max()).astype(np.float64)
 
@@ -106,7 +129,7 @@ def tempered_weights(score: Float[np.ndarray, "draw"], effective: float) -> Floa
 
 
 def choose_starts(
-    score: Float[np.ndarray, "draw"], n: int, rng: np.random.Generator, *, effective: float
+    score: Float[np.ndarray, " draw"], n: int, rng: np.random.Generator, *, effective: float
 ) -> np.ndarray | None:
     """Indices (n,) by systematic resampling of `tempered_weights`; None when no draw has a finite score."""
     n_finite = int(np.isfinite(score).sum())
@@ -152,8 +175,8 @@ def climb(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Takes prior draws to the tops of their hills, so that hills, not draws, compete for the chains.
 
-    At a total SNR of 100 and more even the best of thousands of prior draws is thousands in chi^2 away from the posterior,
-    and its chi^2 says little about the top of its hill.
+    At a total SNR of 100 and more even the best of thousands of prior draws is thousands in chi^2 away from the
+    posterior, and its chi^2 says little about the top of its hill.
 
     Args:
         posterior: for the priors.
@@ -185,7 +208,11 @@ def _accept(position: Array, here: Geometry, damping: Array, trial: Array, there
     def pick(new: Array, old: Array) -> Array:
         return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
-    return pick(trial, position), jax.tree.map(pick, there, here), jnp.where(better, 0.3 * damping, 4.0 * damping)
+    return (
+        pick(trial, position),
+        jax.tree.map(pick, there, here),
+        jnp.where(better, 0.3 * damping, 4.0 * damping),
+    )
 
 
 def reinitialise(
@@ -207,8 +234,9 @@ def reinitialise(
         scatter: of the new positions around the best chain, in local posterior widths.
 
     Returns:
-        (position, fisher, moved): new positions (source, chain, dim); one Fisher matrix a source, the mean over the chains
-        that stayed, repeated for its chains (source, chain, dim, dim); which chains moved (source, chain).
+        (position, fisher, moved): new positions (source, chain, dim); one Fisher matrix a source, the mean over
+        the chains that stayed, repeated for its chains (source, chain, dim, dim); which chains moved (source,
+        chain).
     """
     finite = np.where(np.isfinite(log_like), log_like, -np.inf)
     best = finite.argmax(axis=1)

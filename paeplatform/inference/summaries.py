@@ -1,4 +1,5 @@
-"""From draws to catalogue columns: redshift statistics, convergence, goodness of fit, flags (rows I4, I8; DESIGN section 6).
+"""From draws to catalogue columns: redshift statistics, convergence, goodness of fit, flags (rows I4, I8;
+DESIGN section 6).
 
 `z_flags` is a bit mask:
 
@@ -8,7 +9,7 @@
 | 2 | FEW_BANDS | fewer than 20 usable bands |
 | 4 | LOW_ESS | effective sample size of z below 100 |
 | 8 | AT_PRIOR_EDGE | over 5 % of the draws lie within 2 % (in ln(1+z) of the range) of z_min or z_max |
-| 16 | MULTIMODAL | the smoothed p(z) has a second peak, separated by a dip below half of it and holding over 5 % of the draws |
+| 16 | MULTIMODAL | p(z) has a second peak, behind a dip below half its height, with over 5 % of the draws |
 | 32 | BAD_FIT | reduced chi^2 of the mean reconstruction above 2 |
 | 64 | NO_POSTERIOR | no usable band, or no finite density found: summaries are null |
 
@@ -17,6 +18,7 @@
 
 from __future__ import annotations
 
+import itertools
 from enum import IntFlag
 
 import equinox as eqx
@@ -32,7 +34,9 @@ from paeplatform.inference.diagnostics import autocorrelation_length, effective_
 from paeplatform.inference.mclmc import PosteriorSamples
 from paeplatform.inference.posterior import LogPosterior, Photometry, whiten
 
-QUANTILE_LEVELS = np.linspace(0.01, 0.99, 51)  # cumulative probabilities of `pae_z_quantiles`; the middle one is the median
+QUANTILE_LEVELS = np.linspace(
+    0.01, 0.99, 51
+)  # cumulative probabilities of `pae_z_quantiles`; the middle one is the median
 RHAT_LIMIT = 1.1
 MIN_BANDS = 20
 MIN_ESS = 100.0
@@ -72,10 +76,10 @@ def summarise(
         flux_err: [uJy].
 
     Returns:
-        Columns object_id; pae_z_mean, _median, _mode, _std; pae_z_err68_low/high and pae_z_err95_low/high (bounds, not
-        half-widths: central intervals of 68.27 % and 95.45 %); pae_z_quantiles at `QUANTILE_LEVELS`; pae_rhat, pae_acl
-        [steps], pae_ess; pae_chi2 of the posterior mean reconstruction; pae_n_bands; pae_n_reinit; pae_status; z_flags.
-        A failed source keeps its row with nulls.
+        Columns object_id; pae_z_mean, _median, _mode, _std; pae_z_err68_low/high and pae_z_err95_low/high
+        (bounds, not half-widths: central intervals of 68.27 % and 95.45 %); pae_z_quantiles at
+        `QUANTILE_LEVELS`; pae_rhat, pae_acl [steps], pae_ess; pae_chi2 of the posterior mean reconstruction;
+        pae_n_bands; pae_n_reinit; pae_status; z_flags. A failed source keeps its row with nulls.
     """
     n_source = len(flux)
     ok = ~samples.failed
@@ -130,7 +134,9 @@ def summarise(
         | {name: pl.Series(values.astype(np.float32)).fill_nan(None) for name, values in columns.items()}
     )
     status = np.where(ok, np.where(converged, "converged", "unconverged"), "failed")
-    rows = [row if good else None for row, good in zip(quantiles.astype(np.float32).tolist(), ok, strict=True)]
+    rows = [
+        row if good else None for row, good in zip(quantiles.astype(np.float32).tolist(), ok, strict=True)
+    ]
     return table.with_columns(
         pl.Series("pae_z_quantiles", rows, dtype=pl.Array(pl.Float32, len(QUANTILE_LEVELS))),
         pl.Series("pae_n_bands", n_bands.astype(np.int16)),
@@ -140,11 +146,11 @@ def summarise(
     )
 
 
-def density_peaks(z: Float[np.ndarray, "draw"]) -> tuple[float, bool]:
+def density_peaks(z: Float[np.ndarray, " draw"]) -> tuple[float, bool]:
     """Mode of p(z) by a Gaussian kernel, and whether p(z) has a second separate peak.
 
-    The kernel's width is 0.9 n_eff^-1/5 times the smaller of standard deviation and interquartile range / 1.34, halved so
-    that narrow peaks of a multimodal p(z) survive; n_eff is taken as a tenth of the draws.
+    The kernel's width is 0.9 n_eff^-1/5 times the smaller of standard deviation and interquartile range / 1.34,
+    halved so that narrow peaks of a multimodal p(z) survive; n_eff is taken as a tenth of the draws.
     """
     low, high = float(z.min()), float(z.max())
     low_quartile, high_quartile = np.quantile(z, [0.25, 0.75])
@@ -163,7 +169,7 @@ def density_peaks(z: Float[np.ndarray, "draw"]) -> tuple[float, bool]:
     if len(prominent) < 2:
         return mode, False
     # ... and the draws between the dips on its sides are more than a few
-    dips = [a + int(density[a:b].argmin()) for a, b in zip(prominent[:-1], prominent[1:], strict=True)]
+    dips = [a + int(density[a:b].argmin()) for a, b in itertools.pairwise(prominent)]
     mass = np.add.reduceat(counts, [0, *dips]) / len(z)
     return mode, bool((mass > MODE_FRACTION).sum() > 1)
 
@@ -188,8 +194,9 @@ def mean_reconstruction_chi2(
     posterior: LogPosterior,
     flux: Float[np.ndarray, "source band"],
     flux_err: Float[np.ndarray, "source band"],
-) -> Float[np.ndarray, "source"]:
-    """Chi^2 of the posterior mean of the model fluxes, over the kept draws, each at its best amplitude (paper section V.1).
+) -> Float[np.ndarray, " source"]:
+    """Chi^2 of the posterior mean of the model fluxes, over the kept draws, each at its best amplitude (paper
+    section V.1).
 
     The mean is over fluxes, not over (u, z): the mean of the parameters of a curved posterior need not fit.
     """
@@ -198,8 +205,12 @@ def mean_reconstruction_chi2(
     for first in range(0, n_source, CHI2_BATCH):
         rows = np.arange(first, min(first + CHI2_BATCH, n_source))
         padded = np.resize(rows, CHI2_BATCH)
-        photometry = whiten(jnp.asarray(flux[padded], jnp.float32), jnp.asarray(flux_err[padded], jnp.float32))
+        photometry = whiten(
+            jnp.asarray(flux[padded], jnp.float32), jnp.asarray(flux_err[padded], jnp.float32)
+        )
         u = samples.u[padded].reshape(CHI2_BATCH, -1, n_latent)
         z = samples.z_kept[padded].reshape(CHI2_BATCH, -1)
-        chi2[rows] = np.asarray(_mean_chi2(posterior, photometry, jnp.asarray(u), jnp.asarray(z)))[: len(rows)]
+        chi2[rows] = np.asarray(_mean_chi2(posterior, photometry, jnp.asarray(u), jnp.asarray(z)))[
+            : len(rows)
+        ]
     return chi2

@@ -46,5 +46,12 @@ def linear_forward():
 def quick_mclmc():
     """Short stages; every chunk length of the sampler occurs (a whole chunk, a rest)."""
     return MclmcConfig(
-        n_chains=4, n_burnin=150, n_tune=200, n_steps=1100, n_discard=100, init_draws=512, batch_size=4, keep_latent_every=10
+        n_chains=4,
+        n_burnin=150,
+        n_tune=200,
+        n_steps=1100,
+        n_discard=100,
+        init_draws=512,
+        batch_size=4,
+        keep_latent_every=10,
     )

@@ -21,7 +21,9 @@ def numpy_log_prob(forward, x, flux, flux_err, amplitude, nf_prior, reference_er
     u, z = x[:-1].astype(np.float64), np.exp(np.float64(x[-1]))
     rest = forward.log_wave.astype(np.float64) - np.log1p(z)
     bump = np.exp(-0.5 * ((rest - 0.1) / 0.15) ** 2)
-    model = np.exp(0.4 * u[0] * (forward.log_wave.astype(np.float64) - 1.0)) * (1.0 + bump * np.exp(0.5 * u[1]))
+    model = np.exp(0.4 * u[0] * (forward.log_wave.astype(np.float64) - 1.0)) * (
+        1.0 + bump * np.exp(0.5 * u[1])
+    )
     w = 1.0 / flux_err.astype(np.float64) ** 2
     a, b = np.sum(w * model**2), np.sum(w * flux * model)
     best = b / a
@@ -33,7 +35,9 @@ def numpy_log_prob(forward, x, flux, flux_err, amplitude, nf_prior, reference_er
         log_like -= 0.5 * np.log(a * reference_err**2)
     t = (1.4 + 1.0) / 1.3
     mass = gammainc(t, (3.0 / 0.6) ** 1.3) - gammainc(t, (0.003 / 0.6) ** 1.3)
-    log_p_z = 1.4 * np.log(z) - (z / 0.6) ** 1.3 - (2.4 * np.log(0.6) - np.log(1.3) + gammaln(t) + np.log(mass))
+    log_p_z = (
+        1.4 * np.log(z) - (z / 0.6) ** 1.3 - (2.4 * np.log(0.6) - np.log(1.3) + gammaln(t) + np.log(mass))
+    )
     log_p_u = -0.5 * np.sum(u**2) - 0.5 * len(u) * np.log(2 * np.pi) if nf_prior else 0.0
     return log_like + log_p_z + np.log(z) + log_p_u
 
@@ -67,12 +71,16 @@ def test_float32_agrees_with_float64_numpy(bump_forward, amplitude, nf_prior, sn
 
 
 @settings(max_examples=25, deadline=None)
-@given(factor=st.floats(1e-12, 1e12), seed=st.integers(0, 50), amplitude=st.sampled_from(["profile", "marginal"]))
+@given(
+    factor=st.floats(1e-12, 1e12), seed=st.integers(0, 50), amplitude=st.sampled_from(["profile", "marginal"])
+)
 def test_flux_unit_does_not_matter(bump_forward, factor, seed, amplitude):
     posterior = LogPosterior(bump_forward, PRIOR, amplitude=amplitude)
     x, flux, flux_err = make_source(bump_forward, 20.0, seed)
     first = float(posterior.log_prob(jnp.asarray(x), jnp.asarray(flux), jnp.asarray(flux_err)))
-    second = float(posterior.log_prob(jnp.asarray(x), jnp.asarray(factor * flux), jnp.asarray(factor * flux_err)))
+    second = float(
+        posterior.log_prob(jnp.asarray(x), jnp.asarray(factor * flux), jnp.asarray(factor * flux_err))
+    )
     assert second == pytest.approx(first, abs=2e-4)
 
 
@@ -83,7 +91,11 @@ def test_order_of_bands_does_not_matter(bump_forward, seed, amplitude):
     order = np.random.default_rng(seed).permutation(flux.size)
     shuffled = type(bump_forward)(bump_forward.log_wave[order])
     values = [
-        float(LogPosterior(f, PRIOR, amplitude=amplitude).log_prob(jnp.asarray(x), jnp.asarray(a), jnp.asarray(b)))
+        float(
+            LogPosterior(f, PRIOR, amplitude=amplitude).log_prob(
+                jnp.asarray(x), jnp.asarray(a), jnp.asarray(b)
+            )
+        )
         for f, a, b in ((bump_forward, flux, flux_err), (shuffled, flux[order], flux_err[order]))
     ]
     assert values[0] == pytest.approx(values[1], abs=2e-4)
@@ -104,7 +116,9 @@ def test_masked_bands_equal_removed_bands(bump_forward, seed, bad_err, amplitude
     with_mask = LogPosterior(bump_forward, PRIOR, amplitude=amplitude)
     without = LogPosterior(type(bump_forward)(bump_forward.log_wave[kept]), PRIOR, amplitude=amplitude)
     value, slope = jax.value_and_grad(with_mask.log_prob)(*map(jnp.asarray, (x, damaged_flux, damaged_err)))
-    expected, expected_slope = jax.value_and_grad(without.log_prob)(*map(jnp.asarray, (x, flux[kept], flux_err[kept])))
+    expected, expected_slope = jax.value_and_grad(without.log_prob)(
+        *map(jnp.asarray, (x, flux[kept], flux_err[kept]))
+    )
     assert float(value) == pytest.approx(float(expected), abs=2e-4)
     assert np.asarray(slope) == pytest.approx(np.asarray(expected_slope), rel=1e-3, abs=1e-2)
 
@@ -113,7 +127,10 @@ def test_negative_fluxes_get_amplitude_zero_not_a_negative_one(bump_forward):
     posterior = LogPosterior(bump_forward, PRIOR, nf_prior=False)
     flux, flux_err = -np.ones(24), np.ones(24)
     u = jnp.zeros(2)
-    values = [posterior.log_likelihood(u + k, jnp.asarray(0.5), jnp.asarray(flux), jnp.asarray(flux_err)) for k in (0, 1)]
+    values = [
+        posterior.log_likelihood(u + k, jnp.asarray(0.5), jnp.asarray(flux), jnp.asarray(flux_err))
+        for k in (0, 1)
+    ]
     assert np.asarray(values) == pytest.approx(-0.5 * 24)
 
 
@@ -125,7 +142,9 @@ def test_marginal_amplitude_is_the_integral_over_non_negative_amplitudes(bump_fo
         got, expected = [], []
         for u0 in (0.0, 1.5):
             u = jnp.asarray([u0, 0.3])
-            got.append(float(posterior.log_likelihood(u, jnp.asarray(0.7), jnp.asarray(flux), jnp.asarray(flux_err))))
+            got.append(
+                float(posterior.log_likelihood(u, jnp.asarray(0.7), jnp.asarray(flux), jnp.asarray(flux_err)))
+            )
             model = np.asarray(bump_forward(u, jnp.asarray(0.7)), np.float64)
             grid = np.linspace(0.0, 10.0, 40001)
             chi2 = np.sum((flux[:, None] - grid * model[:, None]) ** 2, axis=0)
@@ -141,9 +160,13 @@ def test_sampler_coordinate_covers_exactly_the_limits(bump_forward, limits):
     assert np.all(np.diff(log_z) >= -1e-5)  # rising but for the rounding of float32
     assert np.exp(log_z[[0, -1]]) == pytest.approx(limits, rel=1e-5)
     inner = jnp.linspace(np.log(limits[0]), np.log(limits[1]), 41)[1:-1]
-    assert np.asarray(posterior.log_z_of(posterior.coordinate_of(inner))) == pytest.approx(np.asarray(inner), abs=1e-5)
+    assert np.asarray(posterior.log_z_of(posterior.coordinate_of(inner))) == pytest.approx(
+        np.asarray(inner), abs=1e-5
+    )
     slope = jax.vmap(jax.grad(posterior.log_z_of))(posterior.coordinate_of(inner))
-    assert np.asarray(posterior.log_bend(posterior.coordinate_of(inner))) == pytest.approx(np.log(slope), abs=1e-3)
+    assert np.asarray(posterior.log_bend(posterior.coordinate_of(inner))) == pytest.approx(
+        np.log(slope), abs=1e-3
+    )
 
 
 def test_sampler_density_is_the_posterior_with_the_jacobian(bump_forward):

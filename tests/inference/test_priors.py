@@ -50,7 +50,9 @@ def test_ppf_inverts_the_integral_of_the_density(prior):
     density = np.exp(np.asarray(jax.vmap(prior.log_density)(jnp.asarray(grid))), dtype=np.float64)
     cdf = np.concatenate([[0.0], np.cumsum(0.5 * np.diff(grid) * (density[1:] + density[:-1]))])
     assert np.interp(z, grid, cdf) == pytest.approx(q, abs=5e-4)
-    assert kstest(prior.sample(4000, np.random.default_rng(1)), lambda x: np.interp(x, grid, cdf)).pvalue > 1e-3
+    assert (
+        kstest(prior.sample(4000, np.random.default_rng(1)), lambda x: np.interp(x, grid, cdf)).pvalue > 1e-3
+    )
 
 
 def test_bpz_is_a_truncated_generalised_gamma():
@@ -89,7 +91,10 @@ def test_prior_id_tells_priors_apart():
         ({"kind": "uniform", "z_min": 1.0, "z_max": 0.5}, "z_max 0.5"),
         ({"kind": "uniform", "z_min": 0.1}, "z_max"),
         ({"kind": "bpz", "alpha": 1, "beta": -1, "gamma": 1, "z_min": 0.1, "z_max": 1}, "beta -1"),
-        ({"kind": "bpz", "alpha": float("nan"), "beta": 1, "gamma": 1, "z_min": 0.1, "z_max": 1}, "alpha nan"),
+        (
+            {"kind": "bpz", "alpha": float("nan"), "beta": 1, "gamma": 1, "z_min": 0.1, "z_max": 1},
+            "alpha nan",
+        ),
         ({"kind": "bpz", "alpha": 1, "beta": 1e-3, "gamma": 4, "z_min": 0.5, "z_max": 1}, "no mass"),
         ({"kind": "tabulated", "z": [0.1, 0.1], "density": [1, 1]}, "z_max 0.1"),
         ({"kind": "tabulated", "z": [0.1, 0.2], "density": [1, -1]}, "density"),

@@ -1,0 +1,50 @@
+"""A bar in galaxies for work that goes in batches of many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tqdm.auto import tqdm
+
+
+class GalaxyBar:
+    """Moves with the steps inside a batch and shows galaxies per hour.
+
+    Args:
+        n_source: galaxies in all.
+        n_steps: steps each of them needs.
+        show: whether to draw the bar.
+        on_progress: called with the galaxies' worth of work done since the last call.
+    """
+
+    def __init__(self, n_source: int, n_steps: int, show: bool, on_progress: Callable[[float], None] | None):
+        self._bar = tqdm(
+            total=n_source,
+            disable=not show,
+            desc="MCLMC",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} galaxies [{elapsed}<{remaining}{postfix}]",
+        )
+        self._n_steps = n_steps
+        self._on_progress = on_progress
+        self._in_batch, self._done = 0, 0.0
+
+    def __enter__(self) -> GalaxyBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def begin(self, n_in_batch: int) -> None:
+        """A batch of so many galaxies (padding not counted) starts."""
+        self._in_batch = n_in_batch
+
+    def step(self, n_steps: int) -> None:
+        """The batch has done so many steps more."""
+        galaxies = self._in_batch * n_steps / self._n_steps
+        self._done += galaxies
+        self._bar.update(galaxies)
+        elapsed = self._bar.format_dict["elapsed"]
+        if elapsed > 0.0:
+            self._bar.set_postfix_str(f"{3600.0 * self._done / elapsed:,.0f} galaxies/h", refresh=False)
+        if self._on_progress is not None:
+            self._on_progress(galaxies)

@@ -1,0 +1,151 @@
+"""The one call, end to end on a small untrained bundle, and what it refuses before work."""
+
+import functools
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import polars as pl
+import pytest
+
+from paeplatform.config import load_preset
+from paeplatform.errors import BandSetError, ConfigError
+from paeplatform.inference.estimate import estimate_photoz
+from paeplatform.inference.forward_model import build_forward
+from paeplatform.inference.priors import UniformPrior
+from paeplatform.instrument.bands import load_bands
+from paeplatform.instrument.exact import exact_photometry
+from paeplatform.instrument.filters import gaussian_filters
+from paeplatform.pae.autoencoder import build_autoencoder
+from paeplatform.pae.bundle import PaeBundle
+from paeplatform.pae.flow import build_flow
+
+N_LATENT = 3
+
+
+class Parts(eqx.Module):
+    autoencoder: eqx.Module
+    flow: eqx.Module
+
+
+@pytest.fixture(scope="module")
+def bands():
+    return load_bands()
+
+
+@pytest.fixture(scope="module")
+def filters(bands):
+    return gaussian_filters(bands)
+
+
+@functools.cache
+def make_bundle(architecture):
+    """A smooth random decoder around a spectrum with a break and a bump, and an untrained flow."""
+    preset = load_preset("demo")
+    config = preset.pae.autoencoder.model_copy(update={"architecture": architecture})
+    wave = np.linspace(0.1, 5.0, 500)
+    mean = 0.2 + 1.0 / (1.0 + np.exp(-(wave - 0.4) / 0.02)) + np.exp(-0.5 * ((wave - 1.6) / 0.2) ** 2)
+    autoencoder = build_autoencoder(config, N_LATENT, 500, key=jr.key(0), mean_spectrum=mean / mean.mean())
+    flow = build_flow(preset.pae.flow, jr.normal(jr.key(1), (500, N_LATENT)), key=jr.key(2))
+    return PaeBundle(autoencoder, flow, preset.pae, N_LATENT, wave, load_bands().content_hash(), "")
+
+
+@pytest.fixture(scope="module")
+def preset():
+    demo = load_preset("demo")
+    quick = {
+        "n_burnin": 50,
+        "n_tune": 40,
+        "n_steps": 150,
+        "n_discard": 50,
+        "init_draws": 256,
+        "batch_size": 2,
+    }
+    return demo.model_copy(
+        update={
+            "mclmc": demo.mclmc.model_copy(update=quick),
+            "instrument": demo.instrument.model_copy(update={"n_redshift_nodes": 512}),
+        }
+    )
+
+
+@pytest.mark.parametrize("architecture", ["compact", "conv"])
+def test_forward_model_is_the_decoded_spectrum_through_the_exact_filters(bands, filters, architecture):
+    bundle = make_bundle(architecture)
+    forward = build_forward(bundle, filters, 3.0, 1024)
+    fast = eqx.filter_jit(lambda forward, u, z: (forward(u, z), forward.spectrum(u)))
+    decode = eqx.filter_jit(lambda parts, u: parts.autoencoder.decode(parts.flow.to_latent(u)))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        u, z = jnp.asarray(rng.normal(size=N_LATENT), jnp.float32), float(rng.uniform(0.05, 2.5))
+        spectrum = np.asarray(decode(Parts(bundle.autoencoder, bundle.flow), u), np.float64)
+        expected = exact_photometry(bundle.wave, spectrum, z, filters)
+        got, drawn = (np.asarray(part) for part in fast(forward, u, jnp.asarray(z)))
+        assert np.abs(got - expected).max() < 1e-3 * np.abs(expected).max()
+        assert drawn == pytest.approx(spectrum, rel=1e-5, abs=1e-5)
+
+
+def test_estimate_keeps_every_row_in_order_and_ignores_their_company(bands, filters, preset):
+    bundle = make_bundle("compact")
+    forward = build_forward(bundle, filters, 2.0, 512)
+    fast = eqx.filter_jit(lambda forward, u, z: forward(u, z))
+    rng = np.random.default_rng(1)
+    flux = (
+        np.stack([np.asarray(fast(forward, jnp.zeros(N_LATENT), jnp.asarray(z))) for z in (0.3, 0.7, 1.1)])
+        * 50.0
+    )
+    flux_err = np.full_like(flux, 5.0)
+    flux = flux + flux_err * rng.normal(size=flux.shape)
+    flux_err[2] = np.inf
+    flux[2, 0] = np.nan
+    ids = np.array([30, 10, 20])
+    prior = UniformPrior(0.05, 2.0)
+    rows = estimate_photoz(bundle, prior, bands, filters, flux, flux_err, ids, preset, progress=False)
+    assert rows["object_id"].to_list() == [30, 10, 20]
+    assert rows["pae_status"].to_list()[2] == "failed" and rows["pae_z_mean"][2] is None
+    assert rows["pae_n_bands"].to_list() == [102, 102, 0]
+    assert rows["pae_z_median"].head(2).is_between(0.05, 2.0).all()
+    assert (
+        rows["pae_chi2"].head(2).is_between(40.0, 250.0).all()
+    )  # chi^2 of 102 bands of a model that can fit them
+    order = [1, 0]
+    again = estimate_photoz(
+        bundle, prior, bands, filters, flux[order], flux_err[order], ids[order], preset, progress=False
+    )
+    same = [name for name in rows.columns if rows.schema[name] != pl.Array(pl.Float32, 51)]
+    assert again.select(same).equals(rows[order].select(same))
+
+
+def test_bad_input_is_refused_before_work(bands, filters, preset):
+    bundle = make_bundle("compact")
+    prior = UniformPrior(0.05, 2.0)
+    flux, flux_err, ids = np.ones((2, 102)), np.ones((2, 102)), np.array([1, 2])
+
+    def call(**changes):
+        given = {"flux": flux, "flux_err": flux_err, "object_id": ids, "bundle": bundle} | changes
+        return estimate_photoz(
+            given["bundle"],
+            prior,
+            bands,
+            filters,
+            given["flux"],
+            given["flux_err"],
+            given["object_id"],
+            preset,
+            progress=False,
+        )
+
+    with pytest.raises(BandSetError, match="101"):
+        call(flux=flux[:, :101])
+    with pytest.raises(BandSetError, match="row 1, band 3"):
+        call(flux=np.where((np.arange(2)[:, None] == 1) & (np.arange(102) == 2), np.nan, 1.0))
+    with pytest.raises(ConfigError, match="twice"):
+        call(object_id=np.array([1, 1]))
+    with pytest.raises(ConfigError, match="integers"):
+        call(object_id=np.array([1.0, 2.0]))
+    other = PaeBundle(
+        bundle.autoencoder, bundle.flow, bundle.pae, N_LATENT, bundle.wave, "0123456789abcdef", ""
+    )
+    with pytest.raises(BandSetError, match="0123456789abcdef"):
+        call(bundle=other)

@@ -1,0 +1,123 @@
+"""Summaries and flags of draws whose statistics are known."""
+
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import pytest
+
+from paeplatform.inference.mclmc import PosteriorSamples
+from paeplatform.inference.posterior import LogPosterior
+from paeplatform.inference.priors import UniformPrior
+from paeplatform.inference.summaries import QUANTILE_LEVELS, ZFlag, density_peaks, summarise
+
+N_DRAW, EVERY = 1000, 10
+
+
+def make_samples(z, u, failed=None):
+    n, chain, _ = z.shape
+    return PosteriorSamples(
+        z=z.astype(np.float32),
+        u=u.astype(np.float32),
+        log_prob=np.zeros_like(z, dtype=np.float32),
+        keep_every=EVERY,
+        n_reinit=np.arange(n),
+        step_size=np.ones((n, chain)),
+        decoherence=np.ones((n, chain)),
+        rejected=np.zeros(n),
+        jumped=np.zeros(n),
+        failed=np.zeros(n, bool) if failed is None else failed,
+    )
+
+
+@pytest.fixture(scope="module")
+def table(bump_forward):
+    rng = np.random.default_rng(0)
+    n = 7
+    z = 0.6 + 0.01 * rng.normal(size=(n, 4, N_DRAW))
+    z[1, 2:] += 0.3  # two chains elsewhere
+    z[2] = np.cumsum(rng.normal(size=(4, N_DRAW)), axis=1) * 1e-3 + 0.6  # slow walk
+    z[3] = 1.999 - np.abs(0.001 * rng.normal(size=(4, N_DRAW)))
+    u = np.zeros((n, 4, N_DRAW // EVERY, 2))
+    flux = np.tile(np.asarray(bump_forward(jnp.zeros(2), jnp.asarray(0.6))), (n, 1)) * 3.0
+    flux_err = np.full_like(flux, 0.3)
+    flux[4] += 3.0 * rng.normal(size=24)  # ten sigma off the model
+    flux_err[5, :20] = np.inf
+    flux_err[6] = np.inf
+    failed = np.arange(n) == 6
+    z[6] = np.nan
+    posterior = LogPosterior(bump_forward, UniformPrior(0.05, 2.0))
+    ids = np.arange(n) + 100
+    return z, flux, flux_err, summarise(ids, make_samples(z, u, failed), posterior, flux, flux_err)
+
+
+def test_statistics_are_those_of_the_pooled_draws(table):
+    z, _, _, rows = table
+    pooled = z[0].ravel().astype(np.float32).astype(np.float64)
+    first = rows.row(0, named=True)
+    assert first["pae_z_mean"] == pytest.approx(pooled.mean(), rel=1e-6)
+    assert first["pae_z_std"] == pytest.approx(pooled.std(), rel=1e-5)
+    assert first["pae_z_median"] == pytest.approx(np.median(pooled), rel=1e-6)
+    assert first["pae_z_mode"] == pytest.approx(0.6, abs=0.003)
+    assert [first["pae_z_err68_low"], first["pae_z_err68_high"]] == pytest.approx([0.59, 0.61], abs=0.001)
+    assert [first["pae_z_err95_low"], first["pae_z_err95_high"]] == pytest.approx([0.58, 0.62], abs=0.002)
+    assert first["pae_z_quantiles"] == pytest.approx(np.quantile(pooled, QUANTILE_LEVELS), rel=1e-6)
+    assert QUANTILE_LEVELS[25] == 0.5 and first["pae_z_quantiles"][25] == pytest.approx(first["pae_z_median"])
+    assert first["pae_ess"] == pytest.approx(4000, rel=0.15)
+    assert rows["pae_n_reinit"].to_list() == list(range(7))
+    assert rows.schema["pae_z_quantiles"] == pl.Array(pl.Float32, 51)
+
+
+def test_each_fault_sets_its_flag_and_no_other_source_has_it(table):
+    flags = [ZFlag(value) for value in table[3]["z_flags"].to_list()]
+    assert flags[0] == ZFlag(0)
+    assert ZFlag.UNCONVERGED in flags[1] and ZFlag.MULTIMODAL in flags[1]
+    assert ZFlag.UNCONVERGED in flags[2] and ZFlag.LOW_ESS in flags[2]
+    assert ZFlag.AT_PRIOR_EDGE in flags[3]
+    assert flags[4] == ZFlag.BAD_FIT
+    assert flags[5] == ZFlag.FEW_BANDS
+    assert flags[6] == ZFlag.NO_POSTERIOR | ZFlag.FEW_BANDS
+    status = table[3]["pae_status"].to_list()
+    assert status == [
+        "converged",
+        "unconverged",
+        "unconverged",
+        "converged",
+        "converged",
+        "converged",
+        "failed",
+    ]
+
+
+def test_a_failed_source_keeps_its_row_with_nulls(table):
+    rows = table[3]
+    assert rows["object_id"].to_list() == list(range(100, 107))
+    last = rows.row(6, named=True)
+    values = [
+        value for name, value in last.items() if name.startswith("pae_z") or name in ("pae_rhat", "pae_chi2")
+    ]
+    assert values and all(value is None for value in values)
+    assert last["pae_n_bands"] == 0
+    numbers = rows.head(6).select(pl.col(pl.Float32))
+    assert numbers.null_count().sum_horizontal().item() == 0
+
+
+def test_chi2_is_that_of_the_mean_reconstruction(table, bump_forward):
+    z, flux, flux_err, rows = table
+    for i in (0, 5):
+        use = np.isfinite(flux_err[i])
+        models = []
+        for zk in z[i, :, EVERY - 1 :: EVERY].ravel():
+            m = np.asarray(bump_forward(jnp.zeros(2), jnp.asarray(zk)), np.float64)[use]
+            a = np.sum(m * flux[i, use]) / np.sum(m * m)
+            models.append(a * m)
+        expected = np.sum(((flux[i, use] - np.mean(models, axis=0)) / flux_err[i, use]) ** 2)
+        assert rows["pae_chi2"][i] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_mode_of_two_peaks_is_the_higher_one():
+    rng = np.random.default_rng(1)
+    mode, several = density_peaks(np.concatenate([rng.normal(0.4, 0.01, 3000), rng.normal(1.2, 0.02, 2000)]))
+    assert mode == pytest.approx(0.4, abs=0.005) and several
+    mode, several = density_peaks(rng.gamma(4.0, 0.1, 4000))
+    assert mode == pytest.approx(0.3, abs=0.05) and not several  # skewed, but one peak: mode (4-1) 0.1
+    assert density_peaks(np.full(100, 0.7)) == (0.7, False)
