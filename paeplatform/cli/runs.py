@@ -188,11 +188,10 @@ def _print_targets(settings: PlatformSettings, console: Console) -> None:
     path = settings.report / settings.preset.release.name / "metrics.json"
     if not path.is_file():
         return
+    from paeplatform.cli.tables import target_line
+
     for line in json.loads(path.read_text())["targets"]:
-        word = {True: "[green]met   [/]", False: "[red]missed[/]", None: "open  "}[line["meets"]]
-        value = "-" if line["value"] is None else f"{line['value']:.3g}"
-        limit = f"{'<=' if line['bound'] == 'max' else '>='} {line['target']:.3g}"
-        console.print(f"  {word} {line['name']}: {value} (wanted {limit})", highlight=False, soft_wrap=True)
+        console.print(target_line(line), highlight=False, soft_wrap=True)
 
 
 def _print_places(settings: PlatformSettings, console: Console) -> None:

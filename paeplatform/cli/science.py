@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -51,11 +50,15 @@ def evaluate(
     Example: [bold]paeplatform evaluate --preset standard --sources 240 --min-snr 50 --json[/bold]
     """
     settings = settings_for(home, preset)
-    bundle = _registered_bundle(settings, alias)
+    folder = _registered_bundle(settings, alias)
+
+    from resources.workspace import Workspace
+
+    Workspace.from_settings(settings).start_jax()  # before the first array: loading the weights already makes some
 
     from paeplatform.inference.priors import redshift_prior
-    from paeplatform.inference.runtime import enable_compile_cache, use_host_devices
     from paeplatform.instrument.bands import load_bands
+    from paeplatform.pae.bundle import load_bundle
     from paeplatform.sed.library import load_library
     from paeplatform.validation.calibration import posterior_summary
     from paeplatform.validation.evaluate import evaluate_high_snr
@@ -63,8 +66,7 @@ def evaluate(
 
     prior = redshift_prior(settings.preset.prior, _fitted_prior(settings))
     library, bands = load_library(settings.preset.templates.folder), load_bands()
-    use_host_devices(os.cpu_count() or 1)
-    enable_compile_cache(settings.cache / "jax")
+    bundle = load_bundle(folder)
     metrics, rows = evaluate_high_snr(
         bundle,
         settings.preset,
@@ -89,31 +91,21 @@ def evaluate(
         typer.echo(json.dumps(tree | {"summary": summary, "targets": targets}, indent=1))
         return
 
-    from paeplatform.cli.tables import metric_rich_table
+    from paeplatform.cli.tables import metric_rich_table, target_line
 
     console = Console()
     title = f"{rows.height} fresh sources, total SNR > {min_snr:g}"
     console.print(metric_rich_table(metrics, title, width=console.width))
     for target in targets:
-        console.print(_target_line(target), highlight=False)
+        console.print(target_line(target), highlight=False)
 
 
-def _target_line(target: dict[str, Any]) -> str:
-    verdict = {True: "[green]met[/green]", False: "[red]missed[/red]", None: "not measured"}[target["meets"]]
-    value = "-" if target["value"] is None else f"{target['value']:.4g}"
-    sign = "<=" if target["bound"] == "max" else ">="
-    return f"  {target['name']}: {value} ({sign} {target['target']:g}) {verdict}"
-
-
-def _registered_bundle(settings: PlatformSettings, alias: str) -> Any:
+def _registered_bundle(settings: PlatformSettings, alias: str) -> Path:
+    """The folder of the bundle's files."""
     from resources.registry import PAE, ModelRegistry
 
     registry = ModelRegistry.from_settings(settings)
-    version = registry.by_alias(PAE, alias)
-
-    from paeplatform.pae.bundle import load_bundle
-
-    return load_bundle(registry.artifact(version, "bundle"))
+    return registry.artifact(registry.by_alias(PAE, alias), "bundle")
 
 
 def _fitted_prior(settings: PlatformSettings) -> dict[str, float] | None:

@@ -22,7 +22,8 @@ _SHOWN = {
     "z_score_median": ("med. Z", 1.0, "+.2f"),
     "z_score_std": ("std Z", 1.0, ".2f"),
 }
-_ONLY_WIDE = {"nmad_usual", "z_score_median", "z_score_std"}  # left out of a terminal of 80 columns; `--json` has everything
+# left out of a terminal of 80 columns; `--json` has everything
+_ONLY_WIDE = {"nmad_usual", "z_score_median", "z_score_std"}
 FULL = 100  # terminal columns from which every metric fits
 WIDE = 150  # and from which the bootstrap errors fit beside the values
 
@@ -51,6 +52,14 @@ def _cell(value: float | None, error: float | None, factor: float, fmt: str) -> 
         return "-"
     text = format(value * factor, fmt)
     return text if error is None else f"{text} ± {format(error * factor, fmt.lstrip('+'))}"
+
+
+def target_line(target: Mapping[str, Any]) -> str:
+    """A target in words, with rich's markup: what was wanted, what came out."""
+    verdict = {True: "[green]met   [/]", False: "[red]missed[/]", None: "open  "}[target["meets"]]
+    value = "-" if target["value"] is None else f"{target['value']:.3g}"
+    sign = "<=" if target["bound"] == "max" else ">="
+    return f"  {verdict} {target['name']}: {value} (wanted {sign} {target['target']:g})"
 
 
 def metric_rows(tables: Mapping[str, pl.DataFrame]) -> dict[str, list[dict[str, Any]]]:
