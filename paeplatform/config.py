@@ -61,7 +61,9 @@ class CatalogConfig(_Section):
     n_sources: PositiveInt
     mag_i_min: float = 18.0
     mag_i_max: float = 25.0
-    counts_slope: PositiveFloat  # d log10 N / d i; tuned so that 19 % of 18<i<25 has zAB<23 (paper: 31,492 of 166,014)
+    counts_slope: (
+        PositiveFloat  # d log10 N / d i; tuned so that 19 % of 18<i<25 has zAB<23 (paper: 31,492 of 166,014)
+    )
     z_max: PositiveFloat = 3.0
     ebv_max: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     field_ra_deg: float = 150.1  # centre and side of the sky patch that sources are scattered over (COSMOS)
@@ -93,7 +95,7 @@ class FitConfig(_Section):
 
 
 class CompactNetConfig(_Section):
-    """MLP encoder; MLP decoder whose last layer is linear with `n_components` spectra (folds into the forward table)."""
+    """MLP encoder; MLP decoder ending in a linear layer of `n_components` spectra (folds into the forward table)."""
 
     encoder_widths: tuple[PositiveInt, ...] = (256, 128, 64)
     decoder_widths: tuple[PositiveInt, ...] = (128, 256)
@@ -126,7 +128,9 @@ class FlowConfig(_Section):
     interval: PositiveFloat = 5.0
     width: PositiveInt = 64
     depth: PositiveInt = 2
-    jitter: Annotated[float, Field(ge=0.0)] = 0.03  # noise on the z-scored latents: 160 templates lie on thin sheets
+    jitter: Annotated[float, Field(ge=0.0)] = (
+        0.03  # noise on the z-scored latents: 160 templates lie on thin sheets
+    )
     fit: FitConfig
 
 
@@ -169,7 +173,9 @@ class MclmcConfig(_Section):
     n_tune: PositiveInt = 600
     n_steps: PositiveInt = 2000
     n_discard: PositiveInt = 1000
-    init_draws: PositiveInt = 32768  # prior draws searched for starts and jumps; at most n_chains is the paper's way
+    init_draws: PositiveInt = (
+        32768  # prior draws searched for starts and jumps; at most n_chains is the paper's way
+    )
     reinit_delta_log_like: PositiveFloat = 5.0
     reinit_scatter: PositiveFloat = 0.05
     batch_size: PositiveInt = 32  # sources per compiled call and device, padded
@@ -227,7 +233,9 @@ class Preset(_Section):
     @model_validator(mode="after")
     def _redshifts_covered(self) -> Preset:
         if self.prior.z_max > self.catalog.z_max:
-            raise ValueError(f"prior.z_max {self.prior.z_max} must not exceed catalog.z_max {self.catalog.z_max}")
+            raise ValueError(
+                f"prior.z_max {self.prior.z_max} must not exceed catalog.z_max {self.catalog.z_max}"
+            )
         return self
 
     def digest(self, *sections: str) -> str:
@@ -255,9 +263,14 @@ def load_preset(name: str | Path) -> Preset:
             raise ConfigError(f"preset file {path} does not exist")
         text, origin = path.read_text(), str(path)
     elif str(name) in preset_names():
-        text, origin = (resources.files("paeplatform") / "presets" / f"{name}.yaml").read_text(), f"preset {name!r}"
+        text, origin = (
+            (resources.files("paeplatform") / "presets" / f"{name}.yaml").read_text(),
+            f"preset {name!r}",
+        )
     else:
-        raise ConfigError(f"unknown preset {str(name)!r}: give one of {', '.join(preset_names())} or a path to a .yaml")
+        raise ConfigError(
+            f"unknown preset {str(name)!r}: give one of {', '.join(preset_names())} or a path to a .yaml"
+        )
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:

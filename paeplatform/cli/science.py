@@ -54,7 +54,9 @@ def evaluate(
 
     from resources.workspace import Workspace
 
-    Workspace.from_settings(settings).start_jax()  # before the first array: loading the weights already makes some
+    Workspace.from_settings(
+        settings
+    ).start_jax()  # before the first array: loading the weights already makes some
 
     from paeplatform.inference.priors import redshift_prior
     from paeplatform.instrument.bands import load_bands

@@ -83,5 +83,7 @@ def model_targets(
         judge("autoencoder MSE, median", autoencoder.get("median_mse"), median_mse_max, "max"),
         judge("autoencoder MSE, 95th percentile", autoencoder.get("p95_mse"), 5 * median_mse_max, "max"),
         judge("flow base, largest |mean|", flow.get("max_abs_mean"), FLOW_MEAN_MAX, "max"),
-        judge("flow base, largest |variance - 1|", flow.get("max_abs_variance_error"), FLOW_VARIANCE_MAX, "max"),
+        judge(
+            "flow base, largest |variance - 1|", flow.get("max_abs_variance_error"), FLOW_VARIANCE_MAX, "max"
+        ),
     ]
