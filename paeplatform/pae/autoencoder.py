@@ -11,6 +11,7 @@ Both keep the per-wavelength mean and scale of the training spectra as constants
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -22,8 +23,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from paeplatform.config import AutoencoderConfig, CompactNetConfig, ConvNetConfig
 from paeplatform.errors import ConfigError
+from paeplatform.pae.strided import SILU_GAIN, STRIDE, StridedConv, StridedTranspose
 
-STRIDE = 4  # of every convolution: 500 -> 125 -> 32 -> 8 -> 2
+DENSE_GAIN = SILU_GAIN * np.sqrt(3.0)  # equinox draws weights with a standard deviation of 1 / sqrt(3 n_in)
 SCALE_FLOOR = 1e-2  # smallest per-wavelength scale (mean-normalised flux) that inputs are divided by
 
 
@@ -41,7 +43,9 @@ class SpectrumMoments(NamedTuple):
     components: np.ndarray
 
 
-def training_moments(spectra: np.ndarray, n_components: int, seed: int = 0, n_sample: int = 8192) -> SpectrumMoments:
+def training_moments(
+    spectra: np.ndarray, n_components: int, seed: int = 0, n_sample: int = 8192
+) -> SpectrumMoments:
     """Mean, scale and principal components of a seeded subsample.
 
     Args:
@@ -69,9 +73,12 @@ class _Mlp(eqx.Module):
 
     layers: tuple[eqx.nn.Linear, ...]
 
-    def __init__(self, sizes: tuple[int, ...], *, key: PRNGKeyArray):
+    def __init__(self, sizes: tuple[int, ...], *, gain: float = 1.0, key: PRNGKeyArray):
         keys = jr.split(key, len(sizes) - 1)
-        self.layers = tuple(eqx.nn.Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
+        layers = tuple(
+            eqx.nn.Linear(a, b, key=k) for (a, b), k in zip(itertools.pairwise(sizes), keys, strict=True)
+        )
+        self.layers = jax.tree.map(lambda leaf: gain * leaf, layers)
 
     def __call__(self, x: Float[Array, " inner"]) -> Float[Array, " outer"]:
         for layer in self.layers[:-1]:
@@ -85,6 +92,11 @@ class _InputScaling(eqx.Module):
     mean: Float[Array, " wave"]
     scale: Float[Array, " wave"]
 
+    @classmethod
+    def of(cls, moments: SpectrumMoments) -> _InputScaling:
+        scale = np.maximum(moments.scale, SCALE_FLOOR)
+        return cls(jnp.asarray(moments.mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+
     def __call__(self, spectrum: Float[Array, " wave"]) -> Float[Array, " wave"]:
         mean, scale = jax.lax.stop_gradient((self.mean, self.scale))
         # arcsinh: a few line-dominated or infrared-bright spectra lie tens of scales away from the mean.
@@ -94,8 +106,8 @@ class _InputScaling(eqx.Module):
 class CompactAutoencoder(eqx.Module):
     """MLP encoder and MLP decoder with a linear head of `n_components` spectra plus a constant one.
 
-    Both halves carry a linear path beside the MLP, initialised to the principal components, so that training starts from
-    the linear autoencoder.
+    Both halves carry a linear path beside the MLP, initialised to the principal components, so that training starts
+    from the linear autoencoder.
     """
 
     scaling: _InputScaling
@@ -106,10 +118,17 @@ class CompactAutoencoder(eqx.Module):
     head: Float[Array, "component wave"]
     constant: Float[Array, " wave"]
 
-    def __init__(self, cfg: CompactNetConfig, n_latent: int, n_wave: int, moments: SpectrumMoments, *, key: PRNGKeyArray):
+    def __init__(
+        self,
+        cfg: CompactNetConfig,
+        n_latent: int,
+        n_wave: int,
+        moments: SpectrumMoments,
+        *,
+        key: PRNGKeyArray,
+    ):
         enc_key, dec_key = jr.split(key)
-        scale = np.maximum(moments.scale, SCALE_FLOOR)
-        self.scaling = _InputScaling(jnp.asarray(moments.mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+        self.scaling = _InputScaling.of(moments)
         self.encoder = _Mlp((n_wave, *cfg.encoder_widths, n_latent), key=enc_key)
         self.decoder = _Mlp((n_latent, *cfg.decoder_widths, cfg.n_components), key=dec_key)
         components = moments.components[: cfg.n_components]
@@ -138,86 +157,68 @@ class CompactAutoencoder(eqx.Module):
         return self.coefficients(latent) @ self.basis()
 
 
-def _groups(n_in: int, n_out: int) -> int:
-    """Channel groups of a convolution: about sixteen input channels each, so that the widest layer stays small.
-
-    Ungrouped, the paper's filters alone hold 372k parameters; grouped, the whole network has the ~200k it states.
-    """
-    groups = max(1, n_in // 16)
-    while n_in % groups or n_out % groups:
-        groups -= 1
-    return groups
-
-
 class ConvAutoencoder(eqx.Module):
-    """The paper's CNN (section IV.1.1): strided convolutions, dense layers, and their mirror with transpose convolutions.
+    """The paper's CNN (section IV.1.1): strided convolutions, dense layers, and their transposed mirror.
 
     The last feature map (two positions long for 500 wavelengths) is reduced to one value per channel by a trainable
     weight per channel and position; flattening it would double the size of the network.
     """
 
     scaling: _InputScaling
-    convs: tuple[eqx.nn.Conv1d, ...]
-    pool: Float[Array, "channel position"]
+    convs: tuple[StridedConv, ...]
+    pool: Float[Array, "position channel"]
     dense_in: _Mlp
     dense_out: _Mlp
-    unpool: Float[Array, "channel position"]
-    unpool_bias: Float[Array, "channel position"]
-    transposed: tuple[eqx.nn.ConvTranspose1d, ...]
+    unpool: Float[Array, "position channel"]
+    unpool_bias: Float[Array, "position channel"]
+    transposed: tuple[StridedTranspose, ...]
     n_wave: int = eqx.field(static=True)
 
-    def __init__(self, cfg: ConvNetConfig, n_latent: int, n_wave: int, moments: SpectrumMoments, *, key: PRNGKeyArray):
+    def __init__(
+        self, cfg: ConvNetConfig, n_latent: int, n_wave: int, moments: SpectrumMoments, *, key: PRNGKeyArray
+    ):
+        if not STRIDE < cfg.kernel_size <= 2 * STRIDE:
+            raise ConfigError(
+                f"conv.kernel_size {cfg.kernel_size} must be {STRIDE + 1} to {2 * STRIDE}: the stride is {STRIDE}"
+            )
         conv_key, in_key, out_key, back_key, pool_key, unpool_key = jr.split(key, 6)
-        channels = (1, *cfg.filters)
-        if cfg.kernel_size <= STRIDE or cfg.kernel_size % 2 == 0:
-            raise ConfigError(f"conv.kernel_size {cfg.kernel_size} must be odd and above the stride {STRIDE}")
+        pairs = list(itertools.pairwise((1, *cfg.filters)))
         length = n_wave
-        for _ in cfg.filters:
+        for _ in pairs:
             length = -(-length // STRIDE)
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        size, width = cfg.kernel_size, cfg.filters[-1]
         self.n_wave = n_wave
-        scale = np.maximum(moments.scale, SCALE_FLOOR)
-        self.scaling = _InputScaling(jnp.asarray(moments.mean, jnp.float32), jnp.asarray(scale, jnp.float32))
+        self.scaling = _InputScaling.of(moments)
         self.convs = tuple(
-            eqx.nn.Conv1d(a, b, cfg.kernel_size, stride=STRIDE, padding="SAME", groups=_groups(a, b), key=k)
+            StridedConv(a, b, size, key=k)
             for (a, b), k in zip(pairs, jr.split(conv_key, len(pairs)), strict=True)
         )
-        self.pool = 1.0 + 0.5 * jr.normal(pool_key, (channels[-1], length))
-        self.unpool = 1.0 + 0.5 * jr.normal(unpool_key, (channels[-1], length))
-        self.unpool_bias = jnp.zeros((channels[-1], length))
-        self.dense_in = _Mlp((channels[-1], *cfg.dense, n_latent), key=in_key)
-        self.dense_out = _Mlp((n_latent, *cfg.dense[::-1], channels[-1]), key=out_key)
-        # padding and output_padding chosen so that each layer makes its input exactly STRIDE times longer
+        # Unlike weights along the positions: alike ones would only ever see their sum.
+        self.pool = jr.normal(pool_key, (length, width)) / np.sqrt(length)
+        self.unpool = jr.normal(unpool_key, (length, width))
+        self.unpool_bias = jnp.zeros((length, width))
+        self.dense_in = _Mlp((width, *cfg.dense, n_latent), gain=DENSE_GAIN, key=in_key)
+        self.dense_out = _Mlp((n_latent, *cfg.dense[::-1], width), gain=DENSE_GAIN, key=out_key)
         self.transposed = tuple(
-            eqx.nn.ConvTranspose1d(
-                b,
-                a,
-                cfg.kernel_size,
-                stride=STRIDE,
-                padding=(cfg.kernel_size - STRIDE + 1) // 2,
-                output_padding=2 * ((cfg.kernel_size - STRIDE + 1) // 2) - (cfg.kernel_size - STRIDE),
-                groups=_groups(a, b),
-                key=k,
-            )
+            StridedTranspose(b, a, size, key=k)
             for (a, b), k in zip(pairs[::-1], jr.split(back_key, len(pairs)), strict=True)
         )
 
     def encode(self, spectrum: Float[Array, " wave"]) -> Float[Array, " latent"]:
         """Latent of a mean-normalised spectrum."""
-        features = self.scaling(spectrum)[None]
+        features = self.scaling(spectrum)[:, None]
         for conv in self.convs:
             features = jax.nn.silu(conv(features))
-        return self.dense_in(jnp.sum(features * self.pool, axis=1))
+        return self.dense_in(jnp.sum(features * self.pool, axis=0))
 
     def decode(self, latent: Float[Array, " latent"]) -> Float[Array, " wave"]:
         """Spectrum of a latent; the network predicts the deviation from the training mean in units of its scale."""
-        features = jax.nn.silu(self.dense_out(latent)[:, None] * self.unpool + self.unpool_bias)
-        for i, layer in enumerate(self.transposed):
-            features = layer(features)
-            if i < len(self.transposed) - 1:
-                features = jax.nn.silu(features)
+        features = jax.nn.silu(self.dense_out(latent) * self.unpool + self.unpool_bias)
+        for layer in self.transposed[:-1]:
+            features = jax.nn.silu(layer(features))
+        deviation = self.transposed[-1](features)[: self.n_wave, 0]
         mean, scale = jax.lax.stop_gradient((self.scaling.mean, self.scaling.scale))
-        return mean + scale * features[0, : self.n_wave]
+        return mean + scale * deviation
 
 
 Autoencoder = CompactAutoencoder | ConvAutoencoder
@@ -247,21 +248,31 @@ def build_autoencoder(
         ConfigError: n_latent above n_components (compact), or a kernel that the strides do not allow (conv).
     """
     if cfg.architecture == "compact" and n_latent > cfg.compact.n_components:
-        raise ConfigError(f"n_latent {n_latent} must not exceed compact.n_components {cfg.compact.n_components}")
-    net_key, head_key = jr.split(key)
+        raise ConfigError(
+            f"n_latent {n_latent} must not exceed compact.n_components {cfg.compact.n_components}"
+        )
     if moments is None:
         mean = np.ones(n_wave) if mean_spectrum is None else np.asarray(mean_spectrum)
         rng = np.random.default_rng(0)
-        moments = SpectrumMoments(mean, np.ones(n_wave), rng.normal(size=(cfg.compact.n_components, n_wave)) * 0.1)
+        moments = SpectrumMoments(
+            mean, np.ones(n_wave), rng.normal(size=(cfg.compact.n_components, n_wave)) * 0.1
+        )
     if moments.mean.shape != (n_wave,):
         raise ConfigError(f"mean spectrum has {moments.mean.shape[0]} points, the grid has n_wave {n_wave}")
-    if cfg.architecture == "compact":
-        return CompactAutoencoder(cfg.compact, n_latent, n_wave, moments, key=net_key)
-    return ConvAutoencoder(cfg.conv, n_latent, n_wave, moments, key=net_key)
+    network, sizes = (
+        (CompactAutoencoder, cfg.compact) if cfg.architecture == "compact" else (ConvAutoencoder, cfg.conv)
+    )
+    # one compilation instead of one for the random numbers of every weight shape
+    return eqx.filter_jit(lambda k: network(sizes, n_latent, n_wave, moments, key=k))(key)
 
 
-def parameter_count(model: eqx.Module) -> int:
-    """Numbers in the trainable weights (input constants excluded)."""
-    leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
-    constants = jax.tree.leaves(getattr(model, "scaling", None))
-    return sum(leaf.size for leaf in leaves) - sum(leaf.size for leaf in constants)
+def parameter_count(model: Autoencoder) -> int:
+    """Numbers in the trainable weights (input constants excluded); also of a skeleton of shapes."""
+
+    def count(tree: object) -> int:
+        leaves = jax.tree.leaves(tree)
+        return sum(
+            leaf.size for leaf in leaves if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        )
+
+    return count(model) - count(model.scaling)

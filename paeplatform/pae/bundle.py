@@ -60,7 +60,9 @@ class PaeBundle:
         return None
 
 
-def save_autoencoder(model: Autoencoder, cfg: AutoencoderConfig, n_latent: int, n_wave: int, folder: Path) -> Path:
+def save_autoencoder(
+    model: Autoencoder, cfg: AutoencoderConfig, n_latent: int, n_wave: int, folder: Path
+) -> Path:
     """Writes `autoencoder.eqx` and `autoencoder.json`; returns the JSON's path."""
     hparams = {"config": cfg.model_dump(mode="json"), "n_latent": n_latent, "n_wave": n_wave}
     return _save(model, AUTOENCODER, hparams, Path(folder))
@@ -75,7 +77,9 @@ def load_autoencoder(folder: Path) -> Autoencoder:
     folder = Path(folder)
     record = _read_record(folder / f"{AUTOENCODER}.json", AUTOENCODER)
     cfg = _parse(AutoencoderConfig, record, folder / f"{AUTOENCODER}.json")
-    n_latent, n_wave = (_size(record, name, folder / f"{AUTOENCODER}.json") for name in ("n_latent", "n_wave"))
+    n_latent, n_wave = (
+        _size(record, name, folder / f"{AUTOENCODER}.json") for name in ("n_latent", "n_wave")
+    )
 
     def skeleton() -> Autoencoder:
         return build_autoencoder(cfg, n_latent, n_wave, key=jr.key(0))
@@ -106,10 +110,12 @@ def load_flow(folder: Path) -> LatentFlow:
 
 
 def save_bundle(bundle: PaeBundle, folder: Path) -> Path:
-    """Writes both models and `bundle.json`; returns the JSON's path. The JSON comes last: without it there is no bundle."""
+    """Writes both models, then `bundle.json`, without which there is no bundle; returns the JSON's path."""
     folder = Path(folder)
     parts = [
-        save_autoencoder(bundle.autoencoder, bundle.pae.autoencoder, bundle.n_latent, len(bundle.wave), folder),
+        save_autoencoder(
+            bundle.autoencoder, bundle.pae.autoencoder, bundle.n_latent, len(bundle.wave), folder
+        ),
         save_flow(bundle.flow, bundle.pae.flow, bundle.n_latent, folder),
     ]
     record = {
@@ -149,8 +155,12 @@ def load_bundle(folder: Path) -> PaeBundle:
     for part in (AUTOENCODER, FLOW):
         found = _size(_read_record(folder / f"{part}.json", part), "n_latent", folder / f"{part}.json")
         if found != n_latent:
-            raise CheckpointError(f"{folder / part}.json: n_latent {found} differs from the bundle's {n_latent}")
-    n_wave = _size(_read_record(folder / f"{AUTOENCODER}.json", AUTOENCODER), "n_wave", folder / f"{AUTOENCODER}.json")
+            raise CheckpointError(
+                f"{folder / part}.json: n_latent {found} differs from the bundle's {n_latent}"
+            )
+    n_wave = _size(
+        _read_record(folder / f"{AUTOENCODER}.json", AUTOENCODER), "n_wave", folder / f"{AUTOENCODER}.json"
+    )
     if wave.shape != (n_wave,) or not np.all(np.isfinite(wave)) or not np.all(np.diff(wave) > 0):
         raise CheckpointError(f"{path}: wave_um must hold {n_wave} ascending wavelengths, found {wave.size}")
     return PaeBundle(load_autoencoder(folder), load_flow(folder), pae, n_latent, wave, *hashes)
@@ -164,7 +174,9 @@ def _save(model: Any, kind: str, hparams: dict[str, Any], folder: Path) -> Path:
         eqx.tree_serialise_leaves(file, model)
     digest = _sha256(temporary.read_bytes())
     temporary.replace(weights)
-    return _write_json(folder / f"{kind}.json", {"format": FORMAT, "kind": kind, **hparams, "weights_sha256": digest})
+    return _write_json(
+        folder / f"{kind}.json", {"format": FORMAT, "kind": kind, **hparams, "weights_sha256": digest}
+    )
 
 
 def _load(folder: Path, kind: str, record: dict[str, Any], skeleton: Any) -> Any:
@@ -177,7 +189,9 @@ def _load(folder: Path, kind: str, record: dict[str, Any], skeleton: Any) -> Any
             model = eqx.tree_deserialise_leaves(file, like)
             trailing = file.read(1)
     except Exception as error:  # equinox raises several types for a leaf that does not fit
-        raise CheckpointError(f"{path}: does not fit the hyperparameters in {kind}.json ({_one_line(error)})") from error
+        raise CheckpointError(
+            f"{path}: does not fit the hyperparameters in {kind}.json ({_one_line(error)})"
+        ) from error
     if trailing:
         raise CheckpointError(f"{path}: holds more weights than the hyperparameters in {kind}.json describe")
     leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))

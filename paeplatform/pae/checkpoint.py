@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
 
 from paeplatform.errors import CheckpointError
@@ -87,8 +86,3 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def array_leaves(tree: Any) -> Any:
-    """The array leaves of a pytree (others become None)."""
-    return jax.tree.map(lambda leaf: leaf if eqx.is_array(leaf) else None, tree)

@@ -1,11 +1,13 @@
 """Normalising flow between the base variable u ~ N(0, I) and autoencoder latents (paper section IV.1.2).
 
-`coupling` (default) evaluates both directions in one pass. `iaf` is the paper's: u -> latent is one MADE pass, and the
-inverse, which training needs, goes through the dimensions one by one. Layers are alike, so they are stacked and scanned:
-the compiled graph holds one layer.
+`coupling` (default) evaluates both directions in one pass. `iaf` is the paper's: u -> latent is one MADE pass, and
+the inverse, which training needs, goes through the dimensions one by one. Layers are alike, so they are stacked and
+scanned: the compiled graph holds one layer.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import equinox as eqx
 import jax
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from flowjax.bijections import (
+    AbstractBijection,
     Affine,
     Chain,
     Coupling,
@@ -20,13 +23,15 @@ from flowjax.bijections import (
     Permute,
     Scan,
 )
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from paeplatform.config import FlowConfig
 from paeplatform.errors import ConfigError
 from paeplatform.pae.spline import BoundedSpline, SplineFromParameters
 
-IDENTITY_SCALE = 1e-2  # last conditioner layer starts this much smaller, so that the untrained flow is nearly identity
+IDENTITY_SCALE = (
+    1e-2  # last conditioner layer starts this much smaller, so that the untrained flow is nearly identity
+)
 ACTNORM_SAMPLE = 2048  # latents used for the data-dependent initialisation
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -90,7 +95,9 @@ def recentred(flow: LatentFlow, u: Float[Array, "n latent"]) -> LatentFlow:
     return eqx.tree_at(lambda f: (f.base_shift, f.base_scale), flow, constants)
 
 
-def build_flow(cfg: FlowConfig, latents: Float[Array | np.ndarray, "n latent"], *, key: PRNGKeyArray) -> LatentFlow:
+def build_flow(
+    cfg: FlowConfig, latents: Float[Array | np.ndarray, "n latent"], *, key: PRNGKeyArray
+) -> LatentFlow:
     """A new flow that is the z-score followed by nearly the identity.
 
     Args:
@@ -103,21 +110,38 @@ def build_flow(cfg: FlowConfig, latents: Float[Array | np.ndarray, "n latent"], 
     """
     n_latent = latents.shape[1]
     if n_latent < 2:
-        raise ConfigError(f"n_latent {n_latent} must be at least 2: a flow conditions dimensions on one another")
+        raise ConfigError(
+            f"n_latent {n_latent} must be at least 2: a flow conditions dimensions on one another"
+        )
     latents = jnp.asarray(latents, jnp.float32)
     shift, scale = latents.mean(axis=0), jnp.maximum(latents.std(axis=0), 1e-6)
     spline = BoundedSpline(cfg.n_knots, cfg.interval)
     make_layer = _coupling_layer if cfg.architecture == "coupling" else _iaf_layer
-    layers = eqx.filter_jit(eqx.filter_vmap(lambda k: make_layer(cfg, n_latent, spline, k)))(jr.split(key, cfg.n_layers))
+    net_key, permutation_key = jr.split(key)
+    layers = eqx.filter_jit(eqx.filter_vmap(lambda k, p: make_layer(cfg, n_latent, spline, p, k)))(
+        jr.split(net_key, cfg.n_layers), _permutations(cfg.n_layers, n_latent, permutation_key)
+    )
     if cfg.architecture == "iaf":
         layers = eqx.filter_jit(_initialise_actnorm)(layers, (latents[:ACTNORM_SAMPLE] - shift) / scale)
     return LatentFlow(shift, scale, Scan(layers), jnp.zeros(n_latent), jnp.ones(n_latent))
 
 
-def _coupling_layer(cfg: FlowConfig, dim: int, spline: BoundedSpline, key: PRNGKeyArray) -> Chain:
-    net_key, permutation_key = jr.split(key)
+def _permutations(n_layers: int, dim: int, key: PRNGKeyArray) -> Int[Array, "layer latent"]:
+    """Order of the dimensions after each layer: halves swapped, shuffled, swapped, shuffled, ...
+
+    Two coupling layers in a row then transform every dimension once; shuffles alone leave some out for many layers.
+    """
+    swap = jnp.roll(jnp.arange(dim), dim // 2)
+    return jnp.stack(
+        [swap if i % 2 == 0 else jr.permutation(jr.fold_in(key, i), dim) for i in range(n_layers)]
+    )
+
+
+def _coupling_layer(
+    cfg: FlowConfig, dim: int, spline: BoundedSpline, order: Int[Array, " latent"], key: PRNGKeyArray
+) -> Chain:
     coupling = Coupling(
-        net_key,
+        key,
         transformer=spline,
         untransformed_dim=dim // 2,
         dim=dim,
@@ -127,13 +151,14 @@ def _coupling_layer(cfg: FlowConfig, dim: int, spline: BoundedSpline, key: PRNGK
     )
     coupling = eqx.tree_at(lambda c: c.conditioner.layers[-1], coupling, replace_fn=_shrink)
     coupling = eqx.tree_at(lambda c: c.transformer_constructor, coupling, SplineFromParameters(spline))
-    return Chain([coupling, Permute(jr.permutation(permutation_key, dim))])
+    return Chain([coupling, Permute(order)])
 
 
-def _iaf_layer(cfg: FlowConfig, dim: int, spline: BoundedSpline, key: PRNGKeyArray) -> Chain:
-    net_key, permutation_key = jr.split(key)
+def _iaf_layer(
+    cfg: FlowConfig, dim: int, spline: BoundedSpline, order: Int[Array, " latent"], key: PRNGKeyArray
+) -> Chain:
     made = MaskedAutoregressive(
-        net_key,
+        key,
         transformer=spline,
         dim=dim,
         nn_width=cfg.width,
@@ -143,7 +168,7 @@ def _iaf_layer(cfg: FlowConfig, dim: int, spline: BoundedSpline, key: PRNGKeyArr
     made = eqx.tree_at(lambda m: m.masked_autoregressive_mlp.layers[-1], made, replace_fn=_shrink)
     made = eqx.tree_at(lambda m: m.transformer_constructor, made, SplineFromParameters(spline))
     before, after = (Affine(jnp.zeros(dim), jnp.ones(dim)) for _ in range(2))
-    return Chain([before, made, after, Permute(jr.permutation(permutation_key, dim))])
+    return Chain([before, made, after, Permute(order)])
 
 
 def _shrink(layer: eqx.Module) -> eqx.Module:
@@ -155,7 +180,9 @@ def _initialise_actnorm(layers: Chain, z: Float[Array, "n latent"]) -> Chain:
     arrays, static = eqx.partition(layers, eqx.is_array)
 
     def step(x: Array, layer_arrays: Chain) -> tuple[Array, Chain]:
-        before, made, after, permute = eqx.combine(layer_arrays, static).bijections
+        made, permute = (
+            cast(AbstractBijection, eqx.combine(layer_arrays, static).bijections[i]) for i in (1, 3)
+        )
         x = jax.vmap(permute.inverse)(x)
         after = Affine(x.mean(axis=0), x.std(axis=0) + 1e-6)
         x = jax.vmap(made.inverse)(jax.vmap(after.inverse)(x))

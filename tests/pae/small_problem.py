@@ -1,7 +1,7 @@
 """An autoencoder of a toy spectrum family that trains in seconds.
 
-As a program (`python -m tests.pae.small_problem <folder>`) it trains with checkpoints in the folder and prints each epoch, so
-that a test can kill it.
+As a program (`python -m tests.pae.small_problem <folder>`) it trains with checkpoints in the folder and prints each
+epoch, so that a test can kill it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ import numpy as np
 from paeplatform.config import CompactNetConfig, FitConfig, PaeConfig, load_preset
 from paeplatform.pae.training import EpochRecord, train_autoencoder
 
-N_LATENT, EPOCHS, SEED = 3, 12, 5
+N_LATENT, EPOCHS, SEED = 3, 30, 5
 
 
 def config(**fit: object) -> PaeConfig:
     demo = load_preset("demo").pae
     net = CompactNetConfig(encoder_widths=(24,), decoder_widths=(24,), n_components=8)
-    settings = FitConfig(**{"learning_rate": 3e-3, "batch_size": 64, "epochs": EPOCHS, "threshold": 0.0, **fit})
-    return demo.model_copy(update={"autoencoder": demo.autoencoder.model_copy(update={"compact": net, "fit": settings})})
+    settings = FitConfig(
+        **{"learning_rate": 4e-3, "batch_size": 32, "epochs": EPOCHS, "threshold": 0.0, **fit}
+    )
+    return demo.model_copy(
+        update={"autoencoder": demo.autoencoder.model_copy(update={"compact": net, "fit": settings})}
+    )
 
 
 def toy_spectra(n: int = 1200, seed: int = 0) -> np.ndarray:
@@ -38,7 +42,13 @@ def toy_spectra(n: int = 1200, seed: int = 0) -> np.ndarray:
 
 def train(folder: Path | None, on_epoch: Callable[[EpochRecord], None] | None = None, **fit: object):
     return train_autoencoder(
-        config(**fit), toy_spectra(), N_LATENT, seed=SEED, checkpoint_dir=folder, progress=False, on_epoch=on_epoch
+        config(**fit),
+        toy_spectra(),
+        N_LATENT,
+        seed=SEED,
+        checkpoint_dir=folder,
+        progress=False,
+        on_epoch=on_epoch,
     )
 
 
@@ -47,6 +57,6 @@ if __name__ == "__main__":
     def _report(record: EpochRecord) -> None:
         sys.stdout.write(f"{record.epoch}\n")
         sys.stdout.flush()
-        time.sleep(0.3)  # room for the test to kill this process between two epochs
+        time.sleep(0.2)  # room for the test to kill this process between two epochs
 
     train(Path(sys.argv[1]), on_epoch=_report)

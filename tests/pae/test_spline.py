@@ -13,7 +13,9 @@ def spline_of(seed: int, size: float = 3.0) -> BoundedSpline:
     rng = np.random.default_rng(seed)
     blank = BoundedSpline(8, 5.0)
     leaves, tree = jax.tree.flatten(blank)
-    return jax.tree.unflatten(tree, [jnp.asarray(size * rng.normal(size=leaf.shape), jnp.float32) for leaf in leaves])
+    return jax.tree.unflatten(
+        tree, [jnp.asarray(size * rng.normal(size=leaf.shape), jnp.float32) for leaf in leaves]
+    )
 
 
 X = jnp.linspace(-8.0, 8.0, 2001)

@@ -45,7 +45,7 @@ def test_training_learns_what_three_linear_components_cannot(undisturbed):
     residual = spectra[held_out] - mean
     linear = np.mean((residual - residual @ vectors.T @ vectors) ** 2)
     assert errors.shape == (len(held_out),)
-    assert errors.mean() < 0.6 * linear
+    assert errors.mean() < 0.5 * linear
     assert result.history[-1].validation_loss < 0.5 * result.history[0].validation_loss
     assert result.best_epoch == 1 + int(np.argmin([r.validation_loss for r in result.history]))
     assert result.stopped == "epochs"
@@ -92,10 +92,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, undisturbed, pro
 
 def test_checkpoint_of_other_settings_or_damaged_starts_afresh(tmp_path: Path):
     first, _ = train(tmp_path, epochs=2)
-    assert train(tmp_path, epochs=2)[1].resumed_from == 2
-    assert train(tmp_path, epochs=2, learning_rate=1e-3)[1].resumed_from == 0
     (checkpoint,) = tmp_path.glob("*.ckpt")
     content = checkpoint.read_bytes()
+    assert train(tmp_path, epochs=1)[1].resumed_from == 0
     checkpoint.write_bytes(content[:-100])
     model, result = train(tmp_path, epochs=2)
     assert result.resumed_from == 0
@@ -112,7 +111,13 @@ def test_early_stopping_returns_the_best_weights():
     model = eqx.tree_at(lambda m: m.weight, model, jnp.full((1, 1), 0.9))
     rows = np.ones((40, 1), np.float32)
     cfg = FitConfig(
-        learning_rate=0.2, batch_size=40, epochs=50, schedule="exponential", decay_rate=0.999, patience=4, threshold=1e-3
+        learning_rate=0.2,
+        batch_size=40,
+        epochs=50,
+        schedule="exponential",
+        decay_rate=0.999,
+        patience=4,
+        threshold=1e-3,
     )
     result = fit(model, rows, loss, cfg, key=jr.key(1), name="toy", validation=rows, progress=False)
     losses = [r.validation_loss for r in result.history]
