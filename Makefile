@@ -80,7 +80,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 lock: ## Renew constraints.txt from the newest versions that pyproject.toml allows
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	@.venv-lock/bin/python -m pip install --quiet '.[dev,s3,postgres,k8s]'
+	@.venv-lock/bin/python -m pip install --quiet '.[dev,sbi,s3,postgres,k8s]'
 	@{ sed -n '/^#/p' constraints.txt; .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude paeplatform \
 	   | sed -E 's/\+[a-z0-9.]+$$//; s/_/-/g' | tr '[:upper:]' '[:lower:]' | sort; } > .venv-lock/constraints.txt
 	@mv .venv-lock/constraints.txt constraints.txt && rm -rf .venv-lock && git --no-pager diff --stat constraints.txt

@@ -154,7 +154,7 @@ def model_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             "autoencoder": dg.AssetIn(partition_mapping=chosen_size),
             "latent_flow": dg.AssetIn(partition_mapping=chosen_size),
         },
-        code_version=code_version(1, preset, "pae.n_latent"),
+        code_version=code_version(2, preset, "pae.n_latent"),
     )
     def pae_model(
         context: dg.AssetExecutionContext,
@@ -167,23 +167,28 @@ def model_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Path]:
         """The bundle that inference loads, registered as `pae`: first @champion, later @challenger."""
+        workspace.start_jax()
         from paeplatform.pae.bundle import PaeBundle, load_autoencoder, load_flow, save_bundle
-        from paeplatform.sed.grid import rest_grid
+        from paeplatform.pae.landmarks import template_landmarks
+        from paeplatform.sed.grid import library_on_grid, rest_grid
 
         bands, library = bands_from(spherex_bands), library_from(sed_templates)
         parts = (
             registry.by_content(AUTOENCODER, _content(autoencoder)),
             registry.by_content(FLOW, _content(latent_flow)),
         )
+        wave = rest_grid(preset.rest_grid)
         with one_line_failures():
+            encoder, flow = load_autoencoder(autoencoder), load_flow(latent_flow)
             bundle = PaeBundle(
-                autoencoder=load_autoencoder(autoencoder),
-                flow=load_flow(latent_flow),
+                autoencoder=encoder,
+                flow=flow,
                 pae=preset.pae,
                 n_latent=preset.pae.n_latent,
-                wave=rest_grid(preset.rest_grid),
+                wave=wave,
                 band_hash=bands.content_hash(),
                 library_hash=library.content_hash(),
+                landmarks=template_landmarks(encoder, flow, library_on_grid(library, wave), wave),
             )
             folder = workspace.scratch_path("bundle")
             save_bundle(bundle, folder)

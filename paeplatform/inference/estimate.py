@@ -88,6 +88,7 @@ def estimate_photoz(
         n_latent=bundle.n_latent,
         seed=preset.seed,
         object_id=object_id,
+        landmarks=bundle.landmarks,
         progress=progress,
         on_progress=on_progress,
     )

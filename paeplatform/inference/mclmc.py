@@ -51,6 +51,7 @@ from paeplatform.inference.starts import (
     best_of_strata,
     choose_starts,
     climb,
+    landmark_bank,
     prior_bank,
     prior_draws,
     reinitialise,
@@ -102,6 +103,7 @@ def run_mclmc(
     n_latent: int,
     seed: int,
     object_id: np.ndarray | None = None,
+    landmarks: Float[np.ndarray, "landmark latent"] | None = None,
     progress: bool = True,
     on_progress: Callable[[float], None] | None = None,
 ) -> PosteriorSamples:
@@ -115,6 +117,7 @@ def run_mclmc(
         n_latent: size of u.
         seed: of everything random, together with the object ids.
         object_id: (source,) int64; the row number when not given. Equal ids get equal random numbers.
+        landmarks: places in u where the search for starts looks beside the prior draws (`pae.landmarks`).
         progress: shows a bar in galaxies, with galaxies per hour.
         on_progress: called with the number of galaxies' worth of steps done since the last call.
 
@@ -125,9 +128,10 @@ def run_mclmc(
     object_id = np.arange(len(flux)) if object_id is None else np.asarray(object_id)
     mesh = source_mesh()
     size = cfg.batch_size * mesh.size
-    bank = None
+    bank = known = None
     if cfg.init_draws > cfg.n_chains and len(flux):
         bank = prior_bank(posterior, cfg.init_draws, n_latent, seed)
+        known = None if landmarks is None else landmark_bank(posterior, landmarks, seed)
     parts = []
     with GalaxyBar(len(flux), cfg.n_burnin + cfg.n_tune + cfg.n_steps, progress, on_progress) as bar:
         for first in range(0, len(flux), size):
@@ -143,6 +147,7 @@ def run_mclmc(
                 n_latent,
                 seed,
                 bank,
+                known,
                 mesh,
                 bar.step,
             )
@@ -166,10 +171,12 @@ class _Batch:
         n_latent: int,
         seed: int,
         bank: PriorBank | None,
+        known: PriorBank | None,
         mesh: Mesh,
         tick: Callable[[int], None],
     ):
-        self.posterior, self.cfg, self.bank, self.mesh, self.tick = posterior, cfg, bank, mesh, tick
+        self.posterior, self.cfg, self.bank, self.known = posterior, cfg, bank, known
+        self.mesh, self.tick = mesh, tick
         self.by_chain = (len(flux), cfg.n_chains)
         self.n_lane, self.dim = len(flux) * cfg.n_chains, n_latent + 1
         self.to_lanes = NamedSharding(mesh, LANE)
@@ -222,8 +229,13 @@ class _Batch:
             t = self.posterior.coordinate_of(jnp.log(jnp.asarray([z for _, z in draws])))
             return np.concatenate([np.stack([u for u, _ in draws]), np.asarray(t)[..., None]], axis=-1)
         self.failed |= ~np.isfinite(self.score).any(axis=1)
-        n_candidate = min(CANDIDATES_PER_CHAIN, len(self.bank.position) // n_chain) * n_chain
-        candidates = self.bank.position[best_of_strata(self.bank, self.score, n_candidate)]
+        pool, score = self.bank.position, self.score
+        if self.known is not None:
+            pool = np.concatenate([pool, self.known.position])
+            known_score = score_bank(self.known, self.photometry, self.posterior.amplitude)
+            score = np.concatenate([score, known_score], axis=1)
+        n_candidate = min(CANDIDATES_PER_CHAIN, len(pool) // n_chain) * n_chain
+        candidates = pool[best_of_strata(pool, score, n_candidate)]
         rounds = [
             climb(self.posterior, self._geometry, candidates[:, k : k + n_chain])
             for k in range(0, n_candidate, n_chain)

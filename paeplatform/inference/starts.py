@@ -19,6 +19,7 @@ CLIMB_STEPS = 12  # Levenberg-Marquardt iterations
 LARGEST_MOVE = (
     1.0  # of one coordinate in one iteration: the Gauss-Newton picture of a spline flow is good for no more
 )
+REDSHIFTS_PER_LANDMARK = 48
 MODEL_CHUNK = 256  # draws whose model fluxes are computed in one compiled call
 
 
@@ -68,8 +69,24 @@ def prior_draws(
 
 def prior_bank(posterior: LogPosterior, n: int, n_latent: int, seed: int) -> PriorBank:
     """`n` stratified prior draws and their model fluxes; depends on the seed alone, so it serves every source."""
-    u, z = prior_draws(posterior, n, n_latent, np.random.default_rng([seed, 0x5742]))
-    parts = []
+    return _filled(posterior, *prior_draws(posterior, n, n_latent, np.random.default_rng([seed, 0x5742])))
+
+
+def landmark_bank(
+    posterior: LogPosterior, landmarks: Float[np.ndarray, "landmark latent"], seed: int
+) -> PriorBank:
+    """Every landmark at `REDSHIFTS_PER_LANDMARK` stratified redshifts; no prior draws, so for the search only."""
+    rng = np.random.default_rng([seed, 0x4C4D])
+    z_min, z_max = float(posterior.z_prior.z_min), float(posterior.z_prior.z_max)
+    n = REDSHIFTS_PER_LANDMARK
+    strata = (np.arange(n) + rng.uniform(size=(len(landmarks), n))) / n
+    z = z_min + strata.ravel() * (z_max - z_min)
+    return _filled(posterior, np.repeat(landmarks, n, axis=0).astype(np.float32), z.astype(np.float32))
+
+
+def _filled(posterior: LogPosterior, u: np.ndarray, z: np.ndarray) -> PriorBank:
+    """The bank of these draws."""
+    n, parts = len(z), []
     for first in range(0, n, MODEL_CHUNK):
         rows = np.arange(first, first + MODEL_CHUNK) % n  # one shape, one compilation
         parts.append([np.asarray(part) for part in _bank_chunk(posterior, u[rows], z[rows])])
@@ -99,12 +116,14 @@ def score_bank(bank: PriorBank, photometry: Photometry, amplitude: str) -> Float
     return np.where(np.isfinite(score), score, -np.inf)
 
 
-def best_of_strata(bank: PriorBank, score: Float[np.ndarray, "source draw"], n: int) -> np.ndarray:
+def best_of_strata(
+    position: Float[np.ndarray, "draw dim"], score: Float[np.ndarray, "source draw"], n: int
+) -> np.ndarray:
     """Indices (source, n): the best draw in each of `n` redshift strata, alike in number of draws.
 
     The best draws overall may crowd into a few wrong redshifts: far from any fit, chi^2 says little about the hilltops.
     """
-    strata = np.array_split(np.argsort(bank.position[:, -1], kind="stable"), n)
+    strata = np.array_split(np.argsort(position[:, -1], kind="stable"), n)
     return np.stack([stratum[score[:, stratum].argmax(axis=1)] for stratum in strata], axis=1)
 
 

@@ -29,6 +29,7 @@ FORMAT = 1
 AUTOENCODER = "autoencoder"
 FLOW = "flow"
 BUNDLE = "bundle"
+LANDMARKS = "landmarks.npy"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class PaeBundle:
         wave: (n_wave,) rest-frame grid [um], float64.
         band_hash: `BandSet.content_hash()` of the bands it is meant for.
         library_hash: `TemplateLibrary.content_hash()` of the templates behind the training set.
+        landmarks: (n_landmark, n_latent) base variables of those templates, where the search for starts also looks
+            (`pae.landmarks`); None for a bundle without them.
     """
 
     autoencoder: Autoencoder
@@ -52,6 +55,7 @@ class PaeBundle:
     wave: np.ndarray
     band_hash: str
     library_hash: str
+    landmarks: np.ndarray | None = None
 
     def decoder_head(self) -> np.ndarray | None:
         """(n_component + 1, n_wave) float64 basis of the linear head; None for an architecture that has none."""
@@ -118,9 +122,11 @@ def save_bundle(bundle: PaeBundle, folder: Path) -> Path:
         ),
         save_flow(bundle.flow, bundle.pae.flow, bundle.n_latent, folder),
     ]
+    landmarks = None if bundle.landmarks is None else _save_landmarks(bundle.landmarks, folder)
     record = {
         "format": FORMAT,
         "kind": BUNDLE,
+        "landmarks_sha256": landmarks,
         "pae": bundle.pae.model_dump(mode="json"),
         "n_latent": bundle.n_latent,
         "wave_um": [float(w) for w in bundle.wave],
@@ -163,7 +169,28 @@ def load_bundle(folder: Path) -> PaeBundle:
     )
     if wave.shape != (n_wave,) or not np.all(np.isfinite(wave)) or not np.all(np.diff(wave) > 0):
         raise CheckpointError(f"{path}: wave_um must hold {n_wave} ascending wavelengths, found {wave.size}")
-    return PaeBundle(load_autoencoder(folder), load_flow(folder), pae, n_latent, wave, *hashes)
+    landmarks = _load_landmarks(folder / LANDMARKS, record.get("landmarks_sha256"), n_latent)
+    return PaeBundle(load_autoencoder(folder), load_flow(folder), pae, n_latent, wave, *hashes, landmarks)
+
+
+def _save_landmarks(landmarks: np.ndarray, folder: Path) -> str:
+    """Writes the landmarks; returns their file's sha256."""
+    temporary = folder / f".{LANDMARKS}.{os.getpid()}.tmp"
+    with temporary.open("wb") as file:
+        np.save(file, np.asarray(landmarks, dtype=np.float32), allow_pickle=False)
+    digest = _sha256(temporary.read_bytes())
+    temporary.replace(folder / LANDMARKS)
+    return digest
+
+
+def _load_landmarks(path: Path, recorded: Any, n_latent: int) -> np.ndarray | None:
+    if recorded is None:
+        return None
+    _check_sum(path, _read(path), recorded)
+    landmarks = np.load(path, allow_pickle=False)
+    if landmarks.ndim != 2 or landmarks.shape[1] != n_latent or not np.isfinite(landmarks).all():
+        raise CheckpointError(f"{path}: must hold finite rows of {n_latent} numbers, found {landmarks.shape}")
+    return landmarks
 
 
 def _save(model: Any, kind: str, hparams: dict[str, Any], folder: Path) -> Path:

@@ -1,20 +1,25 @@
 """Starting points: what the search finds, and which chains start anew."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from paeplatform.inference.mclmc import run_mclmc
 from paeplatform.inference.posterior import LogPosterior, whiten
 from paeplatform.inference.priors import UniformPrior
 from paeplatform.inference.starts import (
     best_of_strata,
     choose_starts,
+    landmark_bank,
     prior_bank,
     prior_draws,
     reinitialise,
     score_bank,
     tempered_weights,
 )
+
+ISLAND = np.array([4.5, -4.5], np.float32)  # 6.4 sigma out: no draw of the prior comes near
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def test_score_ranks_as_the_likelihood_does(posterior, bump_forward):
 def test_best_of_strata_takes_one_from_each(posterior):
     bank = prior_bank(posterior, 300, 2, seed=1)
     score = np.random.default_rng(0).normal(size=(3, 300))
-    chosen = best_of_strata(bank, score, 10)
+    chosen = best_of_strata(bank.position, score, 10)
     edges = np.sort(bank.position[:, -1])[::30]
     stratum = np.searchsorted(edges, bank.position[chosen, -1], side="right") - 1
     assert np.array_equal(stratum, np.tile(np.arange(10), (3, 1)))
@@ -92,3 +97,37 @@ def test_only_chains_far_below_the_best_move_and_they_land_beside_it():
     distance = np.abs(new[0, 2:] - position[0, 0])
     assert 0.0 < distance.max() < 0.05 * 5.0 / np.sqrt(101.0)
     assert metric[0] == pytest.approx(np.tile(100.0 * np.eye(3), (4, 1, 1)))
+
+
+class IslandForward(eqx.Module):
+    """A bump whose place gives the redshift, but only on an island far out in u; elsewhere the spectrum is a slope."""
+
+    log_wave: np.ndarray
+
+    def __call__(self, u, z):
+        near = jnp.exp(-0.5 * jnp.sum((u - ISLAND) ** 2) / 0.3**2)
+        bump = jnp.exp(-0.5 * ((self.log_wave - jnp.log1p(z) - 0.1) / 0.1) ** 2)
+        return jnp.exp(0.1 * u[0] * (self.log_wave - 1.0)) * (1.0 + 3.0 * near * bump)
+
+
+def test_landmarks_find_an_island_that_prior_draws_miss(bump_forward, quick_mclmc):
+    forward = IslandForward(bump_forward.log_wave)
+    posterior = LogPosterior(forward, UniformPrior(0.05, 2.0))
+    z_true = 0.7
+    flux = 10.0 * np.asarray(forward(jnp.asarray(ISLAND), jnp.asarray(z_true)))[None]
+    flux_err = np.full_like(flux, 0.3)
+    common = {"n_latent": 2, "seed": 3, "progress": False}
+    landmarks = np.array([[0.0, 0.0], ISLAND + 0.05], np.float32)
+    found = run_mclmc(posterior, flux, flux_err, quick_mclmc, landmarks=landmarks, **common)
+    lost = run_mclmc(posterior, flux, flux_err, quick_mclmc, **common)
+    assert np.abs(found.z - z_true).max() < 0.1
+    assert np.mean(np.abs(lost.z - z_true) < 0.1) < 0.5
+
+
+def test_every_landmark_is_tried_at_every_redshift(posterior):
+    landmarks = np.array([[0.5, -1.0], [3.0, 2.0], [0.0, 0.1]])
+    bank = landmark_bank(posterior, landmarks, seed=1)
+    z = np.exp(np.asarray(posterior.log_z_of(jnp.asarray(bank.position[:, 2])))).reshape(3, -1)
+    assert np.allclose(bank.position[:, :2].reshape(3, -1, 2), landmarks[:, None])
+    edges = np.linspace(0.05, 2.0, z.shape[1] + 1)
+    assert all(np.all(np.histogram(row, edges)[0] == 1) for row in z)

@@ -1,5 +1,6 @@
 """Saving and loading models: the same numbers back, and one clear line for everything that can be wrong on disk."""
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -166,3 +167,22 @@ def test_fewer_layers_than_saved_and_unknown_settings_are_refused(folder: Path):
     edit(folder / "autoencoder.json", config=record["config"])
     with pytest.raises(CheckpointError, match="activation"):
         load_autoencoder(folder)
+
+
+def test_landmarks_travel_with_the_bundle_and_are_checked(tmp_path: Path):
+    landmarks = np.random.default_rng(0).normal(size=(7, N_LATENT)).astype(np.float32)
+    save_bundle(dataclasses.replace(small_bundle(), landmarks=landmarks), tmp_path)
+    assert np.array_equal(load_bundle(tmp_path).landmarks, landmarks)
+    content = bytearray((tmp_path / "landmarks.npy").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "landmarks.npy").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"landmarks\.npy: truncated or altered"):
+        load_bundle(tmp_path)
+
+
+def test_landmarks_of_another_latent_size_are_refused(tmp_path: Path):
+    save_bundle(dataclasses.replace(small_bundle(), landmarks=np.zeros((4, N_LATENT + 1))), tmp_path)
+    with pytest.raises(
+        CheckpointError, match=rf"finite rows of {N_LATENT} numbers, found \(4, {N_LATENT + 1}\)"
+    ):
+        load_bundle(tmp_path)

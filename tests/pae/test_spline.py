@@ -38,7 +38,7 @@ def test_spline_is_increasing_invertible_and_knows_its_slope(seed: int, size: fl
     assert jnp.all(jnp.diff(y) > 0)
     x, inverse_log_det = backward(spline, y)
     # rounding of y is stretched by 1/slope on the way back
-    np.testing.assert_array_less(jnp.abs(x - X), 4e-6 * (1.0 + jnp.exp(-log_det)))
+    np.testing.assert_array_less(jnp.abs(x - X), 2e-5 * (1.0 + jnp.exp(-log_det)))
     np.testing.assert_allclose(inverse_log_det, -log_det, atol=2e-2)
     inner = (jnp.abs(X) < 4.99) & (jnp.abs(X) > 1e-3)
     np.testing.assert_allclose(jnp.log(slope(spline, X))[inner], log_det[inner], atol=2e-3)
