@@ -20,6 +20,7 @@ HIGH_SNR_ETA_MAX = 0.04
 # Held-out latents in the flow's base against N(0, I); the paper reaches 20 % in first and second moments.
 FLOW_MEAN_MAX = 0.1
 FLOW_VARIANCE_MAX = 0.2
+FLOW_ROUND_TRIP_MAX = 1e-4  # u -> latent -> u in float32, u ~ N(0, I)
 
 
 def judge(name: str, value: float | None, target: float, bound: str, unit: str = "") -> dict[str, Any]:
@@ -75,7 +76,7 @@ def model_targets(
 
     Args:
         autoencoder: with `median_mse` and `p95_mse`, per-spectrum mean squared errors in mean-normalised flux.
-        flow: with `max_abs_mean` and `max_abs_variance_error` of held-out latents in the flow's base.
+        flow: with `max_abs_mean` and `max_abs_variance_error` of held-out latents in the flow's base, and `round_trip`.
         median_mse_max: limit of the median (`validation.median_mse_max` of the preset); the 95th percentile may be
             five times that.
     """
@@ -86,4 +87,5 @@ def model_targets(
         judge(
             "flow base, largest |variance - 1|", flow.get("max_abs_variance_error"), FLOW_VARIANCE_MAX, "max"
         ),
+        judge("flow, largest round trip error", flow.get("round_trip"), FLOW_ROUND_TRIP_MAX, "max"),
     ]
