@@ -128,7 +128,7 @@ class FlowConfig(_Section):
     interval: PositiveFloat = 5.0
     width: PositiveInt = 64
     depth: PositiveInt = 2
-    # noise on the z-scored latents in training: 160 templates lie on thin sheets, and float32 round trips need them thicker
+    # noise on the z-scored latents: 160 templates lie on thin sheets, and float32 round trips need them thicker
     jitter: Annotated[float, Field(ge=0.0)] = 0.05
     fit: FitConfig
 
