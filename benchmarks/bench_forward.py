@@ -9,7 +9,6 @@ are passed to the compiled function as arguments, as the samplers do.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import equinox as eqx
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.timing import best_seconds, less_is_better
 from paeplatform.config import load_preset
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.bulk import BulkPhotometer
@@ -48,7 +48,7 @@ def run() -> list[dict]:
     build_s = time.perf_counter() - start
     on_grid = grid_operator(wave, filters, z_max, n_nodes)
     rates = _machine_rates()
-    results = [_result("fold_build", build_s, "s", TARGET_BUILD_S, None)]
+    results = [less_is_better("fold_build", build_s, "s", TARGET_BUILD_S, None)]
     for name, operator, n_source in (("folded", folded, N_COMPONENT), ("grid", on_grid, len(wave))):
         for batch in BATCHES:
             results += _timings(name, operator, n_source, batch, rates)
@@ -86,10 +86,16 @@ def _timings(
             ("value_and_grad", jax.value_and_grad(misfit, argnums=(0, 1))),
         ):
             compiled = eqx.filter_jit(function)
-            value = 1e6 * _best_s(lambda f=compiled: jax.block_until_ready(f(x, z, operator))) / batch
+            value = (
+                1e6
+                * best_seconds(lambda f=compiled: jax.block_until_ready(f(x, z, operator)), REPEATS)
+                / batch
+            )
             target = TARGET_EVALUATION_US if folded_at_1024 and what == "eval" else None
             bound = bound_us * (1.0 if what == "eval" else 2.0)
-            results.append(_result(f"{name}_{what}_{way}_batch{batch}", value, "us/source", target, bound))
+            results.append(
+                less_is_better(f"{name}_{what}_{way}_batch{batch}", value, "us/source", target, bound)
+            )
     return results
 
 
@@ -111,9 +117,13 @@ def _accuracy(wave: np.ndarray, filters: FilterCurves, z_max: float, n_nodes: in
         operator = fold(spectra, wave, filters, z_max, n_nodes)
         fluxes = np.asarray(jax.vmap(operator)(jnp.eye(len(spectra)), jnp.asarray(z, jnp.float32)))
         error = np.abs(fluxes / exact - 1.0)
-        results.append(_result(f"folded_worst_error_{name}", error.max(), "relative", TARGET_WORST, None))
         results.append(
-            _result(f"folded_rms_error_{name}", np.sqrt(np.mean(error**2)), "relative", TARGET_RMS, None)
+            less_is_better(f"folded_worst_error_{name}", error.max(), "relative", TARGET_WORST, None)
+        )
+        results.append(
+            less_is_better(
+                f"folded_rms_error_{name}", np.sqrt(np.mean(error**2)), "relative", TARGET_RMS, None
+            )
         )
     return results
 
@@ -123,8 +133,8 @@ def _bulk(filters: FilterCurves) -> list[dict]:
     spectra = np.tile(library_on_grid(load_library(), hires), (4, 1))
     z = np.random.default_rng(2).uniform(0.0, 3.0, len(spectra))
     photometer = BulkPhotometer(hires, filters)
-    rate = len(spectra) / _best_s(lambda: photometer.photometry(spectra, z), repeats=5)
-    figure = _result("bulk_photometry", rate, "sources/s", TARGET_BULK_PER_S, None)
+    rate = len(spectra) / best_seconds(lambda: photometer.photometry(spectra, z), repeats=5)
+    figure = less_is_better("bulk_photometry", rate, "sources/s", TARGET_BULK_PER_S, None)
     return [{**figure, "meets": bool(rate >= TARGET_BULK_PER_S)}]
 
 
@@ -132,31 +142,9 @@ def _machine_rates() -> tuple[float, float]:
     """(float32 operations/s of a matrix product, bytes/s read from an array of the table's size), here and now."""
     a = jnp.ones((1024, 1024), jnp.float32)
     product = jax.jit(lambda a: a @ a)
-    operations = 2.0 * 1024**3 / _best_s(lambda: jax.block_until_ready(product(a)), repeats=10)
+    operations = 2.0 * 1024**3 / best_seconds(lambda: jax.block_until_ready(product(a)), repeats=10)
     source = jnp.ones(10_000_000, jnp.float32)
     largest = jax.jit(jnp.max)
-    return operations, source.nbytes / _best_s(lambda: jax.block_until_ready(largest(source)), repeats=10)
-
-
-def _best_s(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Shortest of `repeats` wall times [s], after one call that compiles: the least disturbed by other work."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def _result(name: str, value: float, unit: str, target: float | None, bound: float | None) -> dict:
-    """A figure where less is better; `meets` is None without a target."""
-    meets = None if target is None else bool(value <= target)
-    return {
-        "name": name,
-        "value": float(value),
-        "unit": unit,
-        "target": target,
-        "bound": bound,
-        "meets": meets,
-    }
+    return operations, source.nbytes / best_seconds(
+        lambda: jax.block_until_ready(largest(source)), repeats=10
+    )

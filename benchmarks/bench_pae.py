@@ -9,7 +9,6 @@ float32 matrix rate (a gradient: three times that). With a bundle and held-out s
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from benchmarks.timing import best_seconds, less_is_better
 from paeplatform.config import AutoencoderConfig, load_preset
 from paeplatform.pae.autoencoder import CompactAutoencoder, ConvAutoencoder, build_autoencoder
 from paeplatform.pae.bundle import PaeBundle, load_bundle
@@ -72,7 +72,7 @@ def _decoders(rate: float) -> list[dict]:
         decode = eqx.filter_jit(lambda m, x: jax.vmap(m.decode)(x))
         bound = 1e6 * _decoder_operations(cfg, demo.n_latent) / rate
         results.append(
-            _result(f"{name}_decode", _time_us(decode, model, latents), "us/spectrum", target, bound)
+            less_is_better(f"{name}_decode", _time_us(decode, model, latents), "us/spectrum", target, bound)
         )
         if isinstance(
             model, CompactAutoencoder
@@ -81,7 +81,7 @@ def _decoders(rate: float) -> list[dict]:
             head = 2.0 * cfg.compact.n_components * N_WAVE
             value = _time_us(coefficients, model, latents)
             results.append(
-                _result(f"{name}_coefficients", value, "us/source", None, bound - 1e6 * head / rate)
+                less_is_better(f"{name}_coefficients", value, "us/source", None, bound - 1e6 * head / rate)
             )
     return results
 
@@ -118,11 +118,11 @@ def _flows(rate: float) -> list[dict]:
         to_base = eqx.filter_jit(lambda f, x: jax.vmap(f.to_base)(x))
         gradient = eqx.filter_jit(lambda f, x: jax.vmap(jax.grad(lambda v: f.to_latent(v).sum()))(x))
         results += [
-            _result(f"{name}_to_latent", _time_us(to_latent, flow, u), "us/source", target, bound),
-            _result(
+            less_is_better(f"{name}_to_latent", _time_us(to_latent, flow, u), "us/source", target, bound),
+            less_is_better(
                 f"{name}_to_latent_gradient", _time_us(gradient, flow, u), "us/source", None, 3.0 * bound
             ),
-            _result(f"{name}_to_base", _time_us(to_base, flow, u), "us/source", None, bound),
+            less_is_better(f"{name}_to_base", _time_us(to_base, flow, u), "us/source", None, bound),
         ]
     return results
 
@@ -138,7 +138,7 @@ def _quality(bundle: PaeBundle, spectra: np.ndarray, target: float) -> list[dict
         ("round_trip_error_1_sigma", _round_trip(bundle.flow, 1.0), TARGET_ROUND_TRIP),
         ("round_trip_error_3_sigma_p99", _round_trip(bundle.flow, 3.0, 0.99), None),
     )
-    return [_result(name, float(value), "1", goal, None) for name, value, goal in figures]
+    return [less_is_better(name, float(value), "1", goal, None) for name, value, goal in figures]
 
 
 def _round_trip(flow: LatentFlow, spread: float, level: float = 1.0) -> float:
@@ -148,35 +148,11 @@ def _round_trip(flow: LatentFlow, spread: float, level: float = 1.0) -> float:
 
 
 def _time_us(function: Callable, model: eqx.Module, rows: jax.Array) -> float:
-    return 1e6 * _best_s(lambda: jax.block_until_ready(function(model, rows))) / len(rows)
+    return 1e6 * best_seconds(lambda: jax.block_until_ready(function(model, rows)), REPEATS) / len(rows)
 
 
 def _matrix_rate() -> float:
     """Float32 operations/s of a matrix product, here and now."""
     a = jnp.ones((1024, 1024), jnp.float32)
     product = jax.jit(lambda a: a @ a)
-    return 2.0 * 1024**3 / _best_s(lambda: jax.block_until_ready(product(a)))
-
-
-def _best_s(work: Callable[[], object]) -> float:
-    """Shortest of several wall times [s], after one call that compiles: the least disturbed by other work."""
-    work()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def _result(name: str, value: float, unit: str, target: float | None, bound: float | None) -> dict:
-    """A figure where less is better; `meets` is None without a target."""
-    meets = None if target is None else bool(value <= target)
-    return {
-        "name": name,
-        "value": float(value),
-        "unit": unit,
-        "target": target,
-        "bound": bound,
-        "meets": meets,
-    }
+    return 2.0 * 1024**3 / best_seconds(lambda: jax.block_until_ready(product(a)), REPEATS)

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent))  # the benchmarks import `benchmarks.timing`
 RESULTS = FOLDER / "results"
 FIELDS = ("name", "value", "unit", "target", "bound", "meets")
 
