@@ -1,6 +1,6 @@
 """Pictures of the running pages for the documentation: `paeplatform ui` in one terminal, this in another.
 
-Needs Debian's packages `chromium` and `chromium-driver`, and `pip install selenium` (not among the project's requirements).
+Needs Debian's packages `chromium` and `chromium-driver`, and `pip install selenium` (not among our requirements).
 Writes docs/img/dagster.png and docs/img/mlflow.png, and docs/img/report.png where a report is given.
 """
 
