@@ -57,10 +57,8 @@ def take(
     time.sleep(seconds)
     for xpath in xpaths:
         click_all(driver, xpath)
-        time.sleep(2.0)
-    if xpaths:  # what was opened stays open; a reload fits it into the window again
-        driver.get(driver.current_url)
-        time.sleep(seconds)
+        driver.get(driver.current_url)  # what was opened stays open; a reload fits it into the window again
+        time.sleep(4.0)
     driver.save_screenshot(str(path))
     print(path)
 

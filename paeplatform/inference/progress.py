@@ -42,7 +42,8 @@ class GalaxyBar:
         """The batch has done so many steps more."""
         galaxies = self._in_batch * n_steps / self._n_steps
         self._done += galaxies
-        self._bar.update(galaxies)
+        # thousands of rounded fractions may add up to a hair more than the whole, which tqdm warns about
+        self._bar.update(min(galaxies, max(self._bar.total - self._bar.n, 0.0)))
         elapsed = self._bar.format_dict["elapsed"]
         if elapsed > 0.0:
             self._bar.set_postfix_str(f"{3600.0 * self._done / elapsed:,.0f} galaxies/h", refresh=False)
