@@ -31,10 +31,10 @@ metrics: install ## Print the metric tables of what has been run
 	@$(BIN)/paeplatform metrics $(ARGS)
 
 test: install-dev ## Run the tests (the fast set)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 test-slow: install-dev ## Run the slow tests too
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
 check: install-dev ## Format, lint, types, import directions, Dagster definitions: seconds
 	@echo "ruff format"  && $(BIN)/ruff format --check --quiet .
