@@ -1,13 +1,17 @@
-"""Running the command in this process, as the console script does."""
+"""Running the command as the console script does: in this process, or in its own where it starts Dagster."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from paeplatform.cli import main
+
+RUNS = {"run", "demo"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, "")
 
     def run(*arguments: object) -> Outcome:
+        if arguments[0] in RUNS:
+            return _in_own_process(arguments)
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
@@ -33,3 +39,11 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return Outcome(int(ended.value.code or 0), shown.out, shown.err)
 
     return run
+
+
+def _in_own_process(arguments: tuple[object, ...]) -> Outcome:
+    """Dagster redirects file descriptors 1 and 2 while a step runs, which ends pytest's capture in this process."""
+    program = [sys.executable, "-c", "from paeplatform.cli import main; main()"]
+    command = [*program, *(str(argument) for argument in arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return Outcome(ended.returncode, ended.stdout, ended.stderr)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,17 +99,14 @@ def test_status_lists_the_whole_graph_in_an_empty_home_and_makes_no_table(
     assert not list(home.rglob("*.parquet"))
 
 
-def test_run_makes_the_selection_once(home: Path) -> None:
-    # a process of its own: Dagster redirects file descriptors 1 and 2 while a step runs, under pytest's capture
-    program = [sys.executable, "-c", "from paeplatform.cli import main; main()"]
-    command = [*program, "run", "--select", "spherex_bands", "--home", str(home)]
-    first = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert first.returncode == 0, first
-    assert "spherex_bands" in first.stdout
+def test_run_makes_the_selection_once(command: Callable, home: Path) -> None:
+    first = command("run", "--select", "spherex_bands", "--home", home)
+    assert first.code == 0, first
+    assert "spherex_bands" in first.out
     assert (home / "var" / "store" / "spherex_bands.parquet").is_file()
-    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert again.returncode == 0
-    assert "Nothing to do" in again.stdout
+    again = command("run", "--select", "spherex_bands", "--home", home)
+    assert again.code == 0
+    assert "Nothing to do" in again.out
 
 
 @pytest.mark.parametrize(

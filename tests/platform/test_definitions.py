@@ -73,7 +73,7 @@ def test_the_sensor_is_off_until_switched_on(defs: dg.Definitions) -> None:
 
 
 CHANGES = {
-    "pae.flow": ({"pae": {"flow": {"jitter": 0.05}}}, {"latent_flow"}),
+    "pae.flow": ({"pae": {"flow": {"jitter": 0.07}}}, {"latent_flow"}),
     "pae.autoencoder": ({"pae": {"autoencoder": {"fit": {"epochs": 4}}}}, {"autoencoder"}),
     "mclmc": ({"mclmc": {"n_steps": 250}}, {"pae_posteriors"}),
     "prior": ({"prior": {"nf_prior": False}}, {"pae_posteriors"}),
