@@ -9,6 +9,7 @@ are passed to the compiled function as arguments, as the samplers do.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import equinox as eqx
