@@ -63,7 +63,7 @@ def write_json(path: Path, tree: Any) -> None:
 def table(name: str, figures: list[dict[str, Any]]) -> Table:
     """The figures of one benchmark as a table for the terminal."""
     shown = Table(title=name, title_justify="left")
-    shown.add_column("figure")
+    shown.add_column("figure", overflow="fold")
     shown.add_column("value", justify="right")
     shown.add_column("unit")
     shown.add_column("target", justify="right")
