@@ -41,7 +41,7 @@ check: install-dev ## Format, lint, types, import directions, Dagster definition
 	@echo "ruff check"   && $(BIN)/ruff check --quiet .
 	@echo "pyright"      && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright
 	@echo "lint-imports" && $(BIN)/lint-imports --no-cache
-	@echo "dg check"     && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check toml && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check defs
+	@echo "dg check"     && export VIRTUAL_ENV="$(abspath $(VENV))" && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check toml && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check defs
 
 format: install-dev ## Rewrite the sources in the house's format and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet . || true
@@ -80,9 +80,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 lock: ## Renew constraints.txt from the newest versions that pyproject.toml allows
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	@.venv-lock/bin/python -m pip install --quiet '.[dev,sbi,s3,postgres,k8s]'
-	@{ sed -n '/^#/p' constraints.txt; .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude paeplatform \
-	   | sed -E 's/\+[a-z0-9.]+$$//; s/_/-/g' | tr '[:upper:]' '[:lower:]' | sort; } > .venv-lock/constraints.txt
+	@.venv-lock/bin/python -m pip install --quiet '.[dev,s3,postgres,k8s]'
+	@{ sed -n '/^#/p' constraints.txt; { .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude paeplatform \
+	   | sed -E 's/\+[a-z0-9.]+$$//; s/_/-/g' | tr '[:upper:]' '[:lower:]'; grep '^torch==' constraints.txt; } | sort; } > .venv-lock/constraints.txt
 	@mv .venv-lock/constraints.txt constraints.txt && rm -rf .venv-lock && git --no-pager diff --stat constraints.txt
 
 clean: ## Remove caches and build products; keeps the environment and all results

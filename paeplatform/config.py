@@ -279,8 +279,10 @@ def load_preset(name: str | Path) -> Preset:
     try:
         return Preset.model_validate(tree)
     except ValidationError as error:
+        plain = {"extra_forbidden": "unknown key", "missing": "missing"}
         faults = (
-            f"{'.'.join(str(part) for part in e['loc']) or 'preset'}: {e['msg']} (got {str(e['input'])[:60]!r})"
+            f"{'.'.join(str(part) for part in e['loc']) or 'preset'}: "
+            + plain.get(e["type"], f"{e['msg']} (got {str(e['input'])[:60]!r})")
             for e in error.errors()
         )
         raise ConfigError(f"{origin}: {'; '.join(faults)}") from error
