@@ -48,8 +48,7 @@ def estimate_photoz(
         flux: [uJy]; negative values are legal.
         flux_err: 1 sigma [uJy]; not finite or not positive masks the band.
         object_id: (source,) distinct integers; with `preset.seed` they fix each source's random numbers, so
-        neither the
-            order of the rows nor the other sources change a result.
+            neither the order of the rows nor the other sources change a result.
         preset: sections prior, mclmc and instrument are used.
         progress: shows a bar with galaxies per hour.
         on_progress: called with the number of galaxies done since the last call.

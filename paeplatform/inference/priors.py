@@ -24,9 +24,8 @@ from scipy.special import gammainc, gammaincinv, gammaln
 from paeplatform.config import PriorConfig
 from paeplatform.errors import ConfigError
 
-DENSITY_FLOOR = (
-    1e-6  # of a tabulated prior, relative to its maximum: the log density and its slope must stay finite
-)
+# Of a tabulated prior, relative to its maximum: the log density and its slope must stay finite.
+DENSITY_FLOOR = 1e-6
 
 
 def _checked(name: str, value: Any, *, above: float) -> np.ndarray:

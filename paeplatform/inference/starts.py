@@ -16,9 +16,8 @@ from paeplatform.inference.posterior import TINY, LogPosterior, Photometry
 
 CANDIDATES_PER_CHAIN = 6  # prior draws that are climbed from, per chain
 CLIMB_STEPS = 12  # Levenberg-Marquardt iterations
-LARGEST_MOVE = (
-    1.0  # of one coordinate in one iteration: the Gauss-Newton picture of a spline flow is good for no more
-)
+# Of one coordinate in one iteration: the Gauss-Newton picture of a spline flow is good for no more.
+LARGEST_MOVE = 1.0
 REDSHIFTS_PER_LANDMARK = 48
 MODEL_CHUNK = 256  # draws whose model fluxes are computed in one compiled call
 

@@ -29,9 +29,8 @@ from paeplatform.config import FlowConfig
 from paeplatform.errors import ConfigError
 from paeplatform.pae.spline import BoundedSpline, SplineFromParameters
 
-IDENTITY_SCALE = (
-    1e-2  # last conditioner layer starts this much smaller, so that the untrained flow is nearly identity
-)
+# The last conditioner layer starts this much smaller, so that the untrained flow is nearly the identity.
+IDENTITY_SCALE = 1e-2
 ACTNORM_SAMPLE = 2048  # latents used for the data-dependent initialisation
 LOG_2PI = float(np.log(2.0 * np.pi))
 

@@ -12,9 +12,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 STRIDE = 4
-SILU_GAIN = (
-    1.68  # keeps a unit variance through SiLU; without it fourteen layers fade to nothing at the start
-)
+# Keeps a unit variance through SiLU; without it fourteen layers fade to nothing at the start.
+SILU_GAIN = 1.68
 
 
 def channel_groups(n_in: int, n_out: int) -> int:
