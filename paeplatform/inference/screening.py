@@ -1,0 +1,136 @@
+"""Bad input, source by source: what can be masked is masked and said, and no source spoils its neighbours.
+
+A call with arrays of the wrong shape is refused whole. Within a call each band of each source is judged alone:
+
+| flux | flux_err | what happens | fault |
+|---|---|---|---|
+| finite | finite, positive | used | |
+| anything | +inf or NaN | masked: the documented way to say so | |
+| NaN, +-inf | finite, positive | masked | FLUX_NOT_FINITE |
+| anything | zero, negative, -inf | masked | ERROR_NOT_POSITIVE |
+| finite | finite, positive, but absurd | masked | OUT_OF_RANGE |
+
+Absurd is a |flux| / flux_err above `MAX_SNR`, or a number outside `LIMITS` [uJy].
+
+A source that keeps one band or more is inferred from what is left, its faults recorded (repaired). One that keeps
+none has NO_USABLE_BAND, which is fatal: it gets no posterior. So a whole row in a wrong unit ends as fatal, a single
+bad channel does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from paeplatform.instrument.noise import check_photometry
+
+MAX_SNR = (
+    1e6  # of one band; SPHEREx reaches some 1e3, and residuals of float32 lose their first digit near 1e6
+)
+LIMITS = (1e-30, 1e30)  # of flux_err, and the upper one of |flux|: squares of ratios stay inside float32
+
+
+class InputFault(IntFlag):
+    """What was found in a source's photometry; bits, so that they add up.
+
+    Attributes:
+        FLUX_NOT_FINITE: repaired; some band's flux is NaN or infinite although its error is usable.
+        ERROR_NOT_POSITIVE: repaired; some band's error is zero or negative.
+        OUT_OF_RANGE: repaired; some band has an absurd signal-to-noise or a number no flux in uJy can be.
+        NO_USABLE_BAND: fatal; every band is masked, by the user or for the faults above.
+    """
+
+    FLUX_NOT_FINITE = 1
+    ERROR_NOT_POSITIVE = 2
+    OUT_OF_RANGE = 4
+    NO_USABLE_BAND = 8
+
+
+FATAL = InputFault.NO_USABLE_BAND
+# the fatal one leads, so that a reason begins with what decided
+_NAMED = sorted(InputFault, key=lambda fault: not fault & FATAL)
+
+
+@dataclass(frozen=True)
+class Screened:
+    """Photometry that nothing downstream can stumble over.
+
+    Attributes:
+        flux: [uJy], finite everywhere; 0 in masked bands.
+        flux_err: [uJy], positive everywhere; inf in masked bands.
+        faults: `InputFault` bits, 0 for a source without fault.
+        n_repaired: bands masked because of a fault; masks the user set do not count.
+        reason: the faults in lower case joined by commas, the fatal one first; None for a source without fault.
+    """
+
+    flux: Float[np.ndarray, "source band"]
+    flux_err: Float[np.ndarray, "source band"]
+    faults: Int[np.ndarray, " source"]
+    n_repaired: Int[np.ndarray, " source"]
+    reason: np.ndarray
+
+    @property
+    def fatal(self) -> Bool[np.ndarray, " source"]:
+        """Sources that get no posterior."""
+        return (self.faults & int(FATAL)) != 0
+
+
+def screen(flux: np.ndarray, flux_err: np.ndarray, n_bands: int) -> Screened:
+    """Judges photometry by the table at the top of this module.
+
+    Args:
+        flux: (source, band) [uJy]; negative values are legal.
+        flux_err: (source, band) 1 sigma [uJy].
+        n_bands: bands a source must have.
+
+    Returns:
+        Copies in the given floating type (integers become float64). A row depends on no other row, and values of
+        bands in use are unchanged to the bit.
+
+    Raises:
+        BandSetError: the arrays are not both (source, `n_bands`) of real numbers; nothing was looked at.
+    """
+    flux, flux_err = np.asarray(flux), np.asarray(flux_err)
+    real = np.issubdtype(flux.dtype, np.floating)
+    check_photometry(np.where(np.isfinite(flux), flux, 0.0) if real else flux, flux_err, n_bands)
+    flux, flux_err = (
+        array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
+        for array in (flux, flux_err)
+    )
+    given = np.isfinite(flux_err) & (flux_err > 0.0)
+    finite = np.isfinite(flux)
+    low, high = LIMITS
+    sane = (flux_err >= low) & (flux_err <= high) & (np.abs(np.where(finite, flux, 0.0)) <= high)
+    # in float64, and only between sane numbers: neither can overflow
+    use = given & finite & sane
+    snr = np.divide(flux, flux_err, out=np.zeros(flux.shape), where=use, dtype=np.float64)
+    use &= np.abs(snr) <= MAX_SNR
+
+    found = {
+        InputFault.FLUX_NOT_FINITE: given & ~finite,
+        InputFault.ERROR_NOT_POSITIVE: flux_err <= 0.0,  # -inf too, NaN not
+        InputFault.OUT_OF_RANGE: given & finite & ~use,
+    }
+    faults = np.zeros(len(flux), np.int32)
+    for fault, where in found.items():
+        faults[where.any(axis=1)] |= int(fault)
+    faults[~use.any(axis=1)] |= int(InputFault.NO_USABLE_BAND)
+    n_repaired = np.sum([where.sum(axis=1) for where in found.values()], axis=0, dtype=np.int64)
+    reason = np.full(len(flux), None, dtype=object)
+    for row in np.flatnonzero(faults):
+        reason[row] = reason_text(int(faults[row]))
+    return Screened(
+        flux=np.where(use, flux, np.zeros((), flux.dtype)),
+        flux_err=np.where(use, flux_err, np.asarray(np.inf, flux_err.dtype)),
+        faults=faults,
+        n_repaired=n_repaired,
+        reason=reason,
+    )
+
+
+def reason_text(faults: int) -> str | None:
+    """Names of the faults in lower case, the fatal one first; None for 0."""
+    return ",".join(str(fault.name).lower() for fault in _NAMED if faults & fault) or None
