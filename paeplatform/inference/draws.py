@@ -1,0 +1,40 @@
+"""What every sampler hands on: weighted draws of (u, z) for many sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class PosteriorDraws:
+    """Draws of the posterior over (u, z), float32; a source without a posterior holds NaN throughout.
+
+    Attributes:
+        u: (source, draw, n_latent) base variables.
+        z: (source, draw) redshifts.
+        weight: (source, draw) not negative, sum 1 for each source; all alike for Markov chains.
+        log_prob: (source, draw) log density over (u, ln z), up to a constant of the data.
+    """
+
+    u: Float[np.ndarray, "source draw latent"]
+    z: Float[np.ndarray, "source draw"]
+    weight: Float[np.ndarray, "source draw"]
+    log_prob: Float[np.ndarray, "source draw"]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All draws of one source, with their weights.
+
+    Attributes:
+        v: (draw, dim) sampler coordinates.
+        log_target: (draw,) log density over v.
+        log_weight: (draw,) log of target over the mixture of all proposals, not smoothed.
+    """
+
+    v: Float[np.ndarray, "draw dim"]
+    log_target: Float[np.ndarray, " draw"]
+    log_weight: Float[np.ndarray, " draw"]
