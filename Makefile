@@ -80,9 +80,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 lock: ## Renew constraints.txt from the newest versions that pyproject.toml allows
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	@.venv-lock/bin/python -m pip install --quiet '.[dev,s3,postgres,k8s]'
-	@{ sed -n '/^#/p' constraints.txt; { .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude paeplatform \
-	   | sed -E 's/\+[a-z0-9.]+$$//; s/_/-/g' | tr '[:upper:]' '[:lower:]'; grep '^torch==' constraints.txt; } | sort; } > .venv-lock/constraints.txt
+	@grep '^torch==' constraints.txt > .venv-lock/torch.txt
+	@.venv-lock/bin/python -m pip install --quiet -c .venv-lock/torch.txt '.[dev,s3,postgres,k8s]'
+	@{ sed -n '/^#/p' constraints.txt; .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude paeplatform \
+	   | sed -E 's/\+[a-z0-9.]+$$//; s/_/-/g' | tr '[:upper:]' '[:lower:]' | sort; } > .venv-lock/constraints.txt
 	@mv .venv-lock/constraints.txt constraints.txt && rm -rf .venv-lock && git --no-pager diff --stat constraints.txt
 
 clean: ## Remove caches and build products; keeps the environment and all results

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import polars as pl
 
+from assets.metadata import plot
 from paeplatform.config import Preset
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from paeplatform.inference.proposal_check import ProposalCheck
     from paeplatform.pae.autoencoder import Autoencoder
     from paeplatform.pae.flow import LatentFlow
     from paeplatform.pae.loop import EpochRecord, FitResult
@@ -127,6 +130,30 @@ def record_flow(model: "LatentFlow", fit: "FitResult", held_out: "np.ndarray") -
     )
 
 
+def record_proposal(fit: "FitResult", check: "ProposalCheck") -> Record:
+    """Judges a proposal on simulated sources it was not trained on: its ranks of the truth should be uniform."""
+    import numpy as np
+
+    from paeplatform.validation.calibration import ks_distance_to_uniform
+    from paeplatform.validation.figures import proposal_recovery, training_curves
+
+    error = np.abs(check.z_median - check.z_true) / (1.0 + check.z_true)
+    return Record(
+        metrics={
+            "ks_z": ks_distance_to_uniform(check.pit),
+            "ks_u_largest": max(ks_distance_to_uniform(column) for column in check.pit_u.T),
+            "median_error": float(np.median(error)),
+            "simulated": len(check.z_true),
+            **_fit_numbers(fit),
+        },
+        figures={
+            "proposal_recovery": proposal_recovery(check.z_true, check.z_median, check.pit),
+            "training_curves": training_curves({"proposal": _history(fit)}, {"proposal": fit.best_epoch}),
+        },
+        history=_history(fit),
+    )
+
+
 def write_setting(folder: Path, preset: Preset, prior: pl.DataFrame, bands: pl.DataFrame) -> Path:
     """Writes what the bundle needs beside its weights to answer by itself: preset, prior and bands."""
     from paeplatform.inference.priors import prior_to_dict, redshift_prior
@@ -137,6 +164,39 @@ def write_setting(folder: Path, preset: Preset, prior: pl.DataFrame, bands: pl.D
     (folder / "prior.json").write_text(json.dumps(chosen))
     bands.write_csv(folder / "bands.csv")
     return folder
+
+
+def content_of(folder: Path) -> str:
+    """The content hash a model's folder was registered under."""
+    return (folder / "content.txt").read_text()
+
+
+def model_tags(preset: Preset, content: str, n_latent: int) -> dict[str, object]:
+    """Tags that every registered model has."""
+    return {"content": content, "n_latent": n_latent, "preset": preset.name, "preset_digest": preset.digest()}
+
+
+def trained(
+    folder: Path, content: str, record: Record, links: Mapping[str, dg.MetadataValue]
+) -> dg.MaterializeResult[Path]:
+    """What an asset that trained a model returns; notes the content hash beside the weights."""
+    (folder / "content.txt").write_text(content)
+    return dg.MaterializeResult(
+        value=folder,
+        data_version=dg.DataVersion(content),
+        metadata={
+            **record.metrics,
+            **{name: plot(figure) for name, figure in record.figures.items()},
+            **links,
+        },
+    )
+
+
+def example_photometry(n_bands: int) -> object:
+    """One source's worth of input, as it is shown in the registry."""
+    import pandas as pd
+
+    return pd.DataFrame({"flux": [[20.0] * n_bands], "flux_err": [[2.0] * n_bands]})
 
 
 def _history(fit: "FitResult") -> dict[str, list]:

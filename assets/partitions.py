@@ -7,6 +7,7 @@ from paeplatform.config import Preset
 
 RELEASE = "release"
 CELL = "cell"
+COMPUTE = "compute"  # the concurrency pool of steps that use every core
 releases = dg.DynamicPartitionsDefinition(name=RELEASE)
 
 
@@ -25,6 +26,11 @@ def release_cells(preset: Preset) -> dg.MultiPartitionsDefinition:
 def latent_sizes(preset: Preset) -> dg.StaticPartitionsDefinition:
     """The latent sizes that are trained; the bundle takes `preset.pae.n_latent`."""
     return dg.StaticPartitionsDefinition([str(size) for size in preset.pae.n_latents])
+
+
+def chosen_size(preset: Preset) -> dg.SpecificPartitionsPartitionMapping:
+    """Takes, of an asset cut by latent size, the one the bundle uses."""
+    return dg.SpecificPartitionsPartitionMapping([str(preset.pae.n_latent)])
 
 
 def release_and_cell(partition_key: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """The report's figures, drawn from stored tables and from the plots kept beside the models."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 KEPT_PLOTS = (
     ("autoencoder", ("reconstruction_error", "example_spectra")),
     ("latent_flow", ("latent_distributions",)),
+    ("posterior_proposal", ("proposal_recovery",)),
 )
 
 
@@ -34,7 +36,7 @@ def redshift_figures(preset: Preset, catalog: pl.DataFrame, metrics: pl.DataFram
 
     column = {
         name: catalog[name].to_numpy()
-        for name in ("z_true", "pae_z_mean", "pae_z_std", "pae_rhat", "pae_acl", "pae_chi2", "pae_n_bands")
+        for name in ("z_true", "pae_z_mean", "pae_z_std", "pae_chi2", "pae_n_bands")
     }
     z_true, z_hat, sigma_z = column["z_true"], column["pae_z_mean"], column["pae_z_std"]
     pit = pit_from_quantiles(z_true, catalog["pae_z_quantiles"].to_numpy(), QUANTILE_LEVELS)
@@ -49,7 +51,9 @@ def redshift_figures(preset: Preset, catalog: pl.DataFrame, metrics: pl.DataFram
         "pit": figures.pit_histogram(
             pit, QUANTILE_LEVELS, pit_coverage(pit, QUANTILE_LEVELS), ks_distance_to_uniform(pit)
         ),
-        "convergence": figures.convergence(column["pae_rhat"], column["pae_acl"]),
+        "convergence": figures.convergence(
+            *(catalog[f"pae_{name}"].to_numpy() for name in ("rhat", "acl", "khat", "ess"))
+        ),
         "chi2": figures.chi2_distribution(chi2),
     }
 
@@ -59,11 +63,14 @@ def model_numbers(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "record.json").read_text())["metrics"]
 
 
-def model_figures(autoencoder: Path, latent_flow: Path) -> dict[str, "Figure | bytes"]:
-    """The plots made when the models were trained, and both training curves in one."""
+def model_figures(folders: Mapping[str, Path]) -> dict[str, "Figure | bytes"]:
+    """The plots made when the models were trained, and all training curves in one.
+
+    Args:
+        folders: of autoencoder, latent_flow and posterior_proposal.
+    """
     from paeplatform.validation.figures import training_curves
 
-    folders = {"autoencoder": autoencoder, "latent_flow": latent_flow}
     kept = {
         name: (folders[model] / f"{name}.png").read_bytes() for model, names in KEPT_PLOTS for name in names
     }

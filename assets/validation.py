@@ -1,16 +1,18 @@
-"""Group validation: metric tables and the report of a release (row V1)."""
+"""Group validation: metric tables, stress test and report of a release (rows I6, V1)."""
 
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
+from assets.estimation import CHAMPION_TAG, load_champion, posterior_code
 from assets.metadata import plot, preview
-from assets.partitions import RELEASE, releases
+from assets.partitions import COMPUTE, RELEASE, chosen_size, releases
 from assets.report_figures import data_figures, model_figures, model_numbers, redshift_figures
 from assets.tables import bands_from, library_from
 from assets.versions import code_version, content_version
 from paeplatform.config import Preset
+from paeplatform.errors import InputError
 from resources.failures import one_line_failures
 from resources.registry import PAE, ModelRegistry
 from resources.tracking import git_commit
@@ -20,7 +22,8 @@ from resources.workspace import Workspace
 def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
     all_cells = dg.MultiToSingleDimensionPartitionMapping(RELEASE)
-    chosen_size = dg.SpecificPartitionsPartitionMapping([str(preset.pae.n_latent)])
+    trained = chosen_size(preset)
+    stress_version = posterior_code(1, preset, "stress_test")
 
     @dg.asset(
         group_name="validation",
@@ -50,19 +53,68 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         group_name="validation",
+        kinds={"jax", "parquet"},
+        partitions_def=releases,
+        ins={"release_photometry": dg.AssetIn(partition_mapping=all_cells)},
+        deps=["pae_champion"],
+        pool=COMPUTE,
+        code_version=stress_version,
+    )
+    def missing_band_stress(
+        context: dg.AssetExecutionContext,
+        release_photometry: pl.LazyFrame,
+        spherex_bands: pl.DataFrame,
+        redshift_prior: pl.DataFrame,
+        registry: ModelRegistry,
+        workspace: Workspace,
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        """Some well-detected sources of a release with a growing part of their bands masked (section V.3)."""
+        with one_line_failures():
+            sources = _stress_sources(preset, release_photometry)
+        chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace, progress=False)
+        from paeplatform.inference.missing_bands import stress_test
+        from paeplatform.validation.figures_inference import missing_bands_figure
+        from paeplatform.validation.missing_bands import stress_summary
+
+        with one_line_failures():
+            rows = stress_test(
+                chosen.estimate,
+                *(sources[name].to_numpy() for name in ("flux", "flux_err", "object_id")),
+                fractions=preset.stress_test.fractions,
+                seed=preset.seed,
+            )
+        table = rows.drop("pae_z_draws").join(
+            sources.select("object_id", "z_true", "snr"), on="object_id", maintain_order="left"
+        )
+        summary = stress_summary(rows, sources)
+        return dg.MaterializeResult(
+            value=table,
+            data_version=content_version(table),
+            tags={CHAMPION_TAG: chosen.champion.label},
+            metadata={
+                "sources": sources.height,
+                "bundle": f"{PAE} {chosen.champion.label}",
+                "figure": plot(missing_bands_figure(summary, table)),
+                "summary": preview(summary, rows=summary.height),
+            },
+        )
+
+    @dg.asset(
+        group_name="validation",
         kinds={"matplotlib", "html"},
         partitions_def=releases,
         ins={
             "redshift_catalog": dg.AssetIn(partition_mapping=all_cells),
-            "autoencoder": dg.AssetIn(partition_mapping=chosen_size),
-            "latent_flow": dg.AssetIn(partition_mapping=chosen_size),
+            "autoencoder": dg.AssetIn(partition_mapping=trained),
+            "latent_flow": dg.AssetIn(partition_mapping=trained),
         },
-        code_version=code_version(1, preset, "validation"),
+        code_version=code_version(2, preset, "validation"),
     )
     def validation_report(
         context: dg.AssetExecutionContext,
         photoz_metrics: pl.DataFrame,
         redshift_catalog: pl.LazyFrame,
+        missing_band_stress: pl.DataFrame,
         mock_photometry: pl.DataFrame,
         mock_catalog: pl.LazyFrame,
         redshift_prior: pl.DataFrame,
@@ -70,20 +122,31 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         spherex_bands: pl.DataFrame,
         autoencoder: Path,
         latent_flow: Path,
+        posterior_proposal: Path,
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult:
         """One self-contained page: metrics, figures, single sources, provenance; also CSV, JSON, Markdown."""
         from paeplatform.validation.calibration import posterior_summary
-        from paeplatform.validation.report import write_report
+        from paeplatform.validation.figures_inference import missing_bands_figure
+        from paeplatform.validation.missing_bands import stress_summary
+        from paeplatform.validation.report import STRESS_FIGURE, write_report
         from paeplatform.validation.targets import model_targets, release_targets
 
         release, catalog = context.partition_key, redshift_catalog.collect()
         bands, library = bands_from(spherex_bands), library_from(sed_templates)
+        models = {
+            "autoencoder": autoencoder,
+            "latent_flow": latent_flow,
+            "posterior_proposal": posterior_proposal,
+        }
         with one_line_failures():
+            truth = missing_band_stress.select("object_id", "z_true").unique("object_id")
+            stress = stress_summary(missing_band_stress.drop("z_true"), truth)
             figures = {
                 **redshift_figures(preset, catalog, photoz_metrics),
-                **model_figures(autoencoder, latent_flow),
+                STRESS_FIGURE: missing_bands_figure(stress, missing_band_stress),
+                **model_figures(models),
                 **data_figures(preset, library, bands, mock_catalog, redshift_prior, mock_photometry),
             }
             page = write_report(
@@ -92,6 +155,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 metrics=photoz_metrics,
                 posteriors_with_truth=catalog,
                 figures=figures,
+                stress=stress,
                 provenance=_provenance(release, catalog, registry) | {"library": library.content_hash()},
                 targets=[
                     *release_targets(posterior_summary(catalog, preset.pae.n_latent)),
@@ -112,7 +176,25 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             }
         )
 
-    return [photoz_metrics, validation_report]
+    return [photoz_metrics, missing_band_stress, validation_report]
+
+
+def _stress_sources(preset: Preset, release_photometry: pl.LazyFrame) -> pl.DataFrame:
+    """The first sources, by object_id, that are bright enough: in no order of brightness.
+
+    Raises:
+        InputError: no source is.
+    """
+    cfg = preset.stress_test
+    bright = release_photometry.filter(pl.col("snr") >= cfg.min_snr).sort("object_id").head(cfg.n_sources)
+    sources = bright.collect()
+    if sources.height == 0:
+        highest = release_photometry.select(pl.col("snr").max()).collect().item()
+        raise InputError(
+            f"stress_test.min_snr {cfg.min_snr:g}: no source of the release reaches it, the highest total SNR is "
+            f"{highest:.1f}"
+        )
+    return sources
 
 
 def _headline(metrics: pl.DataFrame) -> dict[str, float | int]:

@@ -31,3 +31,13 @@ def less_is_better(
         "bound": bound,
         "meets": meets,
     }
+
+
+def figure(
+    name: str, value: float, unit: str, target: float | None, bound: float | None, *, more: bool = False
+) -> dict[str, Any]:
+    """A figure with a target; `more` says that more is better."""
+    if not more:
+        return less_is_better(name, value, unit, target, bound)
+    meets = None if target is None else bool(value >= target)
+    return less_is_better(name, value, unit, None, bound) | {"target": target, "meets": meets}

@@ -187,6 +187,62 @@ class MclmcConfig(_Section):
         return self
 
 
+class ProposalConfig(_Section):
+    """Row E6: the amortised proposal that importance sampling draws from (`pae.proposal`)."""
+
+    encoder_widths: tuple[PositiveInt, ...] = (384, 384, 256)
+    n_layers: PositiveInt = 6
+    width: PositiveInt = 128
+    n_knots: PositiveInt = 8
+    interval: PositiveFloat = 5.0
+    n_bank: PositiveInt = (
+        200000  # prior draws with their noiseless fluxes; noise is drawn anew in every batch
+    )
+    snr_min: PositiveFloat = 4.0
+    snr_max: PositiveFloat = 250.0
+    fit: FitConfig
+
+
+class ImportanceConfig(_Section):
+    """Row E6: stages of importance sampling (`inference.importance`)."""
+
+    n_proposal: PositiveInt = 2000  # draws of the amortised proposal, for every source
+    n_adapted: PositiveInt = 2000  # draws of each adaptive round, for sources that need it
+    n_rounds: Annotated[int, Field(ge=0)] = 8
+    n_components: PositiveInt = 8  # of the mixture fitted to a source's weighted draws
+    n_starts: PositiveInt = 16  # draws climbed from, for sources whose first stage found next to nothing
+    climb_below_ess: Annotated[float, Field(ge=0.0)] = 50.0
+    ess_target: PositiveFloat = 400.0  # rounds end when a source has so many effective draws ...
+    ess_min: PositiveFloat = 100.0  # ... and with fewer than these it is not trusted
+    batch_size: PositiveInt = 16  # sources per compiled call and device, padded
+    fallback_batch_size: PositiveInt = 8  # of MCLMC for the handful of sources that are left
+
+
+class InferenceConfig(_Section):
+    """Which method makes a source's posterior, and what is kept of it."""
+
+    method: Literal["importance", "mclmc", "pocomc"] = "importance"
+    fallback: bool = True  # importance sampling only: MCLMC for the sources it cannot be trusted for
+    n_kept: PositiveInt = 500  # equally weighted draws kept of each source, for reweighting and predictions
+
+
+class TemplateFitConfig(_Section):
+    """Row T1: the grid of the baseline (paper section IV.3)."""
+
+    z_max: PositiveFloat = 3.0
+    z_step: PositiveFloat = 0.002
+    ebv_max: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    ebv_step: PositiveFloat = 0.05
+
+
+class StressTestConfig(_Section):
+    """Row I6: the missing-band test (paper section V.3)."""
+
+    fractions: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = (0.0, 0.25, 0.5, 0.75)
+    n_sources: PositiveInt = 200
+    min_snr: PositiveFloat = 20.0
+
+
 class ReleaseConfig(_Section):
     """The mock release that stands in for a delivery: which sky cells, how many sources."""
 
@@ -224,8 +280,13 @@ class Preset(_Section):
     catalog: CatalogConfig
     training_set: TrainingSetConfig
     pae: PaeConfig
+    proposal: ProposalConfig
     prior: PriorConfig = PriorConfig()
+    inference: InferenceConfig = InferenceConfig()
+    importance: ImportanceConfig = ImportanceConfig()
     mclmc: MclmcConfig = MclmcConfig()
+    template_fit: TemplateFitConfig = TemplateFitConfig()
+    stress_test: StressTestConfig = StressTestConfig()
     release: ReleaseConfig
     validation: ValidationConfig = ValidationConfig()
 

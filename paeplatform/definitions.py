@@ -10,10 +10,12 @@ import warnings
 
 import dagster as dg
 
+from assets.bundle import bundle_assets
 from assets.inference import inference_assets
 from assets.instrument import instrument_assets
 from assets.mock import mock_assets
 from assets.models import model_assets
+from assets.proposal import proposal_assets
 from assets.release import release_assets
 from assets.sed import sed_assets
 from assets.validation import validation_assets
@@ -53,10 +55,12 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition]:
         *sed_assets(preset),  # sed_templates
         *instrument_assets(),  # spherex_bands
         *mock_assets(preset),  # mock_catalog, redshift_prior, training_spectra, mock_photometry
-        *model_assets(preset),  # autoencoder, latent_flow, pae_model, pae_champion
+        *model_assets(preset),  # autoencoder, latent_flow
+        *proposal_assets(preset),  # posterior_proposal
+        *bundle_assets(preset),  # pae_model, pae_champion
         *release_assets(preset),  # release_photometry
-        *inference_assets(preset),  # pae_posteriors, redshift_catalog
-        *validation_assets(preset),  # photoz_metrics, validation_report
+        *inference_assets(preset),  # pae_posteriors, template_fits, redshift_catalog
+        *validation_assets(preset),  # photoz_metrics, missing_band_stress, validation_report
     ]
 
 

@@ -1,9 +1,10 @@
 """The model registry: MLflow behind a Dagster resource (row K3).
 
-Three registered models: `sed-autoencoder`, `latent-flow`, and `pae`, the bundle that inference loads and
-the unit of promotion. The first bundle becomes `@champion`, later ones `@challenger`; who moves the alias
-by hand decides what the next inference uses. Inference downloads a version's files and reads them with
-`paeplatform.pae.bundle`, so no code that is stored in the registry is ever run by the platform itself.
+Four registered models: `sed-autoencoder`, `latent-flow`, `posterior-proposal`, and `pae`, the bundle of them
+that inference loads and the unit of promotion. The first bundle becomes `@champion`, later ones
+`@challenger`; who moves the alias by hand decides what the next inference uses. Inference downloads a
+version's files and reads them with `paeplatform.pae.bundle`, so no code that is stored in the registry is
+ever run by the platform itself.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 AUTOENCODER = "sed-autoencoder"
 FLOW = "latent-flow"
+PROPOSAL = "posterior-proposal"
 PAE = "pae"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -40,10 +42,11 @@ CHALLENGER = "challenger"
 DESCRIPTIONS = {
     AUTOENCODER: "Rest-frame galaxy spectra (f_nu, mean 1) to a few latent numbers and back.",
     FLOW: "Normalising flow from the autoencoder's latents to N(0, I).",
-    PAE: "The bundle inference loads: autoencoder, flow, grid, bands. @champion makes the catalogue.",
+    PROPOSAL: "Photometry to draws near the posterior over (u, z), which importance sampling makes exact.",
+    PAE: "The bundle inference loads: autoencoder, flow, proposal, grid, bands. @champion makes the catalogue.",
 }
 _PYFUNC = Path(__file__).parent / "pyfunc"
-PYFUNC_CODE = {name: _PYFUNC / f"{name.replace('-', '_')}_model.py" for name in (AUTOENCODER, FLOW, PAE)}
+PYFUNC_CODE = {name: _PYFUNC / f"{name.replace('-', '_')}_model.py" for name in DESCRIPTIONS}
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ class ModelRegistry(dg.ConfigurableResource):
         """Logs a model to the open training run and registers it as the next version of `name`.
 
         Args:
-            name: one of AUTOENCODER, FLOW, PAE.
+            name: one of AUTOENCODER, FLOW, PROPOSAL, PAE.
             artifacts: files or folders the model's code finds under these names.
             signature: typed inputs and outputs.
             input_example: shown in the UI and served as a request body; it is stored, not run.

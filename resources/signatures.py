@@ -21,7 +21,17 @@ def row_signature(n_in: int, n_out: int) -> ModelSignature:
 
 
 def photometry_signature() -> ModelSignature:
-    """Columns `flux` and `flux_err` [uJy], each a list of one number a band, to redshift summaries.
+    """Photometry to the redshift summaries of `pae`."""
+    return _from_photometry([f"pae_z_{name}" for name in ("mean", "median", "mode", "std")])
+
+
+def proposal_signature() -> ModelSignature:
+    """Photometry to the uncorrected redshifts of `posterior-proposal`."""
+    return _from_photometry(["proposal_z_mean", "proposal_z_std"])
+
+
+def _from_photometry(outputs: list[str]) -> ModelSignature:
+    """Columns `flux` and `flux_err` [uJy], each a list of one number a band, to columns of numbers.
 
     A band without a measurement has an infinite or non-positive flux_err. MLflow checks the column types;
     the number of bands is checked by the model itself, which names the row at fault.
@@ -39,7 +49,5 @@ def photometry_signature() -> ModelSignature:
                 ColSpec(DataType.long, "object_id", required=False),
             ]
         ),
-        outputs=Schema(
-            [ColSpec(DataType.double, f"pae_z_{name}") for name in ("mean", "median", "mode", "std")]
-        ),
+        outputs=Schema([ColSpec(DataType.double, name) for name in outputs]),
     )

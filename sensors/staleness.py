@@ -16,7 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.inference import CHAMPION_TAG
+from assets.estimation import CHAMPION_TAG
 from assets.partitions import CELL, RELEASE, cell_keys
 from resources.registry import PAE, ModelRegistry
 from resources.settings import PlatformSettings

@@ -10,27 +10,32 @@ BOX_W, BOX_H = 152, 40
 COLUMNS = {"sed, instrument": 0, "mock": 1, "models": 2, "release": 3, "inference": 4, "validation": 5}
 NODES = {
     "sed_templates": (0, 1.0),
-    "spherex_bands": (0, 4.6),
+    "spherex_bands": (0, 5.6),
     "mock_catalog": (1, 1.0),
-    "redshift_prior": (1, 3.5),
+    "redshift_prior": (1, 4.45),
     "training_spectra": (1, 0.0),
-    "mock_photometry": (1, 4.6),
+    "mock_photometry": (1, 5.6),
     "autoencoder": (2, 0.0),
     "latent_flow": (2, 0.92),
-    "pae_model": (2, 1.84),
-    "pae_champion": (2, 2.76),
-    "release_photometry": (3, 4.6),
-    "pae_posteriors": (4, 3.4),
-    "redshift_catalog": (4, 4.6),
-    "photoz_metrics": (5, 3.4),
-    "validation_report": (5, 4.6),
+    "posterior_proposal": (2, 1.84),
+    "pae_model": (2, 2.76),
+    "pae_champion": (2, 3.68),
+    "release_photometry": (3, 5.6),
+    "pae_posteriors": (4, 3.68),
+    "redshift_catalog": (4, 4.64),
+    "template_fits": (4, 5.6),
+    "missing_band_stress": (5, 2.72),
+    "photoz_metrics": (5, 5.6),
+    "validation_report": (5, 4.16),
 }
 CUT = {  # how an asset is cut: the line below its name
     "autoencoder": "n_latent",
     "latent_flow": "n_latent",
     "release_photometry": "release x cell",
     "pae_posteriors": "release x cell",
+    "template_fits": "release x cell",
     "redshift_catalog": "release x cell",
+    "missing_band_stress": "release",
     "photoz_metrics": "release",
     "validation_report": "release",
     "pae_model": "registered: pae",
@@ -48,14 +53,18 @@ EDGES = [
     ("training_spectra", "latent_flow"),
     ("autoencoder", "latent_flow"),
     ("autoencoder", "pae_model"),
-    ("latent_flow", "pae_model"),
-    ("redshift_prior", "pae_model"),
+    ("latent_flow", "posterior_proposal"),
+    ("redshift_prior", "posterior_proposal"),
+    ("posterior_proposal", "pae_model"),
     ("pae_model", "pae_champion"),
     ("mock_photometry", "release_photometry"),
     ("redshift_prior", "pae_posteriors"),
     ("release_photometry", "pae_posteriors"),
-    ("release_photometry", "redshift_catalog"),
+    ("release_photometry", "template_fits"),
+    ("template_fits", "redshift_catalog"),
     ("pae_champion", "pae_posteriors"),
+    ("pae_champion", "missing_band_stress"),
+    ("missing_band_stress", "validation_report"),
     ("pae_posteriors", "redshift_catalog"),
     ("redshift_catalog", "photoz_metrics"),
     ("redshift_catalog", "validation_report"),
@@ -79,7 +88,7 @@ STROKE = {
 }
 GROUP = {column: name for name, column in COLUMNS.items()}
 STEP_X, STEP_Y, LEFT, TOP = 196, 66, 16, 56
-WIDTH, HEIGHT = LEFT * 2 + 5 * STEP_X + BOX_W, TOP + int(4.6 * STEP_Y) + BOX_H + 66
+WIDTH, HEIGHT = LEFT * 2 + 5 * STEP_X + BOX_W, TOP + int(5.6 * STEP_Y) + BOX_H + 76
 
 
 def corner(name: str) -> tuple[float, float]:
@@ -126,7 +135,7 @@ def draw() -> str:
         f'<text x="{LEFT + column * STEP_X + BOX_W / 2:g}" y="34" class="g" fill="{STROKE[name]}">{name}</text>'
         for name, column in COLUMNS.items()
     )
-    note_y = HEIGHT - 18
+    note_y = HEIGHT - 26
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
@@ -141,8 +150,10 @@ def draw() -> str:
             *(edge(start, end) for start, end in EDGES),
             *(node(name) for name in NODES),
             f'<text x="{LEFT}" y="{note_y}" class="note">Small print: how an asset is partitioned, or what it is in the registry. '
-            "Left out: sed_templates and spherex_bands to pae_model, spherex_bands to pae_posteriors, and what only feeds "
-            "the report's figures.</text>",
+            "Left out: what sed_templates, spherex_bands and redshift_prior feed</text>",
+            f'<text x="{LEFT}" y="{note_y + 14}" class="note">'
+            "further to the right, what pae_model, redshift_catalog and missing_band_stress take from further left, and what only feeds the report."
+            "</text>",
             "</svg>\n",
         ]
     )

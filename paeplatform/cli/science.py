@@ -50,7 +50,7 @@ def evaluate(
     Example: [bold]paeplatform evaluate --preset standard --sources 240 --min-snr 50 --json[/bold]
     """
     settings = settings_for(home, preset)
-    folder = _registered_bundle(settings, alias)
+    folder = registered_bundle(settings, alias)
 
     from resources.workspace import Workspace
 
@@ -66,7 +66,7 @@ def evaluate(
     from paeplatform.validation.evaluate import evaluate_high_snr
     from paeplatform.validation.targets import high_snr_targets, release_targets
 
-    prior = redshift_prior(settings.preset.prior, _fitted_prior(settings))
+    prior = redshift_prior(settings.preset.prior, fitted_prior(settings))
     library, bands = load_library(settings.preset.templates.folder), load_bands()
     bundle = load_bundle(folder)
     metrics, rows = evaluate_high_snr(
@@ -102,7 +102,7 @@ def evaluate(
         console.print(target_line(target), highlight=False)
 
 
-def _registered_bundle(settings: PlatformSettings, alias: str) -> Path:
+def registered_bundle(settings: PlatformSettings, alias: str) -> Path:
     """The folder of the bundle's files."""
     from resources.registry import PAE, ModelRegistry
 
@@ -110,7 +110,7 @@ def _registered_bundle(settings: PlatformSettings, alias: str) -> Path:
     return registry.artifact(registry.by_alias(PAE, alias), "bundle")
 
 
-def _fitted_prior(settings: PlatformSettings) -> dict[str, float] | None:
+def fitted_prior(settings: PlatformSettings) -> dict[str, float] | None:
     """The p_BPZ parameters that asset `redshift_prior` stored; None when the preset's prior needs none.
 
     Raises:

@@ -1,8 +1,8 @@
 """Microcanonical Langevin Monte Carlo over many sources at once (row I2, paper section IV.2.1).
 
-Stages per source: starts (`starts`: the best of many prior draws, climbed; or the paper's plain prior draws),
-burn-in, re-initialisation of chains left behind, BlackJAX's tuning of step size and L, sampling with jumps
-between hills (`jumps`). The metric is renewed during burn-in and frozen before tuning (`lanes`).
+Stages per source: starts (`starts`: the best of many prior draws, climbed; or the paper's plain prior draws; or,
+given weighted draws of importance sampling, some of these), burn-in, re-initialisation of chains left behind,
+BlackJAX's tuning of step size and L, sampling with jumps between hills (`jumps`). The metric is renewed during burn-in and frozen before tuning (`lanes`).
 
 Sources travel in batches of one fixed shape. Each source's random numbers come from (seed, object id), so its result
 depends neither on its batch mates nor on its place. The axis of lanes (chains of sources) is split over all devices.
@@ -10,7 +10,7 @@ depends neither on its batch mates nor on its place. The axis of lanes (chains o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -20,6 +20,8 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
 from paeplatform.config import MclmcConfig
+from paeplatform.inference.draws import Pool
+from paeplatform.inference.jump_banks import jump_bank
 from paeplatform.inference.jumps import JUMP_EVERY, Jumps
 from paeplatform.inference.lanes import (
     CHUNK,
@@ -74,6 +76,7 @@ class PosteriorSamples:
         step_size, decoherence: (source, chain) tuned step size and L, in whitened coordinates.
         rejected: (source,) fraction of steps undone because they met a non-finite density.
         jumped: (source,) fraction of the offered jumps that were taken (`jumps`).
+        n_steps: steps of each chain, burn-in and tuning included.
         failed: (source,) no usable band, or no start of finite density; the source's draws are NaN.
     """
 
@@ -87,6 +90,7 @@ class PosteriorSamples:
     rejected: np.ndarray
     jumped: np.ndarray
     failed: np.ndarray
+    n_steps: int = 0
 
     @property
     def z_kept(self) -> Float[np.ndarray, "source chain kept"]:
@@ -104,6 +108,8 @@ def run_mclmc(
     seed: int,
     object_id: np.ndarray | None = None,
     landmarks: Float[np.ndarray, "landmark latent"] | None = None,
+    pools: Sequence[Pool] | None = None,
+    independent_starts: bool = False,
     progress: bool = True,
     on_progress: Callable[[float], None] | None = None,
 ) -> PosteriorSamples:
@@ -117,6 +123,10 @@ def run_mclmc(
         n_latent: size of u.
         seed: of everything random, together with the object ids.
         object_id: (source,) int64; the row number when not given. Equal ids get equal random numbers.
+        pools: weighted draws of each source (`importance`); where given, chains start from them and jump to draws of a
+            mixture fitted to them, instead of searching the prior. One for each source.
+        independent_starts: with pools, start from the search of the prior all the same: what chains agree on then
+            owes nothing to the draws they jump to.
         landmarks: places in u where the search for starts looks beside the prior draws (`pae.landmarks`).
         progress: shows a bar in galaxies, with galaxies per hour.
         on_progress: called with the number of galaxies' worth of steps done since the last call.
@@ -129,13 +139,14 @@ def run_mclmc(
     mesh = source_mesh()
     size = cfg.batch_size * mesh.size
     bank = known = None
-    if cfg.init_draws > cfg.n_chains and len(flux):
+    if (pools is None or independent_starts) and cfg.init_draws > cfg.n_chains and len(flux):
         bank = prior_bank(posterior, cfg.init_draws, n_latent, seed)
         known = None if landmarks is None else landmark_bank(posterior, landmarks, seed)
     parts = []
+    order = _by_snr(flux, flux_err)
     with GalaxyBar(len(flux), cfg.n_burnin + cfg.n_tune + cfg.n_steps, progress, on_progress) as bar:
         for first in range(0, len(flux), size):
-            rows = np.arange(first, min(first + size, len(flux)))
+            rows = order[first : first + size]
             bar.begin(len(rows))
             padded = np.resize(rows, size)
             batch = _Batch(
@@ -148,14 +159,17 @@ def run_mclmc(
                 seed,
                 bank,
                 known,
+                None if pools is None else [pools[row] for row in padded],
                 mesh,
                 bar.step,
             )
             parts.append({name: array[: len(rows)] for name, array in batch.run().items()})
     if not parts:
         parts = [_empty(cfg, n_latent)]
-    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return PosteriorSamples(keep_every=cfg.keep_latent_every, **merged)
+    back = np.argsort(order)
+    merged = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+    n_steps = cfg.n_burnin + cfg.n_tune + cfg.n_steps
+    return PosteriorSamples(keep_every=cfg.keep_latent_every, n_steps=n_steps, **merged)
 
 
 class _Batch:
@@ -172,6 +186,7 @@ class _Batch:
         seed: int,
         bank: PriorBank | None,
         known: PriorBank | None,
+        pools: Sequence[Pool] | None,
         mesh: Mesh,
         tick: Callable[[int], None],
     ):
@@ -192,6 +207,9 @@ class _Batch:
         self.rngs = [np.random.default_rng([seed, int(key)]) for key in unsigned]
         self.stage = 0
         self.failed = ~(self.photometry.weight > 0.0).any(axis=1)
+        self.pools, self.hills = pools, None
+        if pools is not None:
+            self.hills = jump_bank(posterior, self.photometry, pools, mesh, seed, object_id)
 
     def run(self) -> dict[str, np.ndarray]:
         """All stages; arrays (source, ...) of the batch's size, named as in `PosteriorSamples`."""
@@ -224,6 +242,8 @@ class _Batch:
     def _starts(self) -> np.ndarray:
         """Sampler coordinates (source, chain, dim)."""
         n_source, n_chain = self.by_chain
+        if self.pools is not None and self.bank is None:
+            return np.stack([_from_pool(p, n_chain, r) for p, r in zip(self.pools, self.rngs, strict=True)])
         if self.bank is None or self.score is None:  # the paper's way: one prior draw a chain
             draws = [prior_draws(self.posterior, n_chain, self.dim - 1, rng) for rng in self.rngs]
             t = self.posterior.coordinate_of(jnp.log(jnp.asarray([z for _, z in draws])))
@@ -286,9 +306,9 @@ class _Batch:
         u = np.empty((self.n_lane, len(wanted), self.dim - 1), np.float32)
         undone, jumped, done = np.zeros(self.n_lane), np.zeros(self.by_chain), 0
         n_jumps = (cfg.n_steps - 1) // JUMP_EVERY
-        jumps = None
-        if self.score is not None and self.posterior.nf_prior:
-            jumps = Jumps(self.score, n_jumps, cfg.n_chains, self.rngs)
+        jumps, bank = None, self.score if self.hills is None else self.hills.log_weight
+        if bank is not None and self.posterior.nf_prior:
+            jumps = Jumps(bank, n_jumps, cfg.n_chains, self.rngs)
         jumping = jumps is not None and jumps.enabled
         while done < cfg.n_steps:
             n = min(JUMP_EVERY - done % JUMP_EVERY if jumping else CHUNK, cfg.n_steps - done)
@@ -316,10 +336,17 @@ class _Batch:
         }
 
     def _jump(self, jumps: Jumps, number: int, frame: Frame, walker: Walker) -> tuple[Walker, np.ndarray]:
-        assert self.bank is not None
-        here = np.asarray(log_weight(self.posterior, frame, walker), np.float64).reshape(self.by_chain)
-        target = jumps.choose(number, here)
-        landing = self._put(self.bank.position[target.reshape(-1)])
+        if self.hills is not None:
+            v = np.asarray(leave(frame, walker.position)).reshape(*self.by_chain, self.dim)
+            log_target = np.asarray(walker.log_prob, np.float64).reshape(self.by_chain)
+            target = jumps.choose(number, log_target - self.hills.log_density(self.mesh, v))
+            place = self.hills.v[np.arange(len(v))[:, None], np.maximum(target, 0)]
+        else:
+            assert self.bank is not None
+            here = np.asarray(log_weight(self.posterior, frame, walker), np.float64).reshape(self.by_chain)
+            target = jumps.choose(number, here)
+            place = self.bank.position[target]
+        landing = self._put(place.reshape(-1, self.dim))
         moves = self._put((target >= 0).reshape(-1))
         return land(frame, walker, self._at_rest(landing), landing, moves), target >= 0
 
@@ -350,6 +377,20 @@ class _Batch:
         out = jax.block_until_ready(advance(self.posterior, self.mesh, lanes, np.int32(n), np.bool_(adapt)))
         self.tick(n)
         return out
+
+
+def _by_snr(flux: np.ndarray, flux_err: np.ndarray) -> np.ndarray:
+    """Rows from faint to bright: sources of a batch then need about the same step size and metric (section VIII)."""
+    usable = np.isfinite(flux_err) & (flux_err > 0.0)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        snr = np.sum(np.where(usable, flux / flux_err, 0.0).astype(np.float64) ** 2, axis=1)
+    return np.argsort(np.where(np.isfinite(snr), snr, np.inf), kind="stable")
+
+
+def _from_pool(pool: Pool, n_chain: int, rng: np.random.Generator) -> Float[np.ndarray, "chain dim"]:
+    """Starts by systematic resampling of a source's weighted draws, tempered so that several hills get one."""
+    chosen = choose_starts(pool.log_weight, n_chain, rng, effective=4.0 * n_chain)
+    return pool.v[rng.integers(len(pool.v), size=n_chain) if chosen is None else chosen]
 
 
 def _empty(cfg: MclmcConfig, n_latent: int) -> dict[str, np.ndarray]:

@@ -137,4 +137,5 @@ def _quantile(p: np.ndarray, k: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Quantiles of the generalised Pareto distribution; exponential at k = 0."""
     exponent = -np.log1p(-p)
     flat = np.abs(k) < np.finfo(np.float64).eps
-    return scale * np.where(flat, exponent, np.expm1(k * exponent) / np.where(flat, 1.0, k))
+    with np.errstate(over="ignore"):  # a shape of a hundred: what overflows is cut at the largest weight
+        return scale * np.where(flat, exponent, np.expm1(k * exponent) / np.where(flat, 1.0, k))

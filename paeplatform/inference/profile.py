@@ -30,6 +30,7 @@ from paeplatform.inference.lanes import LANE
 from paeplatform.inference.posterior import TINY, LogPosterior, Photometry, whiten
 from paeplatform.inference.priors import RedshiftPrior
 from paeplatform.inference.runtime import source_mesh
+from paeplatform.pae.small_linalg import solve
 from paeplatform.inference.starts import PriorBank, score_bank
 
 N_NODES = 300  # the paper's grid, linear between the limits of the prior
@@ -225,10 +226,14 @@ class _Search:
                 break
             fits = _fresh(starts)
             self._climb(photometry, node, fits, np.arange(len(node)), self.n_iterations)
-            gain = best.objective[node] - fits.objective
-            improved[node] = gain > TOLERANCE
-            for old, new in zip(best, fits, strict=True):
-                old[node[gain > 0.0]] = new[gain > 0.0]
+            for task in np.argsort(
+                -fits.objective, kind="stable"
+            ):  # the best of a node's starts is written last
+                gain = best.objective[node[task]] - fits.objective[task]
+                improved[node[task]] |= gain > TOLERANCE
+                if gain > 0.0:
+                    for old, new in zip(best, fits, strict=True):
+                        old[node[task]] = new[task]
         return best
 
     def _starts(self, photometry: Photometry) -> Float[np.ndarray, "node restart latent"]:
@@ -247,7 +252,11 @@ class _Search:
     def _from_neighbours(
         self, photometry: Photometry, best: _Fit, improved: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes with a neighbour that has improved, and the best start such neighbours offer."""
+        """Nodes with a neighbour that has improved, and the starts they take.
+
+        Of all offers the one that fits best as it is, and that of the neighbour whose own fit is best: at high SNR a
+        spectrum moved by one node fits badly before it has been climbed from.
+        """
         n_node = len(self.z_grid)
         offset = np.array([sign * k for k in NEIGHBOURS for sign in (-1, 1)])
         giver = np.arange(n_node)[:, None] + offset
@@ -257,10 +266,14 @@ class _Search:
         node, which = np.nonzero(offered)
         if not len(node):
             return node, best.u[:0]
-        value = np.full(offered.shape, np.inf)
-        value[node, which] = self._objective(photometry, node, best.u[giver[node, which]])
+        here, there = np.full((2, *offered.shape), np.inf)
+        here[node, which] = self._objective(photometry, node, best.u[giver[node, which]])
+        there[node, which] = best.objective[giver[node, which]]
         asking = np.flatnonzero(offered.any(axis=1))
-        return asking, best.u[giver[asking, value[asking].argmin(axis=1)]]
+        first, second = here[asking].argmin(axis=1), there[asking].argmin(axis=1)
+        both = first != second
+        takers = np.concatenate([asking, asking[both]])
+        return takers, best.u[giver[takers, np.concatenate([first, second[both]])]]
 
     # -- compiled calls --------------------------------------------------------------------------------------------
     def _put(self, *arrays: np.ndarray) -> list[Any]:
@@ -396,7 +409,7 @@ def _trial(fit: _Fit, damping: Array) -> Array:
     matrix = fit.curvature * scale * scale[:, None]
     # damping on the diagonal, and ones where there is nothing to solve for
     matrix = matrix + jnp.diag(jnp.where(scale > 0.0, damping + RIDGE, 1.0))
-    move = scale * jnp.linalg.solve(matrix, scale * fit.gradient)
+    move = scale * solve(matrix, scale * fit.gradient)
     move = jnp.where(jnp.isfinite(move), move, 0.0)
     move = move * jnp.minimum(1.0, 2.0 * LARGEST_U / jnp.maximum(jnp.max(jnp.abs(move)), TINY))
     return jnp.clip(fit.u + move, -LARGEST_U, LARGEST_U)

@@ -15,13 +15,21 @@ class GalaxyBar:
         n_steps: steps each of them needs.
         show: whether to draw the bar.
         on_progress: called with the galaxies' worth of work done since the last call.
+        name: shown before the bar.
     """
 
-    def __init__(self, n_source: int, n_steps: int, show: bool, on_progress: Callable[[float], None] | None):
+    def __init__(
+        self,
+        n_source: int,
+        n_steps: int,
+        show: bool,
+        on_progress: Callable[[float], None] | None,
+        name: str = "MCLMC",
+    ):
         self._bar = tqdm(
             total=n_source,
             disable=not show,
-            desc="MCLMC",
+            desc=name,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} galaxies [{elapsed}<{remaining}{postfix}]",
         )
         self._n_steps = n_steps

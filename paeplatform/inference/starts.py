@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from scipy.special import log_ndtr
 
 from paeplatform.inference.posterior import TINY, LogPosterior, Photometry
+from paeplatform.pae.small_linalg import log_determinant, solve
 
 CANDIDATES_PER_CHAIN = 6  # prior draws that are climbed from, per chain
 CLIMB_STEPS = 12  # Levenberg-Marquardt iterations
@@ -167,7 +168,7 @@ def _propose(position: Array, geometry: Geometry, damping: Array) -> Array:
     def one(v: Array, fisher: Array, gradient: Array, damping: Array) -> Array:
         curvature = fisher + jnp.eye(dim)
         curvature = curvature + damping * jnp.diag(jnp.diag(curvature))
-        move = jnp.linalg.solve(curvature, gradient - prior * v)
+        move = solve(curvature, gradient - prior * v)
         return v + jnp.clip(jnp.where(jnp.isfinite(move), move, 0.0), -LARGEST_MOVE, LARGEST_MOVE)
 
     return jax.vmap(one)(position, geometry.fisher, geometry.gradient, damping)
@@ -181,7 +182,7 @@ def _evidence(posterior: LogPosterior, position: Array, geometry: Geometry) -> A
         log_z = posterior.log_z_of(v[-1])
         log_prior = posterior.z_prior.log_density(jnp.exp(log_z)) + log_z + posterior.log_bend(v[-1])
         log_prior = log_prior - 0.5 * jnp.sum(v[:-1] ** 2) * posterior.nf_prior
-        return log_like + log_prior - 0.5 * jnp.linalg.slogdet(fisher + jnp.eye(v.size))[1]
+        return log_like + log_prior - 0.5 * log_determinant(fisher + jnp.eye(v.size))
 
     return jax.vmap(one)(position, geometry.fisher, geometry.log_like)
 

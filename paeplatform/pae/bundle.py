@@ -1,7 +1,7 @@
 """Models on disk: a weights file and a JSON of hyperparameters and checksums beside it, without pickle.
 
-A bundle is what inference loads: autoencoder, flow, configuration, rest-frame grid, and the hashes of the band set and
-template library it was trained for.
+A bundle is what inference loads: autoencoder, flow, amortised proposal, configuration, rest-frame grid, and the hashes
+of the band set and template library it was trained for. Bundles from before there was a proposal load without one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,19 @@ import jax.random as jr
 import numpy as np
 from pydantic import ValidationError
 
-from paeplatform.config import AutoencoderConfig, FlowConfig, PaeConfig
+from paeplatform.config import AutoencoderConfig, FlowConfig, PaeConfig, ProposalConfig
 from paeplatform.errors import CheckpointError
 from paeplatform.pae.autoencoder import Autoencoder, CompactAutoencoder, build_autoencoder
 from paeplatform.pae.flow import LatentFlow, build_flow
+from paeplatform.pae.proposal import Proposal, build_proposal
 
 FORMAT = 1
 AUTOENCODER = "autoencoder"
 FLOW = "flow"
+PROPOSAL = "proposal"
 BUNDLE = "bundle"
+_NEEDED = (AUTOENCODER, FLOW)
+_PARTS = (*_NEEDED, PROPOSAL)
 LANDMARKS = "landmarks.npy"
 
 
@@ -46,6 +50,9 @@ class PaeBundle:
         library_hash: `TemplateLibrary.content_hash()` of the templates behind the training set.
         landmarks: (n_landmark, n_latent) base variables of those templates, where the search for starts also looks
             (`pae.landmarks`); None for a bundle without them.
+        proposal: what importance sampling draws from (`pae.proposal`), trained on this autoencoder and flow; None
+            for a bundle without one, which MCLMC alone can sample.
+        proposal_config: configuration the proposal was trained with; None without a proposal.
     """
 
     autoencoder: Autoencoder
@@ -56,6 +63,8 @@ class PaeBundle:
     band_hash: str
     library_hash: str
     landmarks: np.ndarray | None = None
+    proposal: Proposal | None = None
+    proposal_config: ProposalConfig | None = None
 
     def decoder_head(self) -> np.ndarray | None:
         """(n_component + 1, n_wave) float64 basis of the linear head; None for an architecture that has none."""
@@ -113,14 +122,59 @@ def load_flow(folder: Path) -> LatentFlow:
     return _load(folder, FLOW, record, skeleton)
 
 
+def save_proposal(
+    model: Proposal,
+    cfg: ProposalConfig,
+    n_latent: int,
+    n_band: int,
+    z_limits: tuple[float, float],
+    folder: Path,
+) -> Path:
+    """Writes `proposal.eqx` and `proposal.json`; returns the JSON's path."""
+    hparams = {
+        "config": cfg.model_dump(mode="json"),
+        "n_latent": n_latent,
+        "n_band": n_band,
+        "z_limits": [float(z) for z in z_limits],
+    }
+    return _save(model, PROPOSAL, hparams, Path(folder))
+
+
+def load_proposal(folder: Path) -> Proposal:
+    """Reads what `save_proposal` wrote.
+
+    Raises:
+        CheckpointError: missing, truncated, altered, or not matching its hyperparameters.
+    """
+    return _load_proposal(Path(folder))[0]
+
+
+def _load_proposal(folder: Path) -> tuple[Proposal, ProposalConfig]:
+    path = folder / f"{PROPOSAL}.json"
+    record = _read_record(path, PROPOSAL)
+    cfg = _parse(ProposalConfig, record, path)
+    n_latent, n_band = (_size(record, name, path) for name in ("n_latent", "n_band"))
+    z_limits = _limits(record, path)
+
+    def skeleton() -> Proposal:
+        return build_proposal(cfg, n_latent, n_band, z_limits, key=jr.key(0))
+
+    return _load(folder, PROPOSAL, record, skeleton), cfg
+
+
 def save_bundle(bundle: PaeBundle, folder: Path) -> Path:
-    """Writes both models, then `bundle.json`, without which there is no bundle; returns the JSON's path."""
+    """Writes the models, then `bundle.json`, without which there is no bundle; returns the JSON's path.
+
+    Raises:
+        CheckpointError: a proposal without its configuration, or of another latent size than the bundle's.
+    """
     folder = Path(folder)
     parts = [
         save_autoencoder(
             bundle.autoencoder, bundle.pae.autoencoder, bundle.n_latent, len(bundle.wave), folder
         ),
         save_flow(bundle.flow, bundle.pae.flow, bundle.n_latent, folder),
+        *_save_proposal_of(bundle, folder),
     ]
     landmarks = None if bundle.landmarks is None else _save_landmarks(bundle.landmarks, folder)
     record = {
@@ -147,7 +201,8 @@ def load_bundle(folder: Path) -> PaeBundle:
     path = folder / f"{BUNDLE}.json"
     record = _read_record(path, BUNDLE)
     parts = record.get("parts")
-    if not isinstance(parts, dict) or set(parts) != {f"{AUTOENCODER}.json", f"{FLOW}.json"}:
+    needed, known = ({f"{name}.json" for name in names} for names in (_NEEDED, _PARTS))
+    if not isinstance(parts, dict) or not needed <= set(parts) <= known:
         raise CheckpointError(f"{path}: must list the parts {AUTOENCODER}.json and {FLOW}.json")
     for name, recorded in parts.items():
         _check_sum(folder / name, _read(folder / name), recorded)
@@ -158,7 +213,7 @@ def load_bundle(folder: Path) -> PaeBundle:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {_one_line(error)}") from error
     n_latent = _size(record, "n_latent", path)
-    for part in (AUTOENCODER, FLOW):
+    for part in (name.removesuffix(".json") for name in parts):
         found = _size(_read_record(folder / f"{part}.json", part), "n_latent", folder / f"{part}.json")
         if found != n_latent:
             raise CheckpointError(
@@ -170,7 +225,27 @@ def load_bundle(folder: Path) -> PaeBundle:
     if wave.shape != (n_wave,) or not np.all(np.isfinite(wave)) or not np.all(np.diff(wave) > 0):
         raise CheckpointError(f"{path}: wave_um must hold {n_wave} ascending wavelengths, found {wave.size}")
     landmarks = _load_landmarks(folder / LANDMARKS, record.get("landmarks_sha256"), n_latent)
-    return PaeBundle(load_autoencoder(folder), load_flow(folder), pae, n_latent, wave, *hashes, landmarks)
+    proposal = _load_proposal(folder) if f"{PROPOSAL}.json" in parts else (None, None)
+    return PaeBundle(
+        load_autoencoder(folder), load_flow(folder), pae, n_latent, wave, *hashes, landmarks, *proposal
+    )
+
+
+def _save_proposal_of(bundle: PaeBundle, folder: Path) -> list[Path]:
+    """The proposal's part of a bundle, if it has one."""
+    if bundle.proposal is None:
+        return []
+    if bundle.proposal_config is None or bundle.proposal.dim != bundle.n_latent + 1:
+        raise CheckpointError(
+            f"{folder}: a bundle's proposal needs its configuration and the bundle's n_latent {bundle.n_latent}, "
+            f"found {bundle.proposal.dim - 1}"
+        )
+    proposal = bundle.proposal
+    return [
+        save_proposal(
+            proposal, bundle.proposal_config, bundle.n_latent, proposal.n_band, proposal.z_limits, folder
+        )
+    ]
 
 
 def _save_landmarks(landmarks: np.ndarray, folder: Path) -> str:
@@ -260,6 +335,18 @@ def _size(record: dict[str, Any], name: str, path: Path) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise CheckpointError(f"{path}: {name} must be a positive integer, found {value!r}")
     return value
+
+
+def _limits(record: dict[str, Any], path: Path) -> tuple[float, float]:
+    value = record.get("z_limits")
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(isinstance(z, int | float) and np.isfinite(z) for z in value)
+        or not 0.0 < value[0] < value[1]
+    ):
+        raise CheckpointError(f"{path}: z_limits must be two ascending positive numbers, found {value!r}")
+    return float(value[0]), float(value[1])
 
 
 def _check_sum(path: Path, content: bytes, recorded: Any) -> None:

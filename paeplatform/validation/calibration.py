@@ -125,10 +125,11 @@ def pit_coverage(pit: ArrayLike, levels: ArrayLike) -> FloatArray:
 
 
 def converged_fraction(rhat: ArrayLike, threshold: float = RHAT_THRESHOLD) -> float:
-    """f(R-hat < threshold) (Table 2); a source without R-hat (NaN) counts as not converged. NaN for no
-    source.
+    """f(R-hat < threshold) of the sources that have an R-hat (Table 2): posteriors by importance sampling come
+    from no chain and have none (NaN). NaN when no source has one.
     """
     values = np.asarray(rhat, dtype=np.float64)
+    values = values[~np.isnan(values)]
     return float(np.mean(values < threshold)) if values.size else float("nan")
 
 
@@ -149,30 +150,30 @@ def posterior_summary(
     """Sample-wide convergence and goodness of fit of a catalogue of posteriors.
 
     Args:
-        posteriors: one row a source with `<prefix>_rhat`, `_acl`, `_ess`, `_chi2`, `_n_bands`, `_status`.
+        posteriors: one row a source with `<prefix>_rhat`, `_acl`, `_khat`, `_ess`, `_chi2`, `_n_bands`, `_status`.
         n_latent: latent dimension of the model, for the degrees of freedom.
         prefix: of the method, first part of the column names.
 
     Returns:
-        `n_sources`, `n_failed`, `f_rhat_below_1_1`, medians `rhat_median`, `acl_median`, `ess_median`, and
-        `chi2_median`, `chi2_reduced_median`, `chi2_reduced_p95`; a statistic of nothing is None.
+        `n_sources`, `n_failed`; `f_trusted`, the share with status "converged"; `n_chains`, the sources with an
+        R-hat, and `f_rhat_below_1_1` of these; medians `khat_median`, `rhat_median`, `acl_median`, `ess_median`;
+        and `chi2_median`, `chi2_reduced_median`, `chi2_reduced_p95`; a statistic of nothing is None.
 
     Raises:
         InputError: a column is missing.
     """
-    needed = [f"{prefix}_{name}" for name in ("rhat", "acl", "ess", "chi2", "n_bands", "status")]
-    missing = [name for name in needed if name not in posteriors.columns]
-    if missing:
-        raise InputError(f"posterior table lacks columns {missing}; it has {posteriors.columns}")
-    column = {
-        name: posteriors[f"{prefix}_{name}"] for name in ("rhat", "acl", "ess", "chi2", "n_bands", "status")
-    }
+    names = ("rhat", "acl", "khat", "ess", "chi2", "n_bands", "status")
+    column = _columns(posteriors, names, prefix)
     numbers = {key: series.cast(pl.Float64).to_numpy() for key, series in column.items() if key != "status"}
     reduced = reduced_chi2(numbers["chi2"], numbers["n_bands"], n_latent)
+    n = posteriors.height
     return {
-        "n_sources": posteriors.height,
+        "n_sources": n,
         "n_failed": int((column["status"] == "failed").sum()),
+        "f_trusted": int((column["status"] == "converged").sum()) / n if n else None,
+        "n_chains": int(np.isfinite(numbers["rhat"]).sum()),
         "f_rhat_below_1_1": _or_none(converged_fraction(numbers["rhat"])),
+        "khat_median": _percentile(numbers["khat"], 50),
         "rhat_median": _percentile(numbers["rhat"], 50),
         "acl_median": _percentile(numbers["acl"], 50),
         "ess_median": _percentile(numbers["ess"], 50),
@@ -180,6 +181,37 @@ def posterior_summary(
         "chi2_reduced_median": _percentile(reduced, 50),
         "chi2_reduced_p95": _percentile(reduced, 95),
     }
+
+
+def path_counts(posteriors: pl.DataFrame, prefix: str = "pae") -> pl.DataFrame:
+    """How many posteriors were made by which method, and how well.
+
+    Args:
+        posteriors: one row a source with `<prefix>_path`, `_status`, `_khat`, `_ess`, `_rhat`.
+        prefix: of the method, first part of the column names.
+
+    Returns:
+        A row for each path, the most frequent first: path, n, converged, unconverged, failed (sources), and medians
+        khat, ess, rhat, null where no source has one.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    column = _columns(posteriors, ("path", "status", "khat", "ess", "rhat"), prefix)
+    table = pl.DataFrame(column)
+    statuses = [
+        (pl.col("status") == status).sum().alias(status) for status in ("converged", "unconverged", "failed")
+    ]
+    medians = [pl.col(name).cast(pl.Float64).fill_nan(None).median() for name in ("khat", "ess", "rhat")]
+    counted = table.group_by("path").agg(pl.len().alias("n"), *statuses, *medians)
+    return counted.sort("n", "path", descending=[True, False])
+
+
+def _columns(posteriors: pl.DataFrame, names: tuple[str, ...], prefix: str) -> dict[str, pl.Series]:
+    missing = [f"{prefix}_{name}" for name in names if f"{prefix}_{name}" not in posteriors.columns]
+    if missing:
+        raise InputError(f"posterior table lacks columns {missing}; it has {posteriors.columns}")
+    return {name: posteriors[f"{prefix}_{name}"] for name in names}
 
 
 def _percentile(values: FloatArray, percent: float) -> float | None:

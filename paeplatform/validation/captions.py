@@ -23,10 +23,21 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "on the right is what 95 % of perfectly calibrated samples of this size stay within.",
     ),
     "convergence": (
-        "Convergence of the chains",
-        "Split R-hat and autocorrelation length of the redshift over sources, with cumulative fractions. "
-        "Sources right "
-        "of the dashed line are flagged as unconverged.",
+        "How well the posteriors were sampled",
+        "Importance sampling: Pareto shape of the weights and effective number of draws. Chains, where some were "
+        "needed: split R-hat and autocorrelation length of the redshift. Curves are cumulative fractions; sources "
+        "beyond the dashed line are flagged as unconverged.",
+    ),
+    "missing_bands": (
+        "Missing bands",
+        "The same sources with a growing part of their bands masked. Left: quoted uncertainty, median and middle "
+        "half of the sources. Middle: errors against the truth. Right: sources whose interval holds the truth; "
+        "dashed: what a calibrated posterior has.",
+    ),
+    "proposal_recovery": (
+        "The amortised proposal by itself",
+        "Simulated sources that it was not trained on, before importance sampling corrects it. Left: median of its "
+        "draws against the truth. Right: rank of the truth among the draws, flat (dashed) when calibrated.",
     ),
     "chi2": (
         "Goodness of fit",

@@ -13,6 +13,7 @@ from paeplatform.validation.figures_data import (
 from paeplatform.validation.figures_models import (
     example_spectra,
     latent_distributions,
+    proposal_recovery,
     reconstruction_error,
     training_curves,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "latent_distributions",
     "photometry_examples",
     "pit_histogram",
+    "proposal_recovery",
     "reconstruction_error",
     "redshift_distribution",
     "redshift_errors",

@@ -21,7 +21,6 @@ from paeplatform.validation.style import (
     VERMILION,
     empty_note,
     new_figure,
-    note,
     styled,
 )
 
@@ -106,7 +105,8 @@ def predictive_figure(
             title += f"{', ' if title else ''}χ² {predictive.chi2[i]:.0f} of {good.sum()} bands"
         upper.set_title(title)
         if i == 0:
-            upper.legend(loc="best", ncols=2, fontsize=8.5)
+            handles, labels = upper.get_legend_handles_labels()
+            figure.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=5)
         if z is not None:
             _redshift_panel(
                 figure.add_subplot(grid[2 * i : 2 * i + 2, 1]),
@@ -165,11 +165,12 @@ def profile_figure(
     if not n_source:
         empty_note(figure.subplots())
         return figure
-    panels = figure.subplots(n_source, 2, squeeze=False, sharex=True)
+    panels = figure.subplots(n_source, 2, squeeze=False)
     curves = {"PAE profile": (profile.z_grid, profile.chi2, BLUE)}
     for (name, (nodes, chi2)), colour in zip((others or {}).items(), (BLACK, GREEN, VERMILION), strict=False):
         curves[name] = (np.asarray(nodes), np.asarray(chi2), colour)
     for i, (left, right) in enumerate(panels):
+        shown: list[np.ndarray] = []
         least = min(
             (float(np.nanmin(c[i])) for _, c, _ in curves.values() if np.isfinite(c[i]).any()), default=np.nan
         )
@@ -179,6 +180,7 @@ def profile_figure(
                 left.plot(nodes, delta, color=colour, lw=1.4, label=name)
                 density = np.exp(-(delta - np.nanmin(delta)))
                 right.plot(nodes, density / np.trapezoid(density, nodes), color=colour, lw=1.4, label=name)
+                shown.append(nodes[density > 0.01])
             highest = 0.5 * max(float(np.nanmax(c[i])) - least for _, c, _ in curves.values())
             left.set_ylim(-0.03 * min(_DEPTH, highest), min(_DEPTH, 1.05 * highest))
         else:
@@ -189,18 +191,32 @@ def profile_figure(
             if draws.size:
                 edges = np.histogram_bin_edges(draws, 60)
                 right.hist(draws, edges, density=True, color=ORANGE, alpha=0.55, label="PAE posterior")
+                shown.append(np.quantile(draws, [0.005, 0.995]))
         if z_true is not None:
             for axes in (left, right):
                 axes.axvline(float(np.asarray(z_true)[i]), color=GREY, lw=1.2, ls="--", label="truth")
+            shown.append(np.atleast_1d(np.asarray(z_true, dtype=np.float64)[i]))
         left.set_ylabel("−ln L above the least")
         right.set_ylabel("p(z)")
         left.set_title(names[i] if i < len(names) else "")
+        right.set_xlim(*_extent(shown))
         if i == 0:
-            right.legend(loc="best")
+            handles, labels = right.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside upper center", ncols=5)
         if i == n_source - 1:
             left.set_xlabel("redshift")
             right.set_xlabel("redshift")
     return figure
+
+
+def _extent(parts: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Redshifts that matter, with a margin: a peak of 0.005 is invisible on an axis from 0 to 3."""
+    values = np.concatenate([np.empty(0), *parts])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 3.0
+    margin = max(0.1 * float(np.ptp(values)), 0.01)
+    return max(float(values.min()) - margin, 0.0), float(values.max()) + margin
 
 
 @styled
@@ -231,13 +247,14 @@ def missing_bands_figure(summary: pl.DataFrame, table: pl.DataFrame, prefix: str
     low, high = (q.astype(np.float64) for q in quartile)
     left.fill_between(fraction, low, high, color=BLUE, alpha=0.25, lw=0, label="half of the sources")
     left.plot(fraction, _numbers(summary, "median_sigma"), "o-", color=BLUE, label="median")
-    left.set(ylabel="σ$_z$ / (1+z)", yscale="log")
+    left.set(ylabel="σ$_z$ / (1+z)", ylim=(0.0, None))
+    left.set_title("width")
     left.legend(loc="upper left")
     middle.plot(fraction, _numbers(summary, "nmad_paper"), "o-", color=BLUE, label="NMAD")
     middle.plot(fraction, _numbers(summary, "mean_bias"), "s--", color=VERMILION, label="mean bias")
     middle.plot(fraction, _numbers(summary, "eta_3sigma"), "^:", color=GREEN, label="η$_{3σ}$ (fraction)")
     middle.axhline(0.0, color=BLACK, lw=0.8)
-    middle.set(ylabel="error of z / (1+z)")
+    middle.set_title("errors of z / (1+z)")
     middle.legend(loc="best")
     n = np.maximum(_numbers(summary, "n"), 1.0)
     for name, nominal, colour in (("coverage68", 0.6827, BLUE), ("coverage95", 0.9545, ORANGE)):
@@ -245,9 +262,9 @@ def missing_bands_figure(summary: pl.DataFrame, table: pl.DataFrame, prefix: str
         spread = np.sqrt(nominal * (1.0 - nominal) / n)
         right.errorbar(fraction, covered, spread, fmt="o-", color=colour, label=f"{nominal:.0%} intervals")
         right.axhline(nominal, color=colour, lw=1.0, ls="--")
-    right.set(ylabel="sources whose interval holds the truth", ylim=(0.0, 1.03))
+    right.set(ylabel="fraction holding the truth", ylim=(0.0, 1.03))
     right.legend(loc="lower left")
-    note(right, f"{int(n.max()):,} sources", x=0.97, y=0.45, ha="right")
+    right.set_title(f"intervals of {int(n.max()):,} sources")
     for axes in panels:
         axes.set(xlabel="bands missing [%]", xticks=fraction)
     return figure

@@ -250,3 +250,33 @@ def training_curves(
         if epoch.size == 1:
             note(axes, "one epoch")
     return figure
+
+
+@styled
+def proposal_recovery(z_true: ArrayLike, z_median: ArrayLike, pit: ArrayLike) -> Figure:
+    """What the amortised proposal says of simulated sources before importance sampling: redshifts and ranks.
+
+    Args:
+        z_true: shape (source,).
+        z_median: median of the proposal's draws, shape (source,).
+        pit: share of draws below the truth, shape (source,); uniform for a calibrated proposal.
+    """
+    figure = new_figure(height_in=3.9)
+    left, right = figure.subplots(1, 2)
+    true, median = np.asarray(z_true, dtype=np.float64), np.asarray(z_median, dtype=np.float64)
+    ranks = finite(pit)
+    left.set(xlabel="true redshift", ylabel="median of the proposal's draws")
+    right.set(xlabel="share of draws below the truth", ylabel="sources", xlim=(0, 1))
+    if not ranks.size:
+        empty_note(left)
+        empty_note(right)
+        return figure
+    top = 1.03 * float(max(true.max(), median.max()))
+    left.plot(true, median, ".", ms=3, color=BLUE, alpha=0.6)
+    left.plot([0.0, top], [0.0, top], color=BLACK, lw=1.0)
+    left.set(xlim=(0.0, top), ylim=(0.0, top))
+    bins = 10
+    right.hist(ranks, np.linspace(0.0, 1.0, bins + 1).tolist(), color=BLUE, alpha=0.5)
+    right.axhline(ranks.size / bins, color=BLACK, ls="--", lw=1.2)
+    note(right, f"{ranks.size:,} simulated sources", x=0.97, y=0.06, ha="right")
+    return figure

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -204,39 +205,77 @@ def pit_histogram(pit: ArrayLike, levels: ArrayLike, coverage: ArrayLike, ks_dis
 
 
 @styled
-def convergence(rhat: ArrayLike, acl: ArrayLike, rhat_threshold: float = 1.1) -> Figure:
-    """R-hat and autocorrelation length of z over sources, with cumulative fractions (Fig. 18).
+def convergence(
+    rhat: ArrayLike,
+    acl: ArrayLike,
+    khat: ArrayLike = (),
+    ess: ArrayLike = (),
+    *,
+    rhat_threshold: float = 1.1,
+    khat_threshold: float = 0.7,
+    ess_threshold: float = 100.0,
+) -> Figure:
+    """How well each posterior was sampled: k-hat and effective draws of importance sampling, R-hat and
+    autocorrelation length of chains (Fig. 18); a row for each that some source has.
 
     Args:
-        rhat: split R-hat per source, shape (source,).
-        acl: autocorrelation length of z in steps, shape (source,).
-        rhat_threshold: the line that counts as converged.
+        rhat: split R-hat per source, shape (source,); NaN for a posterior that is of no chain.
+        acl: autocorrelation length of z in steps, shape (source,); NaN likewise.
+        khat: Pareto shape of the weights, shape (source,); NaN for a posterior of chains.
+        ess: effective number of draws, shape (source,); shown beside k-hat.
+        rhat_threshold: the line below which a chain counts as converged.
+        khat_threshold: the line below which weights are trusted.
+        ess_threshold: the line above which there are enough draws.
     """
-    figure = new_figure(height_in=3.7)
-    left, right = figure.subplots(1, 2)
-    values, lengths = finite(rhat), finite(acl)
-    if values.size:
-        top = min(max(rhat_threshold * 1.05, float(np.percentile(values, 99)) * 1.02), 2.0)
-        low = min(0.999, float(values.min()))
-        shown = np.clip(values, low, top)
-        left.hist(shown, np.linspace(low, top, n_bins(values.size) + 1).tolist(), color=BLUE, alpha=0.5)
-        cumulative(left, np.sort(values)).set_xlim(low, top)
-        left.axvline(rhat_threshold, color=BLACK, ls="--", lw=1.2)
-        note(left, f"median {np.median(values):.3f}\n{values.size:,} sources", x=0.97, y=0.5, ha="right")
-    else:
-        empty_note(left)
-    if lengths.size:
-        edges = np.linspace(0, max(float(np.percentile(lengths, 99)) * 1.1, 1.0), n_bins(lengths.size) + 1)
-        right.hist(np.clip(lengths, 0, edges[-1]), edges, color=BLUE, alpha=0.5)
-        cumulative(right, lengths).set_xlim(0, edges[-1])
-        note(right, f"median {np.median(lengths):.1f}", x=0.97, y=0.5, ha="right")
-    else:
-        empty_note(right)
-    whole_counts(left)
-    whole_counts(right)
-    left.set(xlabel=f"split R̂ of z   (dashed: {rhat_threshold:g})", ylabel="sources")
-    right.set(xlabel="autocorrelation length of z [steps]", ylabel="sources")
+    shapes, draws = np.asarray(khat, dtype=np.float64), np.asarray(ess, dtype=np.float64)
+    weighted, chains = finite(shapes).size > 0, finite(rhat).size > 0
+    n_rows = max(1, weighted + chains)
+    figure = new_figure(height_in=3.7 * n_rows)
+    panels = list(figure.subplots(n_rows, 2, squeeze=False))
+    if weighted:
+        left, right = panels.pop(0)
+        _with_line(left, shapes, khat_threshold, lowest=-0.5, highest=2.0, fmt=".2f")
+        left.set(xlabel=f"Pareto k̂ of the weights   (dashed: {khat_threshold:g})", ylabel="sources")
+        positive = finite(draws[np.isfinite(shapes)]) if draws.shape == shapes.shape else finite(draws)
+        _with_line(
+            right, np.log10(np.maximum(positive, 1.0)), np.log10(ess_threshold), lowest=0.0, highest=6.0
+        )
+        right.set(xlabel=f"log$_{{10}}$ effective draws   (dashed: {ess_threshold:g})", ylabel="sources")
+    if chains or not weighted:
+        left, right = panels.pop(0)
+        _with_line(left, rhat, rhat_threshold, lowest=0.9, highest=2.0, fmt=".3f")
+        left.set(xlabel=f"split R̂ of z   (dashed: {rhat_threshold:g})", ylabel="sources")
+        _with_line(right, acl, None, lowest=0.0, highest=np.inf)
+        right.set(xlabel="autocorrelation length of z [steps]", ylabel="sources")
     return figure
+
+
+def _with_line(
+    axes: Axes,
+    values: ArrayLike,
+    line: float | None,
+    *,
+    lowest: float,
+    highest: float,
+    fmt: str = ".1f",
+) -> None:
+    """Histogram with its cumulative fraction and a dashed line that is always in view; outliers in the end bins."""
+    shown = finite(values)
+    if not shown.size:
+        empty_note(axes)
+        return
+    spread = float(np.ptp(shown)) or 0.1 * abs(float(shown[0])) or 0.1
+    low = max(min(float(shown.min()), np.inf if line is None else line) - 0.05 * spread, lowest)
+    top = float(np.percentile(shown, 99)) + 0.05 * spread
+    top = min(max(top, -np.inf if line is None else line + 0.1 * spread), highest)
+    top = max(top, low + 1e-3)
+    shown = np.clip(shown, low, top)
+    axes.hist(shown, np.linspace(low, top, n_bins(shown.size) + 1).tolist(), color=BLUE, alpha=0.5)
+    cumulative(axes, np.sort(shown)).set_xlim(low, top)
+    if line is not None:
+        axes.axvline(line, color=BLACK, ls="--", lw=1.2)
+    note(axes, f"median {np.median(shown):{fmt}}\n{shown.size:,} sources", x=0.97, y=0.5, ha="right")
+    whole_counts(axes)
 
 
 @styled

@@ -24,9 +24,12 @@ from paeplatform.validation.calibration import posterior_summary
 from paeplatform.validation.captions import CAPTIONS
 from paeplatform.validation.metrics import METRIC_NAMES
 from paeplatform.validation.report_css import CSS
+from paeplatform.validation.report_inference import path_section, stress_section
 from paeplatform.validation.report_sources import source_table
 from paeplatform.validation.style import figure_png
 
+STRESS_FIGURE = "missing_bands"
+_STRESS_LINK = "<a href='#stress'>missing bands</a>"
 # Column of the metric table -> heading, what it is, decimals, shown in per cent.
 _COLUMNS: dict[str, tuple[str, str, int, bool]] = {
     "mean_bias": ("mean bias", "mean of (ẑ − z)/(1 + z)", 4, False),
@@ -54,6 +57,7 @@ def write_report(
     figures: Mapping[str, Figure | bytes],
     provenance: Mapping[str, Any],
     targets: Sequence[Mapping[str, Any]] = (),
+    stress: pl.DataFrame | None = None,
     quantile_levels: Sequence[float] | None = None,
     title: str = "Validation report",
 ) -> Path:
@@ -70,6 +74,8 @@ def write_report(
             shown as text.
         targets: lines {name, value, target, meets} as `targets.judge` makes them, optionally with unit and
             bound; `meets` may be None for not measured.
+        stress: summary of the stress test of missing bands (`missing_bands.stress_summary`); its figure is the one
+            named "missing_bands".
         quantile_levels: probabilities of `pae_z_quantiles`; by default those of
             `paeplatform.inference.summaries`.
         title: heading of the page.
@@ -86,7 +92,9 @@ def write_report(
     images = {name: _png(name, figure) for name, figure in figures.items()}
     summary = posterior_summary(posteriors_with_truth, preset.pae.n_latent)
     facts = {"preset": preset.name, "preset digest": preset.digest(), "seed": preset.seed, **provenance}
-    page = _page(title, tables, summary, targets, images, facts, posteriors_with_truth, quantile_levels)
+    page = _page(
+        title, tables, summary, targets, images, facts, posteriors_with_truth, stress, quantile_levels
+    )
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -215,17 +223,23 @@ def _page(
     images: Mapping[str, bytes],
     facts: Mapping[str, Any],
     posteriors: pl.DataFrame,
+    stress: pl.DataFrame | None,
     levels: Sequence[float] | None,
 ) -> str:
+    of_stress = {name: png for name, png in images.items() if stress is not None and name == STRESS_FIGURE}
     release = f" · {facts['release']}" if "release" in facts else ""
     sections = [
         f"<h1>{escape(title)}</h1><p class='soft'>preset {escape(str(facts['preset']))}{escape(release)}</p>",
-        "<nav><a href='#targets'>targets</a><a href='#metrics'>metrics</a><a href='#figures'>figures</a>"
+        "<nav><a href='#targets'>targets</a><a href='#metrics'>metrics</a><a href='#paths'>posteriors</a>"
+        f"{_STRESS_LINK if stress is not None else ''}<a href='#figures'>figures</a>"
         "<a href='#sources'>sources</a><a href='#provenance'>provenance</a></nav>",
         _tiles(tables, summary),
         _target_section(targets),
         _metric_section(tables),
-        "<h2 id='figures'>Figures</h2>" + "".join(_figure(name, png) for name, png in images.items()),
+        path_section(posteriors),
+        stress_section(stress, "".join(_figure(name, png) for name, png in of_stress.items())),
+        "<h2 id='figures'>Figures</h2>"
+        + "".join(_figure(name, png) for name, png in images.items() if name not in of_stress),
         source_table(posteriors, levels),
         _provenance(facts),
     ]
@@ -240,8 +254,8 @@ def _page(
 
 def _tiles(tables: Mapping[str, pl.DataFrame], summary: Mapping[str, Any]) -> str:
     shown: list[tuple[str, str]] = [("sources with posteriors", f"{summary['n_sources']:,}")]
-    if summary["f_rhat_below_1_1"] is not None:
-        shown.append(("with R-hat < 1.1", f"{summary['f_rhat_below_1_1']:.1%}"))
+    if summary["f_trusted"] is not None:
+        shown.append(("of them trusted", f"{summary['f_trusted']:.1%}"))
     for sample, table in tables.items():
         whole = table.filter(pl.col("cut").is_null()).to_dicts()
         if whole and whole[0]["n"]:

@@ -107,7 +107,8 @@ def source_table(posteriors: pl.DataFrame, levels: Sequence[float] | None) -> st
     body = "".join(_row(row, levels) for row in choose_sources(posteriors).iter_rows(named=True))
     head = (
         "<tr><th class='text'>why</th><th>object</th><th>SNR</th><th>true z</th><th>ẑ (mean)</th><th>σ</th>"
-        "<th>Δz/(1+z)</th><th>R-hat</th><th class='text'>status</th><th class='text'>flags</th><th "
+        "<th>Δz/(1+z)</th><th>k̂</th><th>R̂</th><th class='text'>made by</th>"
+        "<th class='text'>status</th><th class='text'>flags</th><th "
         "class='text'>p(z)</th></tr>"
     )
     return (
@@ -126,11 +127,13 @@ def _row(row: dict[str, Any], levels: Sequence[float]) -> str:
         _text(row["pae_z_mean"], ".4f"),
         _text(row["pae_z_std"], ".4f"),
         _text(row["error"], "+.4f"),
+        _text(row.get("pae_khat"), ".2f"),
         _text(row.get("pae_rhat"), ".3f"),
     ]
     cells = "".join(f"<td>{number}</td>" for number in numbers)
     return (
         f"<tr><td class='text'>{escape(row['why'])}</td><td>{escape(str(row['object_id']))}</td>{cells}"
+        f"<td class='text'>{escape(str(row.get('pae_path') or '–'))}</td>"
         f"<td class='text'>{escape(str(row['pae_status']))}</td><td class='text "
         f"wrap'>{escape(flag_names(row['z_flags']))}</td>"
         f"<td class='text'>{curve}</td></tr>"

@@ -1,15 +1,15 @@
 """The one call, end to end on a small untrained bundle, and what it refuses before work."""
 
 import functools
+from dataclasses import replace
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import polars as pl
 import pytest
 
-from paeplatform.config import load_preset
+from paeplatform.config import FitConfig, ProposalConfig, load_preset
 from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.estimate import estimate_photoz
 from paeplatform.inference.forward_model import build_forward
@@ -20,6 +20,7 @@ from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.autoencoder import build_autoencoder
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.pae.flow import build_flow
+from paeplatform.pae.proposal import build_proposal
 
 N_LATENT = 3
 
@@ -113,8 +114,63 @@ def test_estimate_keeps_every_row_in_order_and_ignores_their_company(bands, filt
     again = estimate_photoz(
         bundle, prior, bands, filters, flux[order], flux_err[order], ids[order], preset, progress=False
     )
-    same = [name for name in rows.columns if rows.schema[name] != pl.Array(pl.Float32, 51)]
-    assert again.select(same).equals(rows[order].select(same))
+    assert again.equals(rows[order])
+    assert set(rows["pae_path"].to_list()) == {"mclmc", "none"}  # the bundle has no proposal
+    assert rows["input_fault"].to_list() == [None, None, "no_usable_band"]
+
+
+@functools.cache
+def make_proposal():
+    cfg = ProposalConfig(
+        encoder_widths=(16, 8), n_layers=2, width=8, fit=FitConfig(learning_rate=1e-3, batch_size=4, epochs=1)
+    )
+    return build_proposal(cfg, N_LATENT, 102, (0.05, 2.0), key=jr.key(3))
+
+
+def test_importance_sampling_repairs_bad_input_and_leaves_what_it_cannot_do_to_chains(bands, filters, preset):
+    bundle = replace(make_bundle("compact"), proposal=make_proposal())
+    stages = {"n_proposal": 200, "n_adapted": 200, "n_rounds": 2, "batch_size": 2, "fallback_batch_size": 1}
+    quick = preset.model_copy(
+        update={
+            "importance": preset.importance.model_copy(update=stages),
+            "inference": preset.inference.model_copy(update={"n_kept": 50}),
+        }
+    )
+    forward = build_forward(bundle, filters, 2.0, 512)
+    fast = eqx.filter_jit(lambda forward, u, z: forward(u, z))
+    rng = np.random.default_rng(2)
+    clean = 20.0 * np.stack(
+        [np.asarray(fast(forward, jnp.zeros(N_LATENT), jnp.asarray(z))) for z in (0.3, 0.6, 0.9, 1.2, 1.5)]
+    )
+    flux_err = np.full_like(clean, 20.0)
+    flux_err[4] = 0.05  # so bright that an untrained proposal meets nothing, and hills are climbed
+    flux = clean + flux_err * rng.normal(size=clean.shape)
+    ids, prior = np.arange(5), UniformPrior(0.05, 2.0)
+    call = functools.partial(estimate_photoz, bundle, prior, bands, filters, preset=quick, progress=False)
+    rows = call(flux, flux_err, ids)
+    assert (
+        rows["pae_path"].is_in(["proposal", "adapted", "mclmc"]).all() and rows["pae_path"][4] != "proposal"
+    )
+    assert rows["pae_path"][0] != "mclmc" and rows["pae_khat"][0] < 0.7 and rows["pae_ess"][0] >= 100
+
+    strict = quick.model_copy(update={"importance": quick.importance.model_copy(update={"ess_min": 1e6})})
+    chains = call(flux[:1], flux_err[:1], ids[:1], preset=strict)
+    assert chains["pae_path"].to_list() == ["mclmc"] and chains["pae_khat"][0] is None
+    assert chains["pae_rhat"][0] >= 1.0 - 1e-2
+
+    spoiled, errors = flux.copy(), flux_err.copy()
+    spoiled[1, 7], errors[2, 8], errors[3] = np.nan, -1.0, np.inf
+    again = call(spoiled, errors, ids)
+    assert again["input_fault"].to_list() == [
+        None,
+        "flux_not_finite",
+        "error_not_positive",
+        "no_usable_band",
+        None,
+    ]
+    assert again["pae_status"][3] == "failed" and again["pae_z_mean"][3] is None
+    assert again["pae_n_bands"].to_list() == [102, 101, 101, 0, 102]
+    assert again[[0, 4]].equals(rows[[0, 4]])  # neighbours keep every bit
 
 
 def test_bad_input_is_refused_before_work(bands, filters, preset):
@@ -133,13 +189,14 @@ def test_bad_input_is_refused_before_work(bands, filters, preset):
             given["flux_err"],
             given["object_id"],
             preset,
+            method=given.get("method"),
             progress=False,
         )
 
     with pytest.raises(BandSetError, match="101"):
         call(flux=flux[:, :101])
-    with pytest.raises(BandSetError, match="row 1, band 3"):
-        call(flux=np.where((np.arange(2)[:, None] == 1) & (np.arange(102) == 2), np.nan, 1.0))
+    with pytest.raises(ConfigError, match="'nuts' must be one of importance, mclmc, pocomc"):
+        call(method="nuts")
     with pytest.raises(ConfigError, match="twice"):
         call(object_id=np.array([1, 1]))
     with pytest.raises(ConfigError, match="integers"):

@@ -11,11 +11,20 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from paeplatform.config import CompactNetConfig, FlowConfig, PaeConfig, load_preset
+from paeplatform.config import CompactNetConfig, FlowConfig, PaeConfig, ProposalConfig, load_preset
 from paeplatform.errors import CheckpointError
 from paeplatform.pae.autoencoder import build_autoencoder
-from paeplatform.pae.bundle import PaeBundle, load_autoencoder, load_bundle, load_flow, save_bundle
+from paeplatform.pae.bundle import (
+    PaeBundle,
+    load_autoencoder,
+    load_bundle,
+    load_flow,
+    load_proposal,
+    save_bundle,
+    save_proposal,
+)
 from paeplatform.pae.flow import build_flow
+from paeplatform.pae.proposal import Proposal, build_proposal
 
 N_WAVE, N_LATENT = 40, 3
 
@@ -186,3 +195,110 @@ def test_landmarks_of_another_latent_size_are_refused(tmp_path: Path):
         CheckpointError, match=rf"finite rows of {N_LATENT} numbers, found \(4, {N_LATENT + 1}\)"
     ):
         load_bundle(tmp_path)
+
+
+N_BAND, Z_LIMITS = 6, (0.003, 3.0)
+
+
+def proposal_config() -> ProposalConfig:
+    fit = load_preset("demo").proposal.fit
+    return ProposalConfig(encoder_widths=(12, 8), n_layers=3, width=8, n_knots=4, fit=fit)
+
+
+@functools.cache
+def small_proposal(n_latent: int = N_LATENT) -> Proposal:
+    """Its moments, limits and permutations are not those of the skeleton that loading builds."""
+    built = build_proposal(
+        proposal_config(), n_latent, N_BAND, Z_LIMITS, key=jr.key(11), t_moments=(0.7, 1.9)
+    )
+    return jax.tree.map(lambda leaf: leaf + 0.1 if eqx.is_inexact_array(leaf) else leaf, built)
+
+
+def with_proposal() -> PaeBundle:
+    return dataclasses.replace(small_bundle(), proposal=small_proposal(), proposal_config=proposal_config())
+
+
+@eqx.filter_jit
+def drawn(proposal: Proposal, signal, weight, eps):
+    context = jax.vmap(proposal.context)(signal, weight)
+    u, log_z, log_q = jax.vmap(proposal.sample)(context, eps)
+    return u, log_z, log_q, jax.vmap(proposal.log_prob)(context, u, log_z)
+
+
+def test_a_loaded_proposal_draws_the_same_numbers(tmp_path: Path):
+    proposal = small_proposal()
+    assert (proposal.n_band, proposal.dim) == (N_BAND, N_LATENT + 1)
+    save_proposal(proposal, proposal_config(), N_LATENT, N_BAND, Z_LIMITS, tmp_path)
+    loaded = load_proposal(tmp_path)
+    signal, eps = 5.0 * jr.normal(jr.key(1), (7, N_BAND)), jr.normal(jr.key(2), (7, N_LATENT + 1))
+    for first, second in zip(
+        drawn(proposal, signal, signal * 0 + 1.0, eps),
+        drawn(loaded, signal, signal * 0 + 1.0, eps),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(first, second)
+    for first, second in zip(jax.tree.leaves(proposal), jax.tree.leaves(loaded), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_the_proposal_travels_with_the_bundle(tmp_path: Path):
+    save_bundle(with_proposal(), tmp_path)
+    loaded = load_bundle(tmp_path)
+    assert loaded.proposal_config == proposal_config()
+    for first, second in zip(
+        jax.tree.leaves(small_proposal()), jax.tree.leaves(loaded.proposal), strict=True
+    ):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_bundle_without_a_proposal_loads_with_none(original: Path):
+    loaded = load_bundle(original)
+    assert loaded.proposal is None
+    assert loaded.proposal_config is None
+
+
+@pytest.mark.parametrize("name", ["proposal.eqx", "proposal.json"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
+def test_a_damaged_proposal_is_refused_in_one_line(tmp_path: Path, name: str, damage: str):
+    save_bundle(with_proposal(), tmp_path)
+    path = tmp_path / name
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        at = len(content) // 2
+        path.write_bytes(
+            content[:at] + (b"" if damage == "truncated" else bytes([content[at] ^ 1]) + content[at + 1 :])
+        )
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")) as caught:
+        load_bundle(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_band": 0}, r"proposal\.json: n_band must be a positive integer"),
+        ({"n_band": N_BAND + 1}, r"proposal\.eqx: does not fit"),
+        ({"n_latent": N_LATENT + 1}, r"proposal\.eqx: does not fit"),
+        ({"z_limits": [3.0, 0.003]}, r"proposal\.json: z_limits must be two ascending positive numbers"),
+        ({"z_limits": "0-3"}, "z_limits must be"),
+        ({"config": {"n_layers": 3, "dropout": 0.1}}, r"proposal\.json: (dropout|fit)"),
+    ],
+)
+def test_an_edited_proposal_is_refused(tmp_path: Path, changes: dict, message: str):
+    save_proposal(small_proposal(), proposal_config(), N_LATENT, N_BAND, Z_LIMITS, tmp_path)
+    edit(tmp_path / "proposal.json", **changes)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_proposal(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_proposal_that_does_not_belong_to_the_bundle_is_not_saved(tmp_path: Path):
+    other = dataclasses.replace(
+        small_bundle(), proposal=small_proposal(N_LATENT + 1), proposal_config=proposal_config()
+    )
+    with pytest.raises(CheckpointError, match="n_latent 3, found 4"):
+        save_bundle(other, tmp_path)
+    with pytest.raises(CheckpointError, match="needs its configuration"):
+        save_bundle(dataclasses.replace(with_proposal(), proposal_config=None), tmp_path)

@@ -56,15 +56,17 @@ def test_partitions_follow_the_preset(defs: dg.Definitions) -> None:
         return graph.get(dg.AssetKey(name)).partitions_def
 
     assert partitions("autoencoder").get_partition_keys() == ["4"]
-    for name in ("release_photometry", "pae_posteriors", "redshift_catalog"):
+    for name in ("release_photometry", "pae_posteriors", "template_fits", "redshift_catalog"):
         both = partitions(name)
         assert isinstance(both, dg.MultiPartitionsDefinition)
         assert both.get_partitions_def_for_dimension("cell").get_partition_keys() == [
             "hp6-27256",
             "hp6-27258",
         ]
-    assert isinstance(partitions("photoz_metrics"), dg.DynamicPartitionsDefinition)
-    assert partitions("pae_model") is None
+    for name in ("photoz_metrics", "missing_band_stress"):
+        assert isinstance(partitions(name), dg.DynamicPartitionsDefinition)
+    for name in ("pae_model", "posterior_proposal"):
+        assert partitions(name) is None
 
 
 def test_the_sensor_is_off_until_switched_on(defs: dg.Definitions) -> None:
@@ -72,11 +74,18 @@ def test_the_sensor_is_off_until_switched_on(defs: dg.Definitions) -> None:
     assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
 
 
+SAMPLED = {"pae_posteriors", "missing_band_stress"}
 CHANGES = {
     "pae.flow": ({"pae": {"flow": {"jitter": 0.07}}}, {"latent_flow"}),
     "pae.autoencoder": ({"pae": {"autoencoder": {"fit": {"epochs": 4}}}}, {"autoencoder"}),
-    "mclmc": ({"mclmc": {"n_steps": 250}}, {"pae_posteriors"}),
-    "prior": ({"prior": {"nf_prior": False}}, {"pae_posteriors"}),
+    "proposal": ({"proposal": {"n_bank": 3000}}, {"posterior_proposal"}),
+    "mclmc": ({"mclmc": {"n_steps": 250}}, SAMPLED),
+    "importance": ({"importance": {"n_rounds": 2}}, SAMPLED),
+    "inference": ({"inference": {"method": "mclmc"}}, SAMPLED),
+    "prior": ({"prior": {"nf_prior": False}}, SAMPLED),
+    "prior limits": ({"prior": {"z_max": 2.0}}, SAMPLED | {"posterior_proposal"}),
+    "template_fit": ({"template_fit": {"z_step": 0.25}}, {"template_fits"}),
+    "stress_test": ({"stress_test": {"min_snr": 9.0}}, {"missing_band_stress"}),
     "validation": ({"validation": {"n_bootstrap": 30}}, {"photoz_metrics", "validation_report"}),
     "depth": ({"instrument": {"depth": "inflight"}}, {"mock_photometry"}),
 }

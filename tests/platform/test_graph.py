@@ -2,12 +2,14 @@
 run.
 """
 
+import dataclasses
 import fcntl
 import io
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import numpy as np
@@ -34,6 +36,7 @@ DOWNSTREAM_OF_POSTERIORS = [
     "validation_report[mock-r1]",
 ]
 POSTERIORS = [f"pae_posteriors[mock-r1|{cell}]" for cell in CELLS]
+STRESS = "missing_band_stress[mock-r1]"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def labels(targets: list[Target]) -> list[str]:
 def test_everything_is_made_once_with_a_line_each(platform: Platform) -> None:
     assert platform.first.failed == []
     made = labels([target for target, _ in platform.first.made])
-    assert len(made) == len(set(made)) == 18
+    assert len(made) == len(set(made)) == 22
     assert [line.split()[1] for line in platform.console.replace("[ ", "[").splitlines()] == made
     assert {target.reason for target, _ in platform.first.made} == {"missing"}
 
@@ -131,7 +134,9 @@ def test_models_are_registered_and_linked(platform: Platform) -> None:
     champion = platform.registry.by_alias(PAE)
     assert platform.registry.versions("sed-autoencoder") == [1]
     assert platform.registry.versions("latent-flow") == [1]
-    assert (champion.tags["autoencoder_version"], champion.tags["flow_version"]) == ("1", "1")
+    assert platform.registry.versions("posterior-proposal") == [1]
+    for part in ("autoencoder", "flow", "proposal"):
+        assert champion.tags[f"{part}_version"] == "1"
     assert champion.tags["preset_digest"] == platform.settings.preset.digest()
     assert len(champion.tags["band_hash"]) == len(champion.tags["library_hash"]) == 16
     flow = platform.registry.client().get_model_version("latent-flow", "1")
@@ -146,9 +151,14 @@ def test_results_are_shown_as_metadata(platform: Platform) -> None:
 
     catalog = latest("redshift_catalog")
     assert catalog["dagster/row_count"].value == 6
-    assert "pae_z_mean" in [column.name for column in catalog["dagster/column_schema"].value.columns]
+    columns = [column.name for column in catalog["dagster/column_schema"].value.columns]
+    assert {"pae_z_mean", "pae_path", "tf_z_mean", "tf_status"} <= set(columns)
     for name, plot in (
         ("autoencoder", "training_curves"),
+        ("posterior_proposal", "training_curves"),
+        ("posterior_proposal", "proposal_recovery"),
+        ("pae_posteriors", "convergence"),
+        ("missing_band_stress", "figure"),
         ("photoz_metrics", "recovery"),
         ("redshift_prior", "n_of_z"),
     ):
@@ -156,8 +166,69 @@ def test_results_are_shown_as_metadata(platform: Platform) -> None:
         assert image.startswith("![plot](data:image/png;base64,iVBOR")
         assert len(image) < 1.4 * MAX_PNG_BYTES
     assert latest("pae_model")["model_version"].value == "pae v1"
-    page = Path(str(latest("validation_report")["page"].value))
-    assert "mock-r1" in page.read_text()
+    posteriors = latest("pae_posteriors")
+    assert sum(posteriors["made_by"].data.values()) == sum(posteriors["status"].data.values()) == 6
+    assert posteriors["galaxies_per_hour"].value > 0
+    assert sum(latest("template_fits")["status"].data.values()) == 6
+    page = Path(str(latest("validation_report")["page"].value)).read_text()
+    for words in ("mock-r1", "How the posteriors were made", "Stress test: missing bands"):
+        assert words in page
+
+
+def test_posteriors_say_which_path_made_them_and_keep_draws_out_of_the_catalogue(platform: Platform) -> None:
+    posteriors = pl.concat([platform.table(f"pae_posteriors/mock-r1/{cell}") for cell in CELLS])
+    assert posteriors["pae_path"].is_in(["proposal", "adapted", "mclmc"]).all()
+    assert posteriors["pae_status"].is_in(["converged", "unconverged"]).all()
+    sampled = posteriors.filter(pl.col("pae_path") != "mclmc")
+    assert sampled["pae_rhat"].null_count() == sampled.height
+    assert posteriors["pae_z_draws"].to_numpy().shape == (12, platform.settings.preset.inference.n_kept)
+    catalog = platform.catalog()
+    assert "pae_z_draws" not in catalog.columns
+    assert {"pae_z_quantiles", "pae_path", "pae_khat", "input_fault"} <= set(catalog.columns)
+    fits = pl.concat([platform.table(f"template_fits/mock-r1/{cell}") for cell in CELLS])
+    both = catalog.join(fits, on="object_id", suffix="_fit", validate="1:1")
+    assert both.height == 12
+    assert both["tf_z_mean"].equals(both["tf_z_mean_fit"].alias("tf_z_mean"))
+
+
+def test_the_stress_test_masks_bands_of_the_same_sources(platform: Platform) -> None:
+    table = platform.table("missing_band_stress/mock-r1")
+    cfg = platform.settings.preset.stress_test
+    assert table["fraction"].unique().sort().to_list() == list(cfg.fractions)
+    (whole, _), (half, _) = (
+        (rows["object_id"].to_list(), fraction)
+        for (fraction,), rows in table.group_by("fraction", maintain_order=True)
+    )
+    assert whole == half
+    assert 1 <= len(whole) <= cfg.n_sources
+    assert (table["snr"] >= cfg.min_snr).all()
+    assert table.filter(pl.col("fraction") == 0.5)["pae_n_bands"].unique().to_list() == [51]
+
+
+def test_a_bundle_from_before_there_was_a_proposal_still_answers(platform: Platform, tmp_path: Path) -> None:
+    from paeplatform.pae.bundle import load_bundle, save_bundle
+
+    champion = platform.registry.by_alias(PAE)
+    folder = platform.registry.artifact(champion, "bundle")
+    old = dataclasses.replace(load_bundle(folder), proposal=None, proposal_config=None)
+    save_bundle(old, tmp_path / "bundle")
+    assert not (tmp_path / "bundle" / "proposal.json").exists()
+    context = SimpleNamespace(
+        artifacts={
+            "bundle": str(tmp_path / "bundle"),
+            "setting": str(platform.registry.artifact(champion, "setting")),
+        }
+    )
+    from resources.pyfunc.pae_model import PaeModel
+
+    model = PaeModel()
+    model.load_context(context)
+    cell = platform.table(f"release_photometry/mock-r1/{CELLS[0]}").head(2)
+    columns = {name: list(cell[name].to_numpy().astype(float)) for name in ("flux", "flux_err")}
+    answer = model.predict(None, pd.DataFrame(columns | {"object_id": cell["object_id"].to_numpy()}))
+    assert set(answer["pae_path"]) == {"mclmc"}
+    assert np.isfinite(answer["pae_z_mean"]).all()
+    assert answer["pae_khat"].isna().all()
 
 
 def test_scratch_and_checkpoints_are_gone(platform: Platform) -> None:
@@ -170,12 +241,25 @@ CHANGES = {
         {"validation": {"n_bootstrap": 30}},
         ["photoz_metrics[mock-r1]", "validation_report[mock-r1]"],
     ),
-    "prior": ({"prior": {"amplitude": "marginal"}}, [*POSTERIORS, *DOWNSTREAM_OF_POSTERIORS]),
+    "prior": ({"prior": {"amplitude": "marginal"}}, [*POSTERIORS, STRESS, *DOWNSTREAM_OF_POSTERIORS]),
+    "template fit": (
+        {"template_fit": {"z_step": 0.25}},
+        [*(f"template_fits[mock-r1|{cell}]" for cell in CELLS), *DOWNSTREAM_OF_POSTERIORS],
+    ),
+    "stress test": ({"stress_test": {"n_sources": 2}}, [STRESS, "validation_report[mock-r1]"]),
     # A new flow makes a challenger; only promoting it would touch the posteriors. The report shows the
     # flow's curves.
     "flow": (
         {"pae": {"flow": {"jitter": 0.07}}},
-        ["latent_flow[4]", "pae_model", "pae_champion", *POSTERIORS, *DOWNSTREAM_OF_POSTERIORS],
+        [
+            "latent_flow[4]",
+            "posterior_proposal",
+            "pae_model",
+            "pae_champion",
+            *POSTERIORS,
+            STRESS,
+            *DOWNSTREAM_OF_POSTERIORS,
+        ],
     ),
 }
 
@@ -213,7 +297,7 @@ def test_a_champion_moved_by_hand_makes_the_posteriors_stale(platform: Platform)
     newest = platform.registry.versions(PAE)[-1]
     platform.registry.set_alias(PAE, CHAMPION, newest)
     stale = platform.stale()
-    assert labels(stale) == ["pae_champion", *POSTERIORS, *DOWNSTREAM_OF_POSTERIORS]
+    assert labels(stale) == ["pae_champion", STRESS, *POSTERIORS, *DOWNSTREAM_OF_POSTERIORS]
     assert [target.reason for target in stale[:2]] == [f"champion pae v1 -> v{newest}"] * 2
     platform.registry.set_alias(PAE, CHAMPION, 1)
     assert platform.stale() == []

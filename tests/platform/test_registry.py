@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from assets.model_records import write_setting
-from assets.models import photometry_signature
 from assets.tables import bands_table
 from assets.versions import file_digest
 from paeplatform.errors import RegistryError
@@ -25,12 +24,23 @@ from paeplatform.pae.bundle import (
     save_autoencoder,
     save_bundle,
     save_flow,
+    save_proposal,
 )
 from paeplatform.pae.flow import build_flow
+from paeplatform.pae.proposal import build_proposal
 from paeplatform.sed.grid import rest_grid
-from resources.registry import AUTOENCODER, CHALLENGER, CHAMPION, FLOW, PAE, ModelRegistry, ModelVersion
+from resources.registry import (
+    AUTOENCODER,
+    CHALLENGER,
+    CHAMPION,
+    FLOW,
+    PAE,
+    PROPOSAL,
+    ModelRegistry,
+    ModelVersion,
+)
 from resources.settings import PlatformSettings
-from resources.signatures import row_signature
+from resources.signatures import photometry_signature, proposal_signature, row_signature
 
 PRIOR = pl.DataFrame({"alpha": [1.5], "beta": [0.4], "gamma": [1.2], "n_sources": [100], "ks": [0.01]})
 
@@ -162,21 +172,33 @@ def test_parts_load_in_mlflow_with_pickle_switched_off(
     cfg, n_wave = settings.preset.pae, len(made.wave)
     save_autoencoder(made.autoencoder, cfg.autoencoder, made.n_latent, n_wave, tmp_path / "autoencoder")
     save_flow(made.flow, cfg.flow, made.n_latent, tmp_path / "flow")
+    proposal = build_proposal(settings.preset.proposal, made.n_latent, 102, (0.01, 3.0), key=jr.key(5))
+    save_proposal(proposal, settings.preset.proposal, made.n_latent, 102, (0.01, 3.0), tmp_path / "proposal")
     spectra = np.random.default_rng(0).random((3, n_wave), dtype=np.float32)
     latents = np.random.default_rng(1).random((3, made.n_latent), dtype=np.float32)
-    cases = ((AUTOENCODER, "autoencoder", spectra), (FLOW, "flow", latents))
+    photometry = pd.DataFrame({"flux": [[20.0] * 102] * 3, "flux_err": [[2.0] * 102] * 3})
+    cases = (
+        (AUTOENCODER, "autoencoder", spectra, row_signature(n_wave, n_wave)),
+        (FLOW, "flow", latents, row_signature(made.n_latent, made.n_latent)),
+        (PROPOSAL, "proposal", photometry, proposal_signature()),
+    )
     with registry.training_run("parts", settings.preset, data_version="d", dagster_run_id="r"):
-        for name, artifact, rows in cases:
+        for name, artifact, rows, signature in cases:
             registry.register(
                 name,
                 {artifact: tmp_path / artifact},
-                signature=row_signature(rows.shape[1], rows.shape[1]),
+                signature=signature,
                 input_example=rows[:1],
                 tags={"content": name},
             )
     import mlflow
 
-    answers = [mlflow.pyfunc.load_model(f"models:/{name}/1").predict(rows) for name, _, rows in cases]
+    *answers, redshifts = [
+        mlflow.pyfunc.load_model(f"models:/{name}/1").predict(rows) for name, _, rows, _ in cases
+    ]
+    assert redshifts["proposal_z_mean"].between(0.01, 3.0).all()
+    assert redshifts["proposal_z_mean"].nunique() == 1, "equal photometry, equal answer"
+    assert (redshifts["proposal_z_std"] > 0.0).all()
     model = load_autoencoder(tmp_path / "autoencoder")
     expected = [
         model.decode(model.encode(jnp.asarray(spectra[0]))),

@@ -96,9 +96,11 @@ def test_coverage_counts():
     assert np.isnan(calibration.ks_distance_to_uniform([]))
 
 
-def test_converged_fraction_counts_missing_rhat_as_unconverged():
-    assert calibration.converged_fraction([1.0, 1.05, 1.2, np.nan]) == 0.5
+def test_converged_fraction_is_that_of_the_sources_with_an_rhat():
+    assert calibration.converged_fraction([1.0, 1.2, 1.3, np.nan]) == pytest.approx(1 / 3)
+    assert calibration.converged_fraction([1.0, np.inf]) == 0.5
     assert np.isnan(calibration.converged_fraction([]))
+    assert np.isnan(calibration.converged_fraction([np.nan]))
 
 
 def test_reduced_chi2_of_a_chi2_variable_is_one():
@@ -116,6 +118,7 @@ def summary_columns(n: int) -> pl.DataFrame:
         {
             "pae_rhat": np.linspace(1.0, 1.2, n),
             "pae_acl": np.linspace(1, 9, n),
+            "pae_khat": pl.Series([None] * n, dtype=pl.Float32),
             "pae_ess": np.full(n, 800.0),
             "pae_chi2": np.full(n, 91.0),
             "pae_n_bands": np.full(n, 102, dtype=np.int16),
@@ -129,15 +132,40 @@ def test_posterior_summary():
     summary = calibration.posterior_summary(summary_columns(5), n_latent=10)
     assert summary["n_sources"] == 5
     assert summary["n_failed"] == 1
+    assert summary["f_trusted"] == pytest.approx(0.8)
+    assert summary["n_chains"] == 5
+    assert summary["khat_median"] is None
     assert summary["f_rhat_below_1_1"] == pytest.approx(0.4)  # 1.0, 1.05 of 1.0 ... 1.2
     assert summary["acl_median"] == 5.0
     assert summary["chi2_reduced_median"] == pytest.approx(1.0)
     empty = calibration.posterior_summary(summary_columns(0), n_latent=10)
     assert empty["n_sources"] == 0
     assert empty["f_rhat_below_1_1"] is None
+    assert empty["f_trusted"] is None
     assert empty["acl_median"] is None
     with pytest.raises(InputError, match="pae_ess"):
         calibration.posterior_summary(summary_columns(5).drop("pae_ess"), n_latent=10)
+
+
+def test_a_posterior_without_a_chain_is_judged_by_its_status(posteriors):
+    weighted = posteriors.filter(pl.col("pae_path") == "proposal")
+    summary = calibration.posterior_summary(weighted, n_latent=10)
+    assert summary["n_chains"] == 0
+    assert summary["f_rhat_below_1_1"] is None
+    assert summary["f_trusted"] == pytest.approx((weighted["pae_khat"] < 0.7).mean())
+    assert summary["khat_median"] == pytest.approx(weighted["pae_khat"].median())
+
+
+def test_paths_are_counted(posteriors):
+    counts = calibration.path_counts(posteriors)
+    assert counts["path"].to_list() == ["proposal", "mclmc", "none"]
+    assert counts["n"].to_list() == [39, 20, 1]
+    assert counts.select("converged", "unconverged", "failed").sum().row(0) == (53, 6, 1)
+    assert counts.filter(pl.col("path") == "proposal")["rhat"].item() is None
+    assert counts.filter(pl.col("path") == "none").select("khat", "ess", "rhat").row(0) == (None,) * 3
+    assert calibration.path_counts(posteriors.head(0)).height == 0
+    with pytest.raises(InputError, match="pae_path"):
+        calibration.path_counts(posteriors.drop("pae_path"))
 
 
 def test_pit_of_a_catalogue_leaves_failed_sources_as_nan(posteriors, levels):

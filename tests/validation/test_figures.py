@@ -63,6 +63,9 @@ def drawings(n: int):
         "redshift_errors": lambda: figures.redshift_errors(RNG.normal(0, 0.02, n), RNG.normal(size=n)),
         "pit_histogram": lambda: figures.pit_histogram(pit, LEVELS, LEVELS, 0.05),
         "convergence": lambda: figures.convergence(1 + np.abs(RNG.normal(0, 0.03, n)), RNG.gamma(3, 3, n)),
+        "proposal_recovery": lambda: figures.proposal_recovery(
+            RNG.gamma(2, 0.4, n), RNG.gamma(2, 0.4, n), RNG.uniform(size=n)
+        ),
         "chi2_distribution": lambda: figures.chi2_distribution(RNG.chisquare(91, n) / 91),
     }
 
@@ -111,6 +114,23 @@ def test_missing_values_are_left_out():
             figures.redshift_errors(values, values),
         ):
             assert len(figures.figure_png(figure, dpi=60)) > 2_000
+
+
+def test_convergence_shows_what_there_is():
+    chains, weights = (1 + np.abs(RNG.normal(0, 0.03, 40)), RNG.gamma(3, 3, 40)), RNG.uniform(-0.2, 0.9, 40)
+    none, draws = np.full(40, np.nan), RNG.uniform(50, 2000, 40)
+
+    def labels(*arguments):
+        return " ".join(axes.get_xlabel() for axes in figures.convergence(*arguments).axes)
+
+    assert "k̂" not in labels(*chains)
+    assert "R̂" not in labels(none, none, weights, draws)
+    assert "effective draws" in labels(none, none, weights, draws)
+    mixed = np.where(np.arange(40) < 30, weights, np.nan)
+    both = labels(np.where(np.arange(40) < 30, np.nan, chains[0]), chains[1], mixed, draws)
+    assert "k̂" in both
+    assert "R̂" in both
+    assert "R̂" in labels(none, none, none, none)  # of nothing: empty panels, no error
 
 
 def test_equal_input_gives_equal_bytes():

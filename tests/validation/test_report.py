@@ -92,9 +92,29 @@ def test_page_holds_the_numbers(write, metrics, posteriors):
     assert f"{row['nmad_paper']:.4f}" in page.text
     assert f"{row['nmad_usual']:.4f}" in page.text
     assert f"{row['eta_3sigma'] * 100:.1f}" in page.text
-    assert f"{(posteriors['pae_rhat'] < 1.1).sum() / posteriors.height:.1%}" in page.text
+    assert f"{(posteriors['pae_status'] == 'converged').mean():.1%}" in page.text
     for word in ("demo", load_preset("demo").digest(), "mock-r1", "hp6-1, hp6-2", "a: 1"):
         assert word in page.text
+
+
+def test_paths_and_the_stress_test_have_sections(write):
+    _, page = write()
+    assert "importance sampling from the amortised proposal" in page.text
+    assert "Stress test" not in page.text
+    summary = pl.DataFrame(
+        {"fraction": [0.0, 0.75], "n": [20, 19], "n_failed": [0, 1], "n_bands": [102.0, 26.0]}
+        | {name: [0.0123, None] for name in ("median_sigma", "nmad_paper", "mean_bias", "pit_ks")}
+        | {name: [0.6543, 0.25] for name in ("eta_3sigma", "coverage68", "coverage95")}
+    )
+    drawn = figures.chi2_distribution([1.0, 1.1])
+    _, page = write(stress=summary, figures={"missing_bands": drawn, "chi2": drawn})
+    assert page.text.count("Stress test: missing bands") == 1
+    assert "75%" in page.text
+    assert "65.4" in page.text
+    images = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert images == ["Missing bands", "Goodness of fit"]
+    with pytest.raises(InputError, match="coverage68"):
+        write(stress=summary.drop("coverage68"))
 
 
 def test_an_empty_selection_shows_dashes_and_no_zero_metric(write):

@@ -37,9 +37,15 @@ def test_high_snr_targets_read_the_row_of_all_sources():
 
 
 def test_release_targets():
-    assert targets.release_targets({"f_rhat_below_1_1": 0.96})[0]["meets"] is True
-    assert targets.release_targets({"f_rhat_below_1_1": 0.94})[0]["meets"] is False
-    assert targets.release_targets({"f_rhat_below_1_1": None})[0]["meets"] is None
+    def verdicts(f_trusted, n_chains=0, f_rhat=None):
+        summary = {"f_trusted": f_trusted, "n_chains": n_chains, "f_rhat_below_1_1": f_rhat}
+        return [line["meets"] for line in targets.release_targets(summary)]
+
+    assert verdicts(0.98) == [True]
+    assert verdicts(0.96) == [False]
+    assert verdicts(None) == [None]
+    assert verdicts(0.98, 20, 0.9) == [True, False]
+    assert verdicts(0.96, 20, 0.95) == [False, True]
 
 
 def test_model_targets_judge_each_number_by_its_own_limit():

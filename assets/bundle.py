@@ -1,0 +1,117 @@
+"""Group models: the bundle of autoencoder, flow and proposal that inference uses, and its champion (row K3)."""
+
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from assets.metadata import mlflow_links
+from assets.model_records import content_of, example_photometry, model_tags, write_setting
+from assets.partitions import chosen_size
+from assets.tables import bands_from, library_from
+from assets.versions import code_version, file_digest
+from paeplatform.config import Preset
+from resources.failures import one_line_failures
+from resources.registry import AUTOENCODER, FLOW, PAE, PROPOSAL, ModelRegistry
+from resources.signatures import photometry_signature
+from resources.workspace import Workspace
+
+
+def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
+    """The bundle and its champion for a preset."""
+
+    @dg.asset(
+        group_name="models",
+        kinds={"jax", "mlflow"},
+        io_manager_key="folders",
+        ins={
+            "autoencoder": dg.AssetIn(partition_mapping=chosen_size(preset)),
+            "latent_flow": dg.AssetIn(partition_mapping=chosen_size(preset)),
+        },
+        code_version=code_version(3, preset, "pae.n_latent"),
+    )
+    def pae_model(
+        context: dg.AssetExecutionContext,
+        autoencoder: Path,
+        latent_flow: Path,
+        posterior_proposal: Path,
+        sed_templates: pl.DataFrame,
+        spherex_bands: pl.DataFrame,
+        redshift_prior: pl.DataFrame,
+        registry: ModelRegistry,
+        workspace: Workspace,
+    ) -> dg.MaterializeResult[Path]:
+        """The bundle that inference loads, registered as `pae`: first @champion, later @challenger."""
+        workspace.start_jax()
+        from paeplatform.pae.bundle import PaeBundle, load_autoencoder, load_flow, load_proposal, save_bundle
+        from paeplatform.pae.landmarks import template_landmarks
+        from paeplatform.sed.grid import library_on_grid, rest_grid
+
+        bands, library = bands_from(spherex_bands), library_from(sed_templates)
+        parts = {
+            "autoencoder": registry.by_content(AUTOENCODER, content_of(autoencoder)),
+            "flow": registry.by_content(FLOW, content_of(latent_flow)),
+            "proposal": registry.by_content(PROPOSAL, content_of(posterior_proposal)),
+        }
+        wave = rest_grid(preset.rest_grid)
+        with one_line_failures():
+            encoder, flow = load_autoencoder(autoencoder), load_flow(latent_flow)
+            bundle = PaeBundle(
+                autoencoder=encoder,
+                flow=flow,
+                pae=preset.pae,
+                n_latent=preset.pae.n_latent,
+                wave=wave,
+                band_hash=bands.content_hash(),
+                library_hash=library.content_hash(),
+                landmarks=template_landmarks(encoder, flow, library_on_grid(library, wave), wave),
+                proposal=load_proposal(posterior_proposal),
+                proposal_config=preset.proposal,
+            )
+            folder = workspace.scratch_path("bundle")
+            save_bundle(bundle, folder)
+            content = file_digest(folder)
+            setting = write_setting(workspace.scratch_path("setting"), preset, redshift_prior, spherex_bands)
+            with registry.training_run(
+                PAE, preset, data_version=content, dagster_run_id=context.run.run_id
+            ) as run:
+                version = registry.register(
+                    PAE,
+                    {"bundle": folder, "setting": setting},
+                    signature=photometry_signature(),
+                    input_example=example_photometry(len(bands)),
+                    tags=model_tags(preset, content, preset.pae.n_latent)
+                    | {f"{name}_version": part.version for name, part in parts.items()}
+                    | {"library_hash": bundle.library_hash, "band_hash": bundle.band_hash},
+                )
+        workspace.discard(setting)
+        return dg.MaterializeResult(
+            value=folder,
+            data_version=dg.DataVersion(content),
+            metadata={
+                "n_latent": preset.pae.n_latent,
+                **{name: part.label for name, part in parts.items()},
+                "aliases": ", ".join(registry.aliases(version)),
+                **mlflow_links(run, version),
+            },
+        )
+
+    @dg.asset(group_name="models", kinds={"mlflow"}, deps=[pae_model], code_version="1")
+    def pae_champion(registry: ModelRegistry) -> dg.MaterializeResult:
+        """The version of `pae` that @champion points at now: the model that makes the catalogue.
+
+        Its data version is the model's version, so a champion moved by hand, here or in the MLflow UI, makes
+        the posteriors stale, and a new challenger does not.
+        """
+        with one_line_failures():
+            champion = registry.by_alias(PAE)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(champion.label),
+            metadata={
+                "version": champion.version,
+                "model": dg.MetadataValue.url(champion.url),
+                "tags": dg.MetadataValue.json(dict(champion.tags)),
+            },
+        )
+
+    return [pae_model, pae_champion]

@@ -1,0 +1,93 @@
+"""What every asset that samples posteriors shares: the champion, loaded, and the settings that decide its answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from assets.tables import bands_from
+from assets.versions import code_version
+from paeplatform.config import Preset
+from resources.failures import one_line_failures
+from resources.registry import PAE, ModelRegistry, ModelVersion
+from resources.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CHAMPION_TAG = "paeplatform/champion"  # on a materialisation: the version of `pae` it used
+# Of the preset; they decide a posterior beside the bundle.
+POSTERIOR_SETTINGS = (
+    "prior",
+    "inference",
+    "importance",
+    "mclmc",
+    "instrument.n_redshift_nodes",
+)
+
+
+@dataclass(frozen=True)
+class Estimation:
+    """The champion, ready to answer.
+
+    Attributes:
+        champion: the version of `pae`.
+        prior_id: of the redshift prior.
+        estimate: flux, flux_err (source, band) [uJy] and object_id (source,) to the table of `estimate_photoz`.
+    """
+
+    champion: ModelVersion
+    prior_id: str
+    estimate: "Callable[[np.ndarray, np.ndarray, np.ndarray], pl.DataFrame]"
+
+
+def posterior_code(number: int, preset: Preset, *settings: str) -> str:
+    """The code version of an asset that samples posteriors."""
+    return code_version(number, preset, *POSTERIOR_SETTINGS, *settings)
+
+
+def load_champion(
+    preset: Preset,
+    spherex_bands: pl.DataFrame,
+    redshift_prior: pl.DataFrame,
+    registry: ModelRegistry,
+    workspace: Workspace,
+    *,
+    progress: bool = True,
+) -> Estimation:
+    """Fetches the champion and binds bands, prior and settings.
+
+    Args:
+        preset: settings of prior and samplers.
+        spherex_bands: table of the bands.
+        redshift_prior: table of the fitted prior.
+        registry: where the champion is.
+        workspace: prepares JAX.
+        progress: shows bars.
+
+    Raises:
+        dagster.Failure: no champion, or its files are at fault.
+    """
+    with one_line_failures():
+        champion = registry.by_alias(PAE)
+        folder = registry.artifact(champion, "bundle")
+    workspace.start_jax()
+    from paeplatform.inference.estimate import estimate_photoz
+    from paeplatform.inference.priors import redshift_prior as chosen_prior
+    from paeplatform.instrument.filters import gaussian_filters
+    from paeplatform.pae.bundle import load_bundle
+
+    bands = bands_from(spherex_bands)
+    filters = gaussian_filters(bands)
+    with one_line_failures():
+        bundle = load_bundle(folder)
+        prior = chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+
+    def estimate(flux: "np.ndarray", flux_err: "np.ndarray", object_id: "np.ndarray") -> pl.DataFrame:
+        with one_line_failures():
+            return estimate_photoz(
+                bundle, prior, bands, filters, flux, flux_err, object_id, preset, progress=progress
+            )
+
+    return Estimation(champion, prior.prior_id(), estimate)

@@ -1,0 +1,164 @@
+"""The compiled parts of importance sampling: blocks of draws for many sources.
+
+Sources are split over the devices and, on each device, taken one after the other (`lax.map`): the thousand or two draws
+of one source fill the vector units, and what they need stays in cache. Shapes are fixed, so each function is
+compiled once.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+from paeplatform.inference.lanes import LANE, _metric_lane
+from paeplatform.inference.mixture import StudentMixture, fit_mixture, log_prob, sample
+from paeplatform.inference.posterior import LogPosterior, Photometry
+from paeplatform.inference.starts import Geometry, _accept, _evidence, _propose
+from paeplatform.pae.proposal import Proposal
+
+
+def _over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any:
+    """`function(*models, *source)` for every source, sources split over the mesh's devices."""
+    arrays, static = eqx.partition(models, eqx.is_array)
+
+    def local(arrays: Any, sources: tuple) -> Any:
+        whole = eqx.combine(arrays, static)
+        return jax.lax.map(lambda source: function(*whole, *source), sources)
+
+    return jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), LANE), out_specs=LANE, check_vma=False)(
+        arrays, sources
+    )
+
+
+def _targets(posterior: LogPosterior, photometry: Photometry, v: Array) -> Array:
+    return jax.vmap(lambda v: posterior.free_log_prob(v, photometry))(v)
+
+
+def _flow_block(
+    posterior: LogPosterior, proposal: Proposal, n: int, photometry: Photometry, key: Array
+) -> tuple[Array, Array, Array]:
+    context = proposal.context(photometry.signal, photometry.weight)
+    eps = jr.normal(key, (n, proposal.dim))
+    u, log_z, log_q = jax.vmap(lambda eps: proposal.sample(context, eps))(eps)
+    t = posterior.coordinate_of(log_z)
+    v = jnp.concatenate([u, t[:, None]], axis=1)
+    # The target is taken where the draw is, not where the float32 round trip through t would put it.
+    target = jax.vmap(lambda u, log_z: posterior._log_prob(u, log_z, photometry))(u, log_z)
+    low, high = posterior._log_limits()
+    target = jnp.where((log_z > low) & (log_z < high), target, -jnp.inf)
+    bend = posterior.log_bend(t)
+    return v, target + bend, log_q + bend
+
+
+def _flow_density(posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array) -> Array:
+    context = proposal.context(photometry.signal, photometry.weight)
+
+    def one(v: Array) -> Array:
+        return proposal.log_prob(context, v[:-1], posterior.log_z_of(v[-1])) + posterior.log_bend(v[-1])
+
+    return jax.vmap(one)(v)
+
+
+def _climb(
+    posterior: LogPosterior, n_steps: int, photometry: Photometry, starts: Array
+) -> tuple[Array, Array, Array]:
+    """Levenberg-Marquardt from one source's starts: (position, Fisher matrix, Laplace evidence)."""
+
+    def geometry(v: Array) -> Geometry:
+        return jax.vmap(lambda v: _metric_lane(posterior, photometry, v))(v)
+
+    def step(_: int, carry: tuple) -> tuple:
+        position, here, damping = carry
+        trial = _propose(position, here, damping)
+        return _accept(position, here, damping, trial, geometry(trial))
+
+    damping = jnp.full(starts.shape[0], 0.1, starts.dtype)
+    position, here, _ = jax.lax.fori_loop(0, n_steps, step, (starts, geometry(starts), damping))
+    return position, here.fisher, _evidence(posterior, position, here)
+
+
+@eqx.filter_jit
+def flow_block(
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, keys: Array, n: int
+) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"], Float[Array, "source draw"]]:
+    """`n` draws of each source's proposal: sampler coordinates v, log target and log proposal over v."""
+    block = partial(_with_size, _flow_block, n)
+    return _over_sources(block, (posterior, proposal), mesh, (photometry, keys))
+
+
+@eqx.filter_jit
+def densities(
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, v: Array
+) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"]]:
+    """Log target and log proposal over v, at given v."""
+
+    def one(posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array) -> tuple:
+        return _targets(posterior, photometry, v), _flow_density(posterior, proposal, photometry, v)
+
+    return _over_sources(one, (posterior, proposal), mesh, (photometry, v))
+
+
+@eqx.filter_jit
+def target_block(
+    posterior: LogPosterior, mesh: Mesh, photometry: Photometry, v: Array
+) -> Float[Array, "source draw"]:
+    """Log target over v, at given v."""
+    return _over_sources(_targets, (posterior,), mesh, (photometry, v))
+
+
+@eqx.filter_jit
+def coordinates(
+    posterior: LogPosterior, t: Float[Array, "source draw"]
+) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"]]:
+    """ln z and ln (d ln z / dt) of sampler coordinates."""
+    return posterior.log_z_of(t), posterior.log_bend(t)
+
+
+@eqx.filter_jit
+def climb_block(
+    posterior: LogPosterior, mesh: Mesh, photometry: Photometry, starts: Array, n_steps: int
+) -> tuple[
+    Float[Array, "source start dim"], Float[Array, "source start dim dim"], Float[Array, "source start"]
+]:
+    """Tops of the hills above each source's starts, their Fisher matrices and Laplace evidences."""
+
+    def one(posterior: LogPosterior, photometry: Photometry, starts: Array) -> tuple:
+        return _climb(posterior, n_steps, photometry, starts)
+
+    return _over_sources(one, (posterior,), mesh, (photometry, starts))
+
+
+@eqx.filter_jit
+def fit_block(mesh: Mesh, v: Array, log_weight: Array, keys: Array, n_component: int) -> StudentMixture:
+    """A mixture for each source's pooled draws; float64."""
+
+    def one(v: Array, log_weight: Array, key: Array) -> StudentMixture:
+        return fit_mixture(v, log_weight, key, n_component)
+
+    return _over_sources(one, (), mesh, (v, log_weight, keys))
+
+
+@eqx.filter_jit
+def sample_block(mesh: Mesh, mixture: StudentMixture, keys: Array, n: int) -> Float[Array, "source draw dim"]:
+    """`n` draws of each source's mixture, rounded to float32: densities are evaluated where the target is."""
+    draws = _over_sources(
+        lambda mixture, key: sample(mixture, key, n).astype(jnp.float32), (), mesh, (mixture, keys)
+    )
+    return draws.astype(mixture.mean.dtype)
+
+
+@eqx.filter_jit
+def mixture_density(mesh: Mesh, mixture: StudentMixture, v: Array) -> Float[Array, "source draw"]:
+    """Log density of each source's mixture at its draws; float64."""
+    return _over_sources(lambda mixture, v: log_prob(mixture, v), (), mesh, (mixture, v))
+
+
+def _with_size(function: Any, n: int, posterior: LogPosterior, proposal: Proposal, *source: Any) -> Any:
+    return function(posterior, proposal, n, *source)

@@ -1,0 +1,263 @@
+"""Each sampler's findings in one form, and the way from one sampler to the next.
+
+Importance sampling is for every source; those it cannot be trusted for go on to MCLMC, which starts from and jumps to
+what importance sampling found (`jump_banks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import numpy as np
+
+from paeplatform.config import Preset
+from paeplatform.inference.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
+from paeplatform.inference.draws import PosteriorDraws
+from paeplatform.inference.importance import ImportanceResult, run_importance
+from paeplatform.inference.mclmc import PosteriorSamples, run_mclmc
+from paeplatform.inference.posterior import LogPosterior
+from paeplatform.inference.pz_summary import redshift_columns
+from paeplatform.inference.summaries import MIN_ESS, RHAT_LIMIT, PosteriorSummaries
+from paeplatform.pae.proposal import Proposal
+
+
+def by_importance(
+    posterior: LogPosterior,
+    proposal: Proposal,
+    flux: np.ndarray,
+    flux_err: np.ndarray,
+    object_id: np.ndarray,
+    preset: Preset,
+    *,
+    progress: bool = True,
+    on_progress: Callable[[float], None] | None = None,
+) -> PosteriorSummaries:
+    """Importance sampling, and MCLMC for the sources it cannot be trusted for (`preset.inference.fallback`)."""
+    result = run_importance(
+        posterior,
+        proposal,
+        flux,
+        flux_err,
+        preset.importance,
+        seed=preset.seed,
+        object_id=object_id,
+        n_kept=preset.inference.n_kept,
+        progress=progress,
+        on_progress=on_progress,
+    )
+    found = of_importance(result)
+    rows = np.asarray(sorted(result.pools), dtype=int)
+    if not len(rows) or not preset.inference.fallback:
+        return found
+    samples = run_mclmc(
+        posterior,
+        flux[rows],
+        flux_err[rows],
+        preset.mclmc.model_copy(update={"batch_size": preset.importance.fallback_batch_size}),
+        n_latent=proposal.dim - 1,
+        seed=preset.seed,
+        object_id=object_id[rows],
+        pools=[result.pools[row] for row in rows],
+        progress=progress,
+    )
+    chains = of_chains(samples, posterior, preset.inference.n_kept)
+    # Chains that got nowhere are no better than weighted draws that are not to be trusted: keep the latter.
+    better = np.isfinite(chains.columns["pae_z_mean"])
+    return _replaced(found, rows[better], _rows(chains, better))
+
+
+def by_mclmc(
+    posterior: LogPosterior,
+    proposal: Proposal | None,
+    flux: np.ndarray,
+    flux_err: np.ndarray,
+    object_id: np.ndarray,
+    preset: Preset,
+    *,
+    n_latent: int,
+    landmarks: np.ndarray | None = None,
+    progress: bool = True,
+    on_progress: Callable[[float], None] | None = None,
+) -> PosteriorSummaries:
+    """MCLMC for every source; with a proposal, chains start from and jump to what importance sampling finds.
+
+    Without one, without the NF prior, or with `mclmc.init_draws` at most `mclmc.n_chains` (the paper's settings),
+    chains start as `run_mclmc` says.
+    """
+    pools = None
+    usable = np.arange(len(flux))
+    searching = preset.mclmc.init_draws > preset.mclmc.n_chains
+    if proposal is not None and posterior.nf_prior and searching and len(flux):
+        result = run_importance(
+            posterior,
+            proposal,
+            flux,
+            flux_err,
+            preset.importance,
+            seed=preset.seed,
+            object_id=object_id,
+            keep_pools=True,
+            progress=progress,
+        )
+        usable = np.asarray(sorted(result.pools), dtype=int)
+        pools = [result.pools[row] for row in usable]
+    samples = run_mclmc(
+        posterior,
+        flux[usable],
+        flux_err[usable],
+        preset.mclmc,
+        n_latent=n_latent,
+        seed=preset.seed,
+        object_id=object_id[usable],
+        landmarks=landmarks,
+        pools=pools if len(usable) else None,
+        progress=progress,
+        on_progress=on_progress,
+    )
+    found = of_chains(samples, posterior, preset.inference.n_kept)
+    if len(usable) == len(flux):
+        return found
+    return _replaced(nothing(len(flux), n_latent, preset.inference.n_kept), usable, found)
+
+
+def of_importance(result: ImportanceResult) -> PosteriorSummaries:
+    """Findings of `run_importance`."""
+    blank = np.full(len(result.ess), np.nan)
+    return PosteriorSummaries(
+        columns=result.columns,
+        draws=result.draws,
+        z_kept=result.draws.z,
+        path=result.path.astype(object),
+        converged=result.trusted,
+        ess=result.ess,
+        khat=result.khat,
+        rhat=blank,
+        acl=blank.copy(),
+        n_draws=result.n_draws,
+        n_reinit=np.zeros(len(blank), np.int16),
+    )
+
+
+def of_chains(samples: PosteriorSamples, posterior: LogPosterior, n_kept: int) -> PosteriorSummaries:
+    """Findings of `run_mclmc`."""
+    n_source, n_chain = samples.z.shape[:2]
+    limits = {"z_min": float(posterior.z_prior.z_min), "z_max": float(posterior.z_prior.z_max)}
+    z = samples.z.reshape(n_source, -1)
+    u = samples.u.reshape(n_source, -1, samples.u.shape[-1])
+    log_prob = samples.log_prob[..., samples.keep_every - 1 :: samples.keep_every][..., : samples.u.shape[2]]
+    weight = np.full(u.shape[:2], 1.0 / max(u.shape[1], 1), np.float32)
+    ok = ~samples.failed
+    rhat, acl, ess = np.full((3, n_source), np.nan)
+    if ok.any():
+        rhat[ok], acl[ok] = split_rhat(samples.z[ok]), autocorrelation_length(samples.z[ok])
+        ess[ok] = effective_sample_size(samples.z[ok])
+    draws = PosteriorDraws(u, samples.z_kept.reshape(n_source, -1), weight, log_prob.reshape(n_source, -1))
+    kept = np.linspace(0, z.shape[1] - 1, n_kept).round().astype(int)
+    return PosteriorSummaries(
+        columns=redshift_columns(z, None, prefix="pae", **limits),
+        draws=evenly(draws, n_kept),
+        z_kept=z[:, kept],
+        path=np.where(ok, "mclmc", "none").astype(object),
+        converged=ok & (rhat < RHAT_LIMIT),
+        ess=ess,
+        khat=np.full(n_source, np.nan),
+        rhat=rhat,
+        acl=acl,
+        n_draws=np.full(n_source, samples.n_steps * n_chain),
+        n_reinit=samples.n_reinit,
+    )
+
+
+def of_weighted_draws(
+    draws: PosteriorDraws, posterior: LogPosterior, n_kept: int, path: str
+) -> PosteriorSummaries:
+    """Findings of a sampler that hands on weighted draws (pocoMC)."""
+    limits = {"z_min": float(posterior.z_prior.z_min), "z_max": float(posterior.z_prior.z_max)}
+    n_source = len(draws.z)
+    ok = np.isfinite(draws.z).all(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ess = np.where(ok, draws.weight.sum(axis=1) ** 2 / (draws.weight**2).sum(axis=1), np.nan)
+    kept = evenly(draws, n_kept)
+    blank = np.full(n_source, np.nan)
+    return PosteriorSummaries(
+        columns=redshift_columns(draws.z, draws.weight, prefix="pae", **limits),
+        draws=kept,
+        z_kept=kept.z,
+        path=np.where(ok, path, "none").astype(object),
+        converged=ok & (ess >= MIN_ESS),
+        ess=ess,
+        khat=blank,
+        rhat=blank.copy(),
+        acl=blank.copy(),
+        n_draws=np.full(n_source, draws.z.shape[1]),
+        n_reinit=np.zeros(n_source, np.int16),
+    )
+
+
+def evenly(draws: PosteriorDraws, n: int) -> PosteriorDraws:
+    """`n` draws of equal weight for each source, by systematic resampling at fixed points."""
+    cumulative = np.cumsum(np.nan_to_num(draws.weight.astype(np.float64)), axis=1)
+    points = (np.arange(n) + 0.5) / n
+    index = (
+        np.stack(
+            [
+                np.minimum(np.searchsorted(row, points * row[-1], side="right"), draws.z.shape[1] - 1)
+                for row in cumulative
+            ]
+        )
+        if len(cumulative)
+        else np.zeros((0, n), int)
+    )
+    rows = np.arange(len(index))[:, None]
+    weight = np.full(index.shape, 1.0 / n, np.float32)
+    return PosteriorDraws(draws.u[rows, index], draws.z[rows, index], weight, draws.log_prob[rows, index])
+
+
+def nothing(n_source: int, n_latent: int, n_kept: int) -> PosteriorSummaries:
+    """Findings about sources of which nothing is known."""
+    z = np.full((n_source, n_kept), np.nan, np.float32)
+    columns = redshift_columns(z, None, prefix="pae", z_min=0.1, z_max=1.0)
+    blank = np.full(n_source, np.nan)
+    zeros = np.zeros(n_source, np.int32)
+    return PosteriorSummaries(
+        columns,
+        PosteriorDraws(np.full((n_source, n_kept, n_latent), np.nan, np.float32), z, z.copy(), z.copy()),
+        z,
+        np.full(n_source, "none", object),
+        np.zeros(n_source, bool),
+        *(blank.copy() for _ in range(4)),
+        zeros,
+        zeros.copy(),
+    )
+
+
+def _rows(found: PosteriorSummaries, keep: np.ndarray) -> PosteriorSummaries:
+    def chosen(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: array[keep] for name, array in value.items()}
+        if isinstance(value, PosteriorDraws):
+            return PosteriorDraws(*(getattr(value, field.name)[keep] for field in fields(PosteriorDraws)))
+        return np.asarray(value)[keep]
+
+    return PosteriorSummaries(**{field.name: chosen(getattr(found, field.name)) for field in fields(found)})
+
+
+def _replaced(found: PosteriorSummaries, rows: np.ndarray, by: PosteriorSummaries) -> PosteriorSummaries:
+    """`found` with these rows taken from `by`."""
+
+    def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        out = np.array(old)
+        out[rows] = new
+        return out
+
+    arrays = {
+        field.name: put(getattr(found, field.name), getattr(by, field.name))
+        for field in fields(found)
+        if field.name not in ("columns", "draws")
+    }
+    draws = PosteriorDraws(
+        *(put(getattr(found.draws, f.name), getattr(by.draws, f.name)) for f in fields(PosteriorDraws))
+    )
+    columns = {name: put(array, by.columns[name]) for name, array in found.columns.items()}
+    return replace(found, columns=columns, draws=draws, **arrays)

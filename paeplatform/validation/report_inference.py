@@ -1,0 +1,101 @@
+"""The report's sections on how posteriors were made, and on the stress test of missing bands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import polars as pl
+
+from paeplatform.errors import InputError
+from paeplatform.validation.calibration import path_counts
+
+# Path -> what it is, as `paeplatform.inference.summaries` describes them.
+PATHS = {
+    "proposal": "importance sampling from the amortised proposal",
+    "adapted": "importance sampling with rounds of adaptation",
+    "mclmc": "Markov chains (MCLMC)",
+    "pocomc": "preconditioned Monte Carlo (pocoMC)",
+    "none": "no posterior",
+}
+# Column of `stress_summary` -> heading, decimals, shown in per cent.
+_STRESS = {
+    "n": ("N", 0, False),
+    "n_bands": ("bands left", 0, False),
+    "median_sigma": ("median σ/(1+z)", 4, False),
+    "nmad_paper": ("NMAD (paper)", 4, False),
+    "mean_bias": ("mean bias", 4, False),
+    "eta_3sigma": ("η₃σ [%]", 1, True),
+    "coverage68": ("in 68 % interval [%]", 1, True),
+    "coverage95": ("in 95 % interval [%]", 1, True),
+    "pit_ks": ("PIT, KS distance", 3, False),
+}
+
+
+def path_section(posteriors: pl.DataFrame) -> str:
+    """A table of sources by the method that made their posterior."""
+    rows = [
+        [
+            PATHS.get(row["path"], row["path"]),
+            f"{row['n']:,}",
+            *(f"{row[status]:,}" for status in ("converged", "unconverged", "failed")),
+            _text(row["khat"], 2),
+            _text(row["ess"], 0),
+            _text(row["rhat"], 3),
+        ]
+        for row in path_counts(posteriors).iter_rows(named=True)
+    ]
+    heads = ["made by", "N", "converged", "unconverged", "failed", "median k̂", "median ESS", "median R̂"]
+    return (
+        "<h2 id='paths'>How the posteriors were made</h2>"
+        + _table(heads, rows)
+        + "<p class='soft'>Converged: k̂ &lt; 0.7 and more than 100 effective draws for importance sampling, R̂ "
+        "&lt; 1.1 for chains. Every source takes the cheapest path that can be trusted.</p>"
+    )
+
+
+def stress_section(summary: pl.DataFrame | None, figure: str) -> str:
+    """The stress test of missing bands; nothing when there was none.
+
+    Args:
+        summary: of `missing_bands.stress_summary`.
+        figure: HTML of its figure.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    if summary is None:
+        return ""
+    missing = [name for name in ("fraction", "n_failed", *_STRESS) if name not in summary.columns]
+    if missing:
+        raise InputError(f"stress test summary lacks columns {missing}")
+    rows = [
+        [
+            f"{row['fraction']:.0%}",
+            *(_text(row[name], decimals, percent) for name, (_, decimals, percent) in _STRESS.items()),
+        ]
+        for row in summary.iter_rows(named=True)
+    ]
+    heads = ["bands missing", *(head for head, *_ in _STRESS.values())]
+    return "<h2 id='stress'>Stress test: missing bands</h2>" + _table(heads, rows) + figure
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        first, *others = (escape(cell) for cell in cells)
+        return (
+            f"<tr><{tag} class='text'>{first}</{tag}>"
+            + "".join(f"<{tag}>{cell}</{tag}>" for cell in others)
+            + "</tr>"
+        )
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<div class='scroll'><table>{line(heads, 'th')}{body}</table></div>"
+
+
+def _text(value: Any, decimals: int, percent: bool = False) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value * (100.0 if percent else 1.0):,.{decimals}f}"

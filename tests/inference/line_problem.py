@@ -1,0 +1,116 @@
+"""Galaxies of two lines over a sloped continuum: p(z) can be integrated, and has two modes when a line is lost.
+
+As a program (`python -m tests.inference.line_problem <given.npz> <found.npz> <devices>`) it runs importance sampling
+on several host devices.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from paeplatform.config import FitConfig, ImportanceConfig, ProposalConfig
+from paeplatform.inference.posterior import LogPosterior
+from paeplatform.inference.priors import BpzPrior
+from paeplatform.pae.proposal import build_proposal
+
+N_BAND, Z_MIN, Z_MAX = 32, 0.05, 2.0
+LOG_WAVE = np.linspace(np.log(0.75), np.log(5.0), N_BAND).astype(np.float32)
+LINES, WIDTH = (0.1, 0.6), 0.1  # ln of the rest wavelengths [um]
+
+CONFIG = ImportanceConfig(
+    n_proposal=500,
+    n_adapted=500,
+    n_rounds=4,
+    n_components=4,
+    n_starts=8,
+    climb_below_ess=25.0,
+    ess_target=400.0,
+    ess_min=100.0,
+    batch_size=4,
+)
+PROPOSAL = ProposalConfig(
+    encoder_widths=(16,),
+    n_layers=2,
+    width=16,
+    n_knots=4,
+    n_bank=2048,
+    fit=FitConfig(learning_rate=3e-3, batch_size=128, epochs=4),
+)
+
+
+class LinesForward(eqx.Module):
+    """u0 tilts the continuum, u1 sets the height of both lines."""
+
+    log_wave: np.ndarray
+
+    def __call__(self, u, z):
+        rest = self.log_wave - jnp.log1p(z)
+        lines = sum(jnp.exp(-0.5 * ((rest - line) / WIDTH) ** 2) for line in LINES)
+        return jnp.exp(0.3 * u[0] * (self.log_wave - 0.8)) * (1.0 + lines * jnp.exp(0.4 * u[1]))
+
+
+def numpy_model(u, z):
+    """`LinesForward` in float64; u (..., 2) and z broadcast."""
+    log_wave = LOG_WAVE.astype(np.float64)
+    rest = log_wave - np.log1p(z)[..., None]
+    lines = sum(np.exp(-0.5 * ((rest - line) / WIDTH) ** 2) for line in LINES)
+    slope = np.exp(0.3 * u[..., 0, None] * (log_wave - 0.8))
+    return slope * (1.0 + lines * np.exp(0.4 * u[..., 1, None]))
+
+
+def posterior(**choices):
+    return LogPosterior(LinesForward(LOG_WAVE), BpzPrior(1.4, 0.7, 1.3, Z_MIN, Z_MAX), **choices)
+
+
+def untrained():
+    return build_proposal(PROPOSAL, 2, N_BAND, (Z_MIN, Z_MAX), key=jr.key(0), t_moments=(0.5, 1.2))
+
+
+def source(seed, snr, z, window=None):
+    """(flux, flux_err) of one galaxy; bands with ln(wave) outside `window` are masked."""
+    rng = np.random.default_rng(seed)
+    flux = 7.0 * numpy_model(0.7 * rng.normal(size=2), np.array(z))
+    flux_err = np.full(N_BAND, np.sqrt(np.sum(flux**2)) / snr) * rng.uniform(0.7, 1.4, N_BAND)
+    flux = flux + flux_err * rng.normal(size=N_BAND)
+    if window is not None:
+        low, high = window
+        flux_err[(low > LOG_WAVE) | (high < LOG_WAVE)] = np.inf
+    return flux.astype(np.float32), flux_err.astype(np.float32)
+
+
+if __name__ == "__main__":
+    from paeplatform.inference.runtime import use_host_devices
+
+    given_path, found_path, n_devices = sys.argv[1:]
+    use_host_devices(int(n_devices))
+
+    import jax
+
+    from paeplatform.inference.importance import run_importance
+
+    assert jax.device_count() == int(n_devices)
+    given = np.load(given_path)
+    result = run_importance(
+        posterior(),
+        untrained(),
+        given["flux"],
+        given["flux_err"],
+        CONFIG,
+        seed=4,
+        object_id=given["object_id"],
+        n_kept=200,
+        progress=False,
+    )
+    np.savez(
+        found_path,
+        z=result.draws.z,
+        ess=result.ess,
+        khat=result.khat,
+        path=result.path,
+        **{name: values for name, values in result.columns.items() if values.dtype == np.float64},
+    )
