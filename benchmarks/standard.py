@@ -17,10 +17,14 @@ from paeplatform.config import Preset, load_preset
 from paeplatform.inference.forward_model import PaeForward, build_forward
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.priors import RedshiftPrior, redshift_prior
+from paeplatform.inference.runtime import use_host_devices
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.bundle import PaeBundle, load_bundle
 from paeplatform.sed.library import load_library
+
+# Here, because the sampler's imports (BlackJAX) start JAX, after which its devices are what they are.
+use_host_devices(os.cpu_count() or 1)
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(os.environ.get("PAEPLATFORM_BENCH_HOME", ROOT / "runs" / "standard"))
@@ -78,12 +82,10 @@ def galaxies(per_bin: int) -> pl.DataFrame:
     library, bands = load_library(), load_bands()
     catalog = draw_mock_catalog(preset, library).filter(pl.col("mag_z") < MAG_Z_MAX)
     parts, wanted = [], np.full(N_BINS, per_bin)
-    edges = np.exp(np.linspace(*np.log(SNR_LIMITS), N_BINS + 1))
+    edges = np.geomspace(SNR_LIMITS[0], SNR_LIMITS[1], N_BINS + 1)
     for first in range(0, catalog.height, 2048):
         rows = mock_photometry(preset, library, bands, catalog[first : first + 2048], preset.seed)
-        true, error = (
-            np.stack(rows[name].to_numpy()).astype(np.float64) for name in ("flux_true", "flux_err")
-        )
+        true, error = _stacked(rows, "flux_true"), _stacked(rows, "flux_err")
         snr = np.sqrt(np.sum((true / error) ** 2, axis=1))
         rows = rows.with_columns(pl.Series("snr_true", snr))
         for k in np.flatnonzero(wanted):
@@ -97,5 +99,9 @@ def galaxies(per_bin: int) -> pl.DataFrame:
 
 def arrays(table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(flux, flux_err, object_id)."""
-    flux, flux_err = (np.stack(table[name].to_numpy()).astype(np.float32) for name in ("flux", "flux_err"))
+    flux, flux_err = (_stacked(table, name).astype(np.float32) for name in ("flux", "flux_err"))
     return flux, flux_err, table["object_id"].to_numpy()
+
+
+def _stacked(table: pl.DataFrame, name: str) -> np.ndarray:
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)

@@ -206,16 +206,16 @@ class ProposalConfig(_Section):
 class ImportanceConfig(_Section):
     """Row E6: stages of importance sampling (`inference.importance`)."""
 
-    n_proposal: PositiveInt = 2000  # draws of the amortised proposal, for every source
-    n_adapted: PositiveInt = 2000  # draws of each adaptive round, for sources that need it
-    n_rounds: Annotated[int, Field(ge=0)] = 8
+    n_proposal: PositiveInt = 1000  # draws of the amortised proposal, for every source
+    n_adapted: PositiveInt = 1000  # draws of each adaptive round, for sources that need it
+    n_rounds: Annotated[int, Field(ge=0)] = 16
     n_components: PositiveInt = 8  # of the mixture fitted to a source's weighted draws
     n_starts: PositiveInt = 16  # draws climbed from, for sources whose first stage found next to nothing
-    climb_below_ess: Annotated[float, Field(ge=0.0)] = 50.0
-    ess_target: PositiveFloat = 400.0  # rounds end when a source has so many effective draws ...
+    climb_below_ess: Annotated[float, Field(ge=0.0)] = 15.0
+    ess_target: PositiveFloat = 300.0  # rounds end when a source has so many effective draws ...
     ess_min: PositiveFloat = 100.0  # ... and with fewer than these it is not trusted
-    batch_size: PositiveInt = 16  # sources per compiled call and device, padded
-    fallback_batch_size: PositiveInt = 8  # of MCLMC for the handful of sources that are left
+    batch_size: PositiveInt = 4  # sources per compiled call and device, padded
+    fallback_batch_size: PositiveInt = 4  # of MCLMC for the handful of sources that are left
 
 
 class InferenceConfig(_Section):

@@ -43,7 +43,7 @@ from paeplatform.inference.pz_summary import redshift_columns
 from paeplatform.inference.runtime import source_mesh
 from paeplatform.pae.proposal import Proposal
 
-GROUP = 128  # sources whose draws are held at a time: some 300 MB
+GROUP = 128  # sources whose draws are held at a time: some 400 MB
 CLIMB_STEPS = 8
 LEAST_LOG_SHARE = -8.0  # of a hill's component, relative to the highest hill's
 
@@ -237,7 +237,7 @@ class _Group:
 
     def _hills(self, padded: np.ndarray) -> StudentMixture:
         """One component on the top of the hill above each of some draws: half by weight, half spread over redshift."""
-        cfg, n = self.cfg, self.cfg.n_proposal
+        n = self.cfg.n_proposal
         # once for each source, not for its repetitions in a padded batch: each call uses up random numbers
         found = {row: self._starts(row, n) for row in dict.fromkeys(padded.tolist())}
         starts = np.stack([found[row] for row in padded.tolist()])

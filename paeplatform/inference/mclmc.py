@@ -2,7 +2,8 @@
 
 Stages per source: starts (`starts`: the best of many prior draws, climbed; or the paper's plain prior draws; or,
 given weighted draws of importance sampling, some of these), burn-in, re-initialisation of chains left behind,
-BlackJAX's tuning of step size and L, sampling with jumps between hills (`jumps`). The metric is renewed during burn-in and frozen before tuning (`lanes`).
+BlackJAX's tuning of step size and L, sampling with jumps between hills (`jumps`). The metric is renewed during
+burn-in and frozen before tuning (`lanes`).
 
 Sources travel in batches of one fixed shape. Each source's random numbers come from (seed, object id), so its result
 depends neither on its batch mates nor on its place. The axis of lanes (chains of sources) is split over all devices.

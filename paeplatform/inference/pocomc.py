@@ -64,7 +64,7 @@ def run_pocomc(
     n_active: int = 256,
     n_draws: int = 4000,
     n_evidence: int = 4096,
-    flow: str = "nsf6",
+    flow: str = "maf3",
     object_id: np.ndarray | None = None,
     progress: bool = True,
 ) -> PocomcRun:

@@ -30,8 +30,8 @@ from paeplatform.inference.lanes import LANE
 from paeplatform.inference.posterior import TINY, LogPosterior, Photometry, whiten
 from paeplatform.inference.priors import RedshiftPrior
 from paeplatform.inference.runtime import source_mesh
-from paeplatform.pae.small_linalg import solve
 from paeplatform.inference.starts import PriorBank, score_bank
+from paeplatform.pae.small_linalg import solve
 
 N_NODES = 300  # the paper's grid, linear between the limits of the prior
 LARGEST_U = 5.0  # the flow's interval (pae.flow.interval)

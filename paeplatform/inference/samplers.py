@@ -220,15 +220,19 @@ def nothing(n_source: int, n_latent: int, n_kept: int) -> PosteriorSummaries:
     columns = redshift_columns(z, None, prefix="pae", z_min=0.1, z_max=1.0)
     blank = np.full(n_source, np.nan)
     zeros = np.zeros(n_source, np.int32)
+    u = np.full((n_source, n_kept, n_latent), np.nan, np.float32)
     return PosteriorSummaries(
-        columns,
-        PosteriorDraws(np.full((n_source, n_kept, n_latent), np.nan, np.float32), z, z.copy(), z.copy()),
-        z,
-        np.full(n_source, "none", object),
-        np.zeros(n_source, bool),
-        *(blank.copy() for _ in range(4)),
-        zeros,
-        zeros.copy(),
+        columns=columns,
+        draws=PosteriorDraws(u, z, z.copy(), z.copy()),
+        z_kept=z,
+        path=np.full(n_source, "none", object),
+        converged=np.zeros(n_source, bool),
+        ess=blank,
+        khat=blank.copy(),
+        rhat=blank.copy(),
+        acl=blank.copy(),
+        n_draws=zeros,
+        n_reinit=zeros.copy(),
     )
 
 

@@ -23,7 +23,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from paeplatform.config import ProposalConfig
-from paeplatform.pae.small_linalg import inverse_lower
 from paeplatform.pae.spline import BoundedSpline, SplineFromParameters
 
 LOG_2PI = float(np.log(2.0 * np.pi))
