@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import best_seconds, less_is_better
+from benchmarks.timing import best_seconds, figure, less_is_better
 from paeplatform.catalog.mock import draw_mock_catalog
 from paeplatform.catalog.photometry import mock_photometry
 from paeplatform.config import load_preset
@@ -92,15 +92,7 @@ def _gemm_rate() -> float:
 def _rate(
     name: str, value: float, target: float | None, bound: float | None, unit: str = "1/h"
 ) -> dict[str, Any]:
-    meets = None if target is None else bool(value >= target)
-    return {
-        "name": name,
-        "value": float(value),
-        "unit": unit,
-        "target": target,
-        "bound": bound,
-        "meets": meets,
-    }
+    return figure(name, value, unit, target, bound, more=True)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ import jax.random as jr
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from paeplatform.inference.lanes import LANE, _metric_lane
+from paeplatform.inference.lanes import LANE, metric_lane
 from paeplatform.inference.mixture import StudentMixture, fit_mixture, log_prob, sample
 from paeplatform.inference.posterior import LogPosterior, Photometry
-from paeplatform.inference.starts import Geometry, _accept, _evidence, _propose
+from paeplatform.inference.starts import Geometry, accept, laplace_evidence, propose
 from paeplatform.pae.proposal import Proposal
 
 
@@ -72,16 +72,16 @@ def _climb(
     """Levenberg-Marquardt from one source's starts: (position, Fisher matrix, Laplace evidence)."""
 
     def geometry(v: Array) -> Geometry:
-        return jax.vmap(lambda v: _metric_lane(posterior, photometry, v))(v)
+        return jax.vmap(lambda v: metric_lane(posterior, photometry, v))(v)
 
     def step(_: int, carry: tuple) -> tuple:
         position, here, damping = carry
-        trial = _propose(position, here, damping)
-        return _accept(position, here, damping, trial, geometry(trial))
+        trial = propose(position, here, damping)
+        return accept(position, here, damping, trial, geometry(trial))
 
     damping = jnp.full(starts.shape[0], 0.1, starts.dtype)
     position, here, _ = jax.lax.fori_loop(0, n_steps, step, (starts, geometry(starts), damping))
-    return position, here.fisher, _evidence(posterior, position, here)
+    return position, here.fisher, laplace_evidence(posterior, position, here)
 
 
 @eqx.filter_jit

@@ -216,7 +216,7 @@ class _Group:
             self.v[chunk, new] = np.where(np.isfinite(v[:n]), v[:n], 0.0)
             self.log_target[chunk, new] = target[:n]
             self.log_q[chunk, 0, new] = np.where(np.isnan(log_q[:n]), -np.inf, log_q[:n])
-            for older, (known, proposals) in enumerate(self.mixtures_of(stage), start=1):
+            for older, (known, proposals) in enumerate(self.mixtures[: stage - 1], start=1):
                 self.log_q[chunk, older, new] = self._density(_rows_of(proposals, known, padded), drawn)[:n]
             for block in self._blocks(stage):
                 self.log_q[chunk, stage, block] = self._density(mixture, self.v[padded, block])[:n]
@@ -365,10 +365,6 @@ class _Group:
         known, older = self.mixtures[stage - 1]
         joined = mixture if older is None else _stacked(older, mixture)
         self.mixtures[stage - 1] = (np.concatenate([known, rows]), joined)
-
-    def mixtures_of(self, stage: int) -> list[tuple[np.ndarray, StudentMixture]]:
-        """Rows and mixtures of the rounds before `stage`."""
-        return self.mixtures[: stage - 1]
 
     def _photometry(self, rows: np.ndarray) -> Photometry:
         return Photometry(self.photometry.signal[rows], self.photometry.weight[rows])

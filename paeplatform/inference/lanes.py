@@ -114,7 +114,7 @@ def _density(posterior: LogPosterior, photometry: Photometry, frame: Frame) -> A
     return lambda y: posterior.free_log_prob(frame.centre + frame.factor @ y, photometry)
 
 
-def _metric_lane(posterior: LogPosterior, photometry: Photometry, v: Array) -> Geometry:
+def metric_lane(posterior: LogPosterior, photometry: Photometry, v: Array) -> Geometry:
     """Gauss-Newton picture of ln L at v; zero matrix, zero gradient and -inf where something is not finite."""
 
     def residual(v: Array) -> tuple[Array, Array]:
@@ -225,7 +225,7 @@ def _tune_lane(
     return Walker(*state), tuned
 
 
-def _sharded(function: Any, posterior: LogPosterior, mesh: Mesh, lanes: tuple, shared: tuple = ()) -> Any:
+def sharded(function: Any, posterior: LogPosterior, mesh: Mesh, lanes: tuple, shared: tuple = ()) -> Any:
     """vmap of `function(posterior, *lanes, *shared)` over lanes, lanes split over the mesh's devices."""
     arrays, static = eqx.partition(posterior, eqx.is_array)
 
@@ -242,7 +242,7 @@ def _sharded(function: Any, posterior: LogPosterior, mesh: Mesh, lanes: tuple, s
 @eqx.filter_jit
 def metric(posterior: LogPosterior, mesh: Mesh, photometry: Photometry, v: Array) -> Geometry:
     """Gauss-Newton picture of ln L at v, for all lanes."""
-    return _sharded(_metric_lane, posterior, mesh, (photometry, v))
+    return sharded(metric_lane, posterior, mesh, (photometry, v))
 
 
 @eqx.filter_jit
@@ -250,13 +250,13 @@ def advance(
     posterior: LogPosterior, mesh: Mesh, lanes: tuple, n_active: Array, adapt: Array
 ) -> tuple[Walker, Tuning, Drawn]:
     """`n_active` steps of all lanes; `lanes` are photometry, frame, walker, tuning and key."""
-    return _sharded(_advance_lane, posterior, mesh, lanes, (n_active, adapt))
+    return sharded(_advance_lane, posterior, mesh, lanes, (n_active, adapt))
 
 
 @eqx.filter_jit
 def tune(posterior: LogPosterior, mesh: Mesh, lanes: tuple, n_tune: int) -> tuple[Walker, Tuning]:
     """BlackJAX's tuning of all lanes; `lanes` as for `advance`."""
-    return _sharded(partial(_tune_lane, n_tune=n_tune), posterior, mesh, lanes)
+    return sharded(partial(_tune_lane, n_tune=n_tune), posterior, mesh, lanes)
 
 
 @eqx.filter_jit

@@ -21,12 +21,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
 from paeplatform.errors import InputError
-from paeplatform.inference.lanes import LANE
+from paeplatform.inference.lanes import LANE, sharded
 from paeplatform.inference.posterior import TINY, LogPosterior, Photometry, whiten
 from paeplatform.inference.priors import RedshiftPrior
 from paeplatform.inference.runtime import source_mesh
@@ -331,19 +331,6 @@ def _models(posterior: LogPosterior, u: Array, z: Array) -> Array:
     return jax.vmap(posterior.forward)(u, z)
 
 
-def _over_lanes(function, posterior: LogPosterior, mesh: Mesh, lanes: tuple):
-    """vmap of `function(posterior, *lane)`, lanes split over the mesh's devices."""
-    arrays, static = eqx.partition(posterior, eqx.is_array)
-
-    def local(arrays: LogPosterior, lanes: tuple):
-        one = eqx.combine(arrays, static)
-        return jax.vmap(lambda lane: function(one, *lane))(lanes)
-
-    return jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), LANE), out_specs=LANE, check_vma=False)(
-        arrays, lanes
-    )
-
-
 @eqx.filter_jit
 def _objectives(
     posterior: LogPosterior, mesh: Mesh, photometry: Photometry, u: Array, z: Array, nf_prior: bool
@@ -353,7 +340,7 @@ def _objectives(
         value = jnp.sum(r**2) + nf_prior * jnp.sum(u**2)
         return jnp.where(jnp.isfinite(value), value, jnp.inf)
 
-    return _over_lanes(one, posterior, mesh, (photometry, u, z))
+    return sharded(one, posterior, mesh, (photometry, u, z))
 
 
 @eqx.filter_jit
@@ -398,7 +385,7 @@ def _steps(
 
         return jax.lax.fori_loop(0, BLOCK, step, fit)
 
-    return _over_lanes(one, posterior, mesh, (photometry, z, fit))
+    return sharded(one, posterior, mesh, (photometry, z, fit))
 
 
 def _trial(fit: _Fit, damping: Array) -> Array:

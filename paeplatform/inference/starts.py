@@ -160,7 +160,7 @@ def choose_starts(
 
 
 @eqx.filter_jit
-def _propose(position: Array, geometry: Geometry, damping: Array) -> Array:
+def propose(position: Array, geometry: Geometry, damping: Array) -> Array:
     """Levenberg-Marquardt move up ln L - |u|^2/2."""
     dim = position.shape[-1]
     prior = jnp.ones(dim).at[-1].set(0.0)
@@ -175,7 +175,7 @@ def _propose(position: Array, geometry: Geometry, damping: Array) -> Array:
 
 
 @eqx.filter_jit
-def _evidence(posterior: LogPosterior, position: Array, geometry: Geometry) -> Array:
+def laplace_evidence(posterior: LogPosterior, position: Array, geometry: Geometry) -> Array:
     """Laplace's estimate of the ln of the posterior mass around each position."""
 
     def one(v: Array, fisher: Array, log_like: Array) -> Array:
@@ -210,15 +210,17 @@ def climb(
     here = Geometry(*(jnp.asarray(np.asarray(part)) for part in geometry_at(np.asarray(position))))
     damping = jnp.full(len(position), 0.1, jnp.float32)
     for _ in range(CLIMB_STEPS):
-        trial = _propose(position, here, damping)
+        trial = propose(position, here, damping)
         there = Geometry(*(jnp.asarray(np.asarray(part)) for part in geometry_at(np.asarray(trial))))
-        position, here, damping = _accept(position, here, damping, trial, there)
-    evidence = _evidence(posterior, position, here)
+        position, here, damping = accept(position, here, damping, trial, there)
+    evidence = laplace_evidence(posterior, position, here)
     return np.asarray(position).reshape(shape), np.asarray(evidence).reshape(shape[:2])
 
 
 @jax.jit
-def _accept(position: Array, here: Geometry, damping: Array, trial: Array, there: Geometry) -> tuple:
+def accept(position: Array, here: Geometry, damping: Array, trial: Array, there: Geometry) -> tuple:
+    """The higher of two places and what was found there, and the damping for the next move."""
+
     def height(v: Array, geometry: Geometry) -> Array:
         return geometry.log_like - 0.5 * jnp.sum(v[:, :-1] ** 2, axis=1)
 
