@@ -251,10 +251,9 @@ class _Group:
         with np.errstate(invalid="ignore"):
             share = np.where(np.isfinite(best), np.maximum(0.5 * (evidence - best), LEAST_LOG_SHARE), 0.0)
         share = np.where(np.isnan(share), LEAST_LOG_SHARE, share)
-        covariance = np.linalg.inv(fisher + np.eye(fisher.shape[-1]))
         return StudentMixture(
             mean=np.where(np.isfinite(position), position, 0.0),
-            factor=np.linalg.cholesky(0.5 * (covariance + np.swapaxes(covariance, -1, -2))),
+            factor=_root_of_inverse(fisher + np.eye(fisher.shape[-1])),
             log_share=share - logsumexp(share, axis=1, keepdims=True),
         )
 
@@ -283,7 +282,7 @@ class _Group:
             log_q = logsumexp(self.log_q[rows[here], : 1 + n_rounds, :n] + np.log(share)[:, None], axis=1)
             with np.errstate(invalid="ignore"):
                 weight = self.log_target[rows[here], :n] - log_q
-            out[here, :n] = np.where(np.isnan(weight), -np.inf, weight)
+            out[here, :n] = np.where(np.isfinite(weight), weight, -np.inf)
         return out
 
     def _judge(self, rows: np.ndarray) -> np.ndarray:
@@ -383,6 +382,18 @@ class _Group:
     def _tick(self, n: int) -> None:
         self.bar.begin(n)
         self.bar.step(1)
+
+
+def _root_of_inverse(curvature: Float[np.ndarray, "*lane dim dim"]) -> Float[np.ndarray, "*lane dim dim"]:
+    """Lower triangular L with L L^T = curvature^-1, for curvatures that are 1 or more in every direction.
+
+    By eigenvalues, cut at 1: rounding in float32 takes the small ones of a very bright source below zero.
+    """
+    value, vector = np.linalg.eigh(0.5 * (curvature + np.swapaxes(curvature, -1, -2)))
+    root = np.swapaxes(vector, -1, -2) / np.sqrt(np.maximum(value, 1.0))[..., None]
+    upper = np.linalg.qr(root, mode="r")
+    sign = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0.0, -1.0, 1.0)
+    return np.swapaxes(upper * sign[..., None], -1, -2)
 
 
 def _systematic(weight: Float[np.ndarray, " draw"], n: int, rng: np.random.Generator) -> np.ndarray:
