@@ -181,8 +181,8 @@ def _model_fluxes(forward: PaeForward, u: Array, log_z: Array) -> Float[Array, "
 def proposal_loss(observing: Observing, n_latent: int):  # type: ignore[no-untyped-def]
     """Mean -ln q(u, ln z | simulated photometry) of a batch of bank rows.
 
-    On one device: gradients of a batch that is shared out have to meet, and on CPU devices that meeting has hung (jaxlib
-    0.10.2); two cores gained nothing measurable.
+    On one device: gradients of a batch that is shared out have to meet, and on CPU devices that meeting has hung
+    (jaxlib 0.10.2); two cores gained nothing measurable.
     """
 
     def loss(proposal: Proposal, batch: Float[Array, "batch column"], key: PRNGKeyArray) -> Float[Array, ""]:
