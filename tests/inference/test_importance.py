@@ -271,6 +271,7 @@ def test_without_a_prior_on_u_it_is_refused():
         run_importance(posterior(nf_prior=False), untrained(), FLUX, FLUX_ERR, CONFIG, seed=0, progress=False)
 
 
+@pytest.mark.slow
 def test_several_devices_give_the_numbers_of_one(result, tmp_path, project_root):
     assert jax.device_count() == 1
     files = [str(tmp_path / name) for name in ("given.npz", "found.npz")]

@@ -210,6 +210,7 @@ def _redshift(proposal, flux, flux_err):
     return z.mean(), z.std()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes_to_the_same_bytes(trained, tmp_path):
     def stop(record):
         if record.epoch == 2:
