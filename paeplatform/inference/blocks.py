@@ -7,7 +7,6 @@ compiled once.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -89,8 +88,11 @@ def flow_block(
     posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, keys: Array, n: int
 ) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"], Float[Array, "source draw"]]:
     """`n` draws of each source's proposal: sampler coordinates v, log target and log proposal over v."""
-    block = partial(_with_size, _flow_block, n)
-    return _over_sources(block, (posterior, proposal), mesh, (photometry, keys))
+
+    def one(posterior: LogPosterior, proposal: Proposal, photometry: Photometry, key: Array) -> tuple:
+        return _flow_block(posterior, proposal, n, photometry, key)
+
+    return _over_sources(one, (posterior, proposal), mesh, (photometry, keys))
 
 
 @eqx.filter_jit
@@ -158,7 +160,3 @@ def sample_block(mesh: Mesh, mixture: StudentMixture, keys: Array, n: int) -> Fl
 def mixture_density(mesh: Mesh, mixture: StudentMixture, v: Array) -> Float[Array, "source draw"]:
     """Log density of each source's mixture at its draws; float64."""
     return _over_sources(lambda mixture, v: log_prob(mixture, v), (), mesh, (mixture, v))
-
-
-def _with_size(function: Any, n: int, posterior: LogPosterior, proposal: Proposal, *source: Any) -> Any:
-    return function(posterior, proposal, n, *source)

@@ -120,8 +120,8 @@ def run_importance(
     with GalaxyBar(len(flux), 1, progress, on_progress, "importance") as bar:
         for first in range(0, len(flux), GROUP) if len(flux) else [0]:
             rows = slice(first, min(first + GROUP, len(flux)))
-            group = _Group(posterior, proposal, flux[rows], flux_err[rows], object_id[rows], cfg, seed, bar)
-            group.n_kept, group.keep_pools = n_kept, keep_pools
+            data = flux[rows], flux_err[rows], object_id[rows]
+            group = _Group(posterior, proposal, *data, cfg, seed, bar, n_kept, keep_pools)
             parts.append(group.run(first))
     return _joined(parts)
 
@@ -139,9 +139,11 @@ class _Group:
         cfg: ImportanceConfig,
         seed: int,
         bar: GalaxyBar,
+        n_kept: int,
+        keep_pools: bool,
     ):
         self.posterior, self.proposal, self.cfg, self.bar = posterior, proposal, cfg, bar
-        self.n_kept, self.keep_pools = 500, False
+        self.n_kept, self.keep_pools = n_kept, keep_pools
         self.mesh = source_mesh()
         self.photometry = Photometry(
             *(np.asarray(part) for part in whiten(jnp.asarray(flux), jnp.asarray(flux_err)))
@@ -263,9 +265,7 @@ class _Group:
         strata = np.array_split(np.argsort(v[:, -1], kind="stable"), max(n_start // 2, 1))
         spread = [stratum[target[stratum].argmax()] for stratum in strata]
         score = np.where(np.isfinite(target), target, -1e30)
-        best = np.argsort(score)[::-1][
-            : 4 * n_start
-        ]  # the best few per cent, from which every other hill may be near
+        best = np.argsort(score)[::-1][: 4 * n_start]
         picked = self.rngs[row].choice(best, n_start - len(spread), replace=len(best) < n_start)
         picked[0] = best[0]
         return v[np.concatenate([picked, spread])]
@@ -319,13 +319,15 @@ class _Group:
                     columns[name] = np.full((n_source, *values.shape[1:]), blank, values.dtype)
                 columns[name][rows] = values
             for i, row in enumerate(rows):
-                if self.fatal[row] or not weight[i].sum() > 0.0:
+                if self.fatal[row]:
+                    continue
+                if self.keep_pools or not trusted[row]:
+                    pools[first + row] = Pool(self.v[row, :n].copy(), self.log_target[row, :n].copy(), raw[i])
+                if not weight[i].sum() > 0.0:  # nothing to draw from; chains may still find something
                     continue
                 index = _systematic(weight[i], self.n_kept, self.rngs[row])
                 u[row], z[row] = self.v[row, index, :-1], redshift[i, index]
                 log_prob[row] = self.log_target[row, index] - bend[row, index]
-                if self.keep_pools or not trusted[row]:
-                    pools[first + row] = Pool(self.v[row, :n].copy(), self.log_target[row, :n].copy(), raw[i])
         n_draws = np.where(self.fatal, 0, self._n_draws(self.n_rounds))
         path = np.where(self.fatal, "none", np.where(self.n_rounds > 0, "adapted", "proposal"))
         draws = PosteriorDraws(u, z, np.full_like(z, 1.0 / self.n_kept), log_prob)
