@@ -54,7 +54,7 @@ def standard_model() -> StandardModel:
     if not (HOME / "mlruns" / "mlflow.db").is_file():
         print(f"no model in {HOME}: training preset standard there first", file=sys.stderr)
         command = "from paeplatform.cli import main; main()"
-        arguments = ["run", "--preset", "standard", "--home", str(HOME), "--select", "+pae_model"]
+        arguments = ["run", "--preset", "standard", "--home", str(HOME), "--select", "pae_model"]
         subprocess.run([sys.executable, "-c", command, *arguments], check=True, cwd=ROOT)
     settings = settings_for(HOME, "standard")
     registry = ModelRegistry.from_settings(settings)
