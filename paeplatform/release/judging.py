@@ -1,0 +1,288 @@
+"""The gate: Great Expectations judges the statistics of a cell against the rules.
+
+A statistic is turned into a score that is 0 in the middle of its accepted range and 1 at its ends, so that one suite with
+one expectation a rule serves all cells, whatever their size. What people read are the numbers themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from paeplatform.release.manifest import Manifest
+from paeplatform.release.outcomes import RuleOutcome
+from paeplatform.release.quality_rules import Rule, Rules, load_rules
+from paeplatform.release.reading import read_batches
+from paeplatform.release.schema import COLLECTIONS, PIPELINE_VERSIONS
+
+SCORE_LIMIT = 1.0
+_SEVERITY = {"error": "critical", "warn": "warning"}
+
+
+def judge(
+    statistics: pl.DataFrame, rules: Rules, baseline: pl.DataFrame | None, *, same_sources: bool = False
+) -> list[RuleOutcome]:
+    """Every cell rule on the statistics of a cell.
+
+    Args:
+        statistics: of `cell_statistics`.
+        rules: ranges and severities.
+        baseline: the statistics of the release before; None where there is none.
+        same_sources: the baseline is of the same cell; else the scatter between cells is allowed for.
+
+    Returns:
+        An outcome for each rule and group, in the order of the rules.
+    """
+    scored = _scored(statistics, rules, baseline, same_sources)
+    frame = _frame(scored, rules)
+    results = {} if frame is None else _validated(frame, rules)
+    outcomes = []
+    for rule in rules.of_level("cell"):
+        here = scored.filter(pl.col("rule") == rule.name)
+        if here.is_empty():
+            nothing = RuleOutcome(
+                rule.name, "cell", rule.severity, True, "", "nothing", "", "no rows to judge"
+            )
+            outcomes.append(nothing)
+            continue
+        fine = results.get(rule.name, set())
+        for place, row in enumerate(here.iter_rows(named=True)):
+            outcomes.append(_outcome(rule, row, place not in fine))
+    return outcomes
+
+
+def judge_release(folder: Path, manifest: Manifest, rules: Rules | None = None) -> list[RuleOutcome]:
+    """The rules on the label of a delivery: known, of its pipeline, not mixed with another release's.
+
+    Args:
+        folder: of the delivery; files that cannot be read are left to `verify_files`.
+        manifest: its claims.
+        rules: None takes the packaged ones.
+    """
+    rules = rules or load_rules()
+    release = COLLECTIONS.get(manifest.data_collection)
+    known = RuleOutcome(
+        "label.known",
+        "release",
+        rules.named("label.known").severity,
+        release is not None,
+        "data_collection",
+        manifest.data_collection,
+        ", ".join(COLLECTIONS),
+    )
+    low, high = PIPELINE_VERSIONS.get(release or "", (np.nan, np.nan))
+    version = RuleOutcome(
+        "label.pipeline_version",
+        "release",
+        rules.named("label.pipeline_version").severity,
+        bool(low <= _version(manifest.pipeline_version) < high),
+        "pipeline_version",
+        manifest.pipeline_version,
+        f"{low:g} <= version < {high:g}" if release else "that of a known collection",
+    )
+    return [known, version, _mixing(folder, manifest, rules.named("label.no_mixing"))]
+
+
+def suite_of(rules: Rules) -> Any:
+    """The Great Expectations suite of the cell rules."""
+    import great_expectations as gx
+
+    return gx.ExpectationSuite(
+        name="cell_quality",
+        expectations=[
+            gx.expectations.ExpectColumnValuesToBeBetween(
+                column=rule.name,
+                min_value=-SCORE_LIMIT,
+                max_value=SCORE_LIMIT,
+                severity=_SEVERITY[rule.severity],  # type: ignore[arg-type]
+                meta={"rule": rule.name, "what": rule.what, "why": rule.why},
+            )
+            for rule in rules.of_level("cell")
+        ],
+    )
+
+
+def _scored(
+    statistics: pl.DataFrame, rules: Rules, baseline: pl.DataFrame | None, same_sources: bool
+) -> pl.DataFrame:
+    """The statistics with their accepted range (low, high), what they are compared with, and their score."""
+    known = (
+        {}
+        if baseline is None
+        else {
+            (rule, group): (value, error)
+            for rule, group, value, error in baseline.select("rule", "group", "value", "error").iter_rows()
+        }
+    )
+    rows = []
+    for row in statistics.iter_rows(named=True):
+        rule = rules.named(row["rule"])
+        before = known.get((rule.name, row["group"])) if rule.drift is not None else None
+        low, high = _range(rule, row, before, same_sources)
+        judged = row["n"] > 0 and (low > -np.inf or high < np.inf)
+        score = _score(row["value"], low, high) if judged else 0.0
+        rows.append(
+            {**row, "low": low, "high": high, "before": None if before is None else before[0], "score": score}
+        )
+    schema = {
+        **statistics.schema,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "before": pl.Float64,
+        "score": pl.Float64,
+    }
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _range(
+    rule: Rule, row: dict[str, Any], before: tuple[float, float] | None, same_sources: bool
+) -> tuple[float, float]:
+    low, high = (-np.inf if rule.low is None else rule.low), (np.inf if rule.high is None else rule.high)
+    slack = rule.sigmas * row["error"]
+    if before is not None:
+        spread = 0.0 if same_sources or rule.name != "colours.locus" else 1.5 / np.sqrt(max(row["n"], 1))
+        slack = rule.sigmas * float(np.hypot(row["error"], before[1])) + spread
+        return before[0] - (rule.drift or 0.0) - slack, before[0] + (rule.drift or 0.0) + slack
+    return low - slack, high + slack
+
+
+def _score(value: float, low: float, high: float) -> float:
+    """0 in the middle, 1 at an end; for an open range 1 at its one end, less inside."""
+    if not np.isfinite(value):
+        return 1e6
+    if np.isfinite(low) and np.isfinite(high):
+        half = max(0.5 * (high - low), 1e-12)
+        return float(np.clip((value - 0.5 * (low + high)) / half, -1e6, 1e6))
+    beyond = value - high if np.isfinite(high) else low - value
+    scale = max(abs(high if np.isfinite(high) else low), 1e-3)
+    return float(np.clip(1.0 + beyond / scale, -1.0, 1e6))
+
+
+def _frame(scored: pl.DataFrame, rules: Rules) -> Any:
+    """A pandas frame with a column a rule; null where a rule has fewer groups than another."""
+    if scored.is_empty():
+        return None
+    columns = {
+        rule.name: scored.filter(pl.col("rule") == rule.name)["score"].to_list()
+        for rule in rules.of_level("cell")
+    }
+    longest = max(map(len, columns.values()))
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            name: pd.Series(values + [np.nan] * (longest - len(values)), dtype=float)
+            for name, values in columns.items()
+        }
+    )
+
+
+def _validated(frame: Any, rules: Rules) -> dict[str, set[int]]:
+    """The places of the scores beyond the limit, by rule, as Great Expectations found them."""
+    batch_definition, suite = _context(rules)
+    batch = batch_definition.get_batch({"dataframe": frame})
+    result = batch.validate(suite, result_format={"result_format": "COMPLETE"})
+    found: dict[str, set[int]] = {}
+    for one in result.results:
+        name = one.expectation_config.kwargs["column"]
+        if one.exception_info.get("raised_exception") if "raised_exception" in one.exception_info else False:
+            raise RuntimeError(f"quality rule {name}: {one.exception_info}")
+        found[name] = set() if one.success else set(one.result["unexpected_index_list"])
+    return found
+
+
+@lru_cache(maxsize=4)
+def _context(rules: Rules) -> tuple[Any, Any]:
+    """(batch definition, suite) of an ephemeral context; made once a process, as it takes seconds."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    source = context.data_sources.add_pandas("cells")
+    asset = source.add_dataframe_asset("statistics")
+    return asset.add_batch_definition_whole_dataframe("cell"), context.suites.add(suite_of(rules))
+
+
+def _outcome(rule: Rule, row: dict[str, Any], passed: bool) -> RuleOutcome:
+    detail = row["group"] if row["group"] != "all" else ""
+    if row["n"] == 0:
+        return RuleOutcome(
+            rule.name, "cell", rule.severity, True, row["column"], "nothing", "", f"{detail}: too little data"
+        )
+    if rule.drift is not None and row["before"] is None and rule.low is None and rule.high is None:
+        return RuleOutcome(
+            rule.name,
+            "cell",
+            rule.severity,
+            True,
+            row["column"],
+            f"{row['value']:.3g}",
+            "",
+            f"{detail}: no earlier release",
+        )
+    if row["before"] is not None:
+        detail = f"{detail}, before: {row['before']:.3g}".removeprefix(", ")
+    return RuleOutcome(
+        rule.name,
+        "cell",
+        rule.severity,
+        passed,
+        row["column"],
+        f"{row['value']:.3g}",
+        _text(row["low"], row["high"]),
+        detail,
+    )
+
+
+def _text(low: float, high: float) -> str:
+    if np.isfinite(low) and np.isfinite(high):
+        return f"{low:.3g} to {high:.3g}"
+    return f"at most {high:.3g}" if np.isfinite(high) else f"at least {low:.3g}"
+
+
+def _version(text: str) -> float:
+    """6.5.6 is 6.5; NaN for what is no version."""
+    try:
+        return float(".".join(text.split(".")[:2]))
+    except ValueError:
+        return float("nan")
+
+
+def _mixing(folder: Path, manifest: Manifest, rule: Rule) -> RuleOutcome:
+    counts: dict[str | None, int] = {}
+    for name, rows in _collections(folder, manifest):
+        counts[name] = counts.get(name, 0) + rows
+    wanted = COLLECTIONS.get(manifest.data_collection)
+    other = sum(n for name, n in counts.items() if COLLECTIONS.get(name or "") != wanted)
+    share = other / max(sum(counts.values()), 1)
+    return RuleOutcome(
+        rule.name,
+        "release",
+        rule.severity,
+        share <= (rule.high or 0.0),
+        "data_collection",
+        f"{share:.3g} of the rows ({', '.join(f'{name}: {n}' for name, n in sorted(counts.items(), key=str))})",
+        f"all of {wanted or manifest.data_collection}",
+    )
+
+
+def _collections(folder: Path, manifest: Manifest) -> Sequence[tuple[str | None, int]]:
+    found: list[tuple[str | None, int]] = []
+    for file in manifest.files:
+        try:
+            if file.format == "parquet":
+                tables = [pl.scan_parquet(Path(folder) / file.name).select("data_collection").collect()]
+            else:
+                tables = list(read_batches(folder, file))
+        except Exception:  # said by file.readable or schema.columns
+            continue
+        for table in tables:
+            found += list(table["data_collection"].cast(pl.String).value_counts().iter_rows())
+    return found

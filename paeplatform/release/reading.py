@@ -1,0 +1,215 @@
+"""The files of a delivery: are they what the manifest says, and their rows, batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+from tqdm.auto import tqdm
+
+from paeplatform.errors import InputError
+from paeplatform.release.manifest import DeliveryError, DeliveryFile, Manifest
+from paeplatform.release.outcomes import RuleOutcome
+from paeplatform.release.schema import EXPOSURE_SCHEMA, as_exposures
+
+BATCH_ROWS = 200_000
+_CHUNK_BYTES = 1 << 22
+_FITS_LETTERS = {"B", "I", "J", "K"}  # integers; unsigned ones are stored with TZERO
+FILE_RULES = (
+    "manifest.files",
+    "manifest.checksum",
+    "manifest.row_count",
+    "file.readable",
+    "schema.columns",
+    "schema.dtypes",
+)
+
+
+def verify_files(folder: Path, manifest: Manifest, *, progress: bool = True) -> list[RuleOutcome]:
+    """Every file against the manifest and the schema, before a row is used.
+
+    Args:
+        folder: of the delivery.
+        manifest: its claims.
+        progress: shows a bar in bytes.
+
+    Returns:
+        An outcome of each of `FILE_RULES` for each file they can be asked of, all of level release.
+    """
+    outcomes: list[RuleOutcome] = []
+    total = sum(file.bytes for file in manifest.files)
+    with tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=not progress) as bar:
+        for file in manifest.files:
+            outcomes += _verified(Path(folder) / file.name, file)
+            bar.update(file.bytes)
+    counted = sum(file.rows for file in manifest.files)
+    outcomes.append(
+        _outcome(
+            "manifest.row_count", counted == manifest.n_rows, "n_rows", manifest.n_rows, counted, "all files"
+        )
+    )
+    return outcomes
+
+
+def read_batches(folder: Path, file: DeliveryFile, batch_rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
+    """The rows of a file, `batch_rows` at a time: the columns of `EXPOSURE_SCHEMA`, then file (str) and row (u32, from 0).
+
+    Raises:
+        InputError: the file cannot be read, or a value is not of its column's type (names file, column and row).
+    """
+    path, first = Path(folder) / file.name, 0
+    for table in _tables(path, file.format, batch_rows):
+        exposures = as_exposures(table, f"{path}, from row {first}")
+        row = pl.int_range(first, first + table.height, dtype=pl.UInt32, eager=True)
+        yield exposures.with_columns(pl.lit(file.name).alias("file"), row.alias("row"))
+        first += table.height
+
+
+def write_table(table: pl.DataFrame, path: Path, file_format: str) -> None:
+    """Writes rows in one of the formats of a delivery; FITS keeps flags as unsigned 64 bit.
+
+    Raises:
+        InputError: another format.
+    """
+    if file_format == "parquet":
+        table.write_parquet(path)
+    elif file_format == "csv":
+        table.write_csv(path)
+    elif file_format == "fits":
+        from astropy.table import Table
+
+        columns = {
+            name: table[name].to_list() if table.schema[name] == pl.String else table[name].to_numpy()
+            for name in table.columns
+        }
+        Table(columns).write(path, format="fits", overwrite=True)
+    else:
+        raise InputError(f"file format {file_format!r} must be parquet, csv or fits")
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _verified(path: Path, file: DeliveryFile) -> list[RuleOutcome]:
+    there = path.is_file()
+    found = [
+        _outcome("manifest.files", there, "file", "present" if there else "missing", "present", file.name)
+    ]
+    if not there:
+        return found
+    size = path.stat().st_size
+    digest = file_sha256(path) if size == file.bytes else f"{size} bytes"
+    wanted = file.sha256 if size == file.bytes else f"{file.bytes} bytes"
+    found.append(
+        _outcome("manifest.checksum", digest == wanted, "sha256", digest[:16], wanted[:16], file.name)
+    )
+    try:
+        schema, rows = _shape(path, file.format)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return [
+            *found,
+            _outcome("file.readable", False, "file", reason, f"readable {file.format}", file.name),
+        ]
+    found.append(_outcome("file.readable", True, "file", "readable", f"readable {file.format}", file.name))
+    found.append(_outcome("manifest.row_count", rows == file.rows, "rows", rows, file.rows, file.name))
+    missing = [name for name in EXPOSURE_SCHEMA if name not in schema]
+    text = ", ".join(missing) + " missing" if missing else "all"
+    found.append(
+        _outcome("schema.columns", not missing, "columns", text, "all of the long format", file.name)
+    )
+    wrong = {
+        name: dtype
+        for name, dtype in schema.items()
+        if name in EXPOSURE_SCHEMA and not _same_kind(dtype, EXPOSURE_SCHEMA[name], file.format)
+    }
+    seen = ", ".join(f"{name} {dtype}" for name, dtype in wrong.items()) or "as documented"
+    expected = ", ".join(f"{name} {EXPOSURE_SCHEMA[name]}" for name in wrong) or "as documented"
+    found.append(_outcome("schema.dtypes", not wrong, ", ".join(wrong) or "all", seen, expected, file.name))
+    return found
+
+
+def _same_kind(found: pl.DataType, wanted: pl.DataType, file_format: str) -> bool:
+    """Whether a column can be of its documented type: flags exactly, others by kind; CSV has none but numbers and text."""
+    if wanted == pl.UInt64():  # an int32 or int64 loses bits 31 to 63, or their meaning
+        return found == wanted or (file_format == "csv" and found.is_integer())
+    if wanted.is_float():
+        return found.is_numeric()
+    if wanted.is_integer():
+        return found.is_integer()
+    return found == wanted
+
+
+def _shape(path: Path, file_format: str) -> tuple[dict[str, pl.DataType], int]:
+    """(types by column, number of rows)."""
+    if file_format == "parquet":
+        import pyarrow.parquet as pq
+
+        rows = pq.ParquetFile(path).metadata.num_rows
+        return dict(pl.read_parquet_schema(path)), rows
+    if file_format == "csv":
+        lazy = pl.scan_csv(path, infer_schema_length=1000, schema_overrides=_text_types(path))
+        return dict(lazy.collect_schema()), lazy.select(pl.len()).collect().item()
+    head = next(_fits_tables(path, 1), None)
+    from astropy.io import fits
+
+    with fits.open(path, memmap=True) as hdus:
+        rows = len(hdus[1].data)
+    return (dict(head.schema) if head is not None else {}), rows
+
+
+def _tables(path: Path, file_format: str, batch_rows: int) -> Iterator[pl.DataFrame]:
+    try:
+        if file_format == "parquet":
+            import pyarrow.parquet as pq
+
+            for batch in pq.ParquetFile(path).iter_batches(batch_rows):
+                yield pl.DataFrame(pl.from_arrow(batch))
+        elif file_format == "csv":
+            lazy = pl.scan_csv(path, schema_overrides=_text_types(path))
+            yield from lazy.collect_batches(chunk_size=batch_rows, maintain_order=True)
+        else:
+            yield from _fits_tables(path, batch_rows)
+    except InputError:
+        raise
+    except Exception as error:
+        raise DeliveryError(
+            f"{path} cannot be read as {file_format}: {' '.join(str(error).split())[:200]}"
+        ) from error
+
+
+def _text_types(path: Path) -> dict[str, pl.DataType]:
+    """Types for the columns a CSV has of the schema; without them 64-bit flags would become signed."""
+    header = pl.read_csv(path, n_rows=0).columns
+    return {name: dtype for name, dtype in EXPOSURE_SCHEMA.items() if name in header and name == "flags"}
+
+
+def _fits_tables(path: Path, batch_rows: int) -> Iterator[pl.DataFrame]:
+    from astropy.io import fits
+
+    with fits.open(path, memmap=True) as hdus:
+        data = hdus[1].data
+        for first in range(0, len(data), batch_rows):
+            part = data[first : first + batch_rows]
+            columns = {}
+            for name in data.columns.names:
+                values = part[name]
+                if values.dtype.kind in "US":
+                    columns[name] = pl.Series(name, [str(value).strip() for value in values])
+                else:
+                    columns[name] = pl.Series(name, values.astype(values.dtype.newbyteorder("=")))
+            yield pl.DataFrame(columns)
+
+
+def _outcome(
+    rule: str, passed: bool, column: str, observed: object, expected: object, detail: str
+) -> RuleOutcome:
+    return RuleOutcome(rule, "release", "error", bool(passed), column, str(observed), str(expected), detail)

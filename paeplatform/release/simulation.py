@@ -1,0 +1,276 @@
+"""Deliveries like a survey's, made from mock sources: several visits a channel, flags, signed fluxes (row D5)."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from tqdm.auto import tqdm
+
+from paeplatform.errors import InputError
+from paeplatform.instrument.bands import BandSet
+from paeplatform.release.defects import DefectSpec, damage_delivery, damage_rows
+from paeplatform.release.flags import Flag
+from paeplatform.release.manifest import DeliveryFile, Manifest, write_manifest
+from paeplatform.release.reading import file_sha256, write_table
+from paeplatform.release.schema import COLLECTIONS, DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id
+
+WEEKS_BETWEEN_VISITS = 26  # an all-sky survey comes back after half a year
+LOST_SHARE = 0.01  # of exposures: they fell on no good pixels and were not delivered
+ERROR_SCATTER = 0.10  # of a single exposure's error
+FIT_DOF = 60.0  # fit quality is chi^2/dof-like
+# Share of rows with a bit set. SOURCE is on all of them.
+FLAG_RATES = {
+    Flag.TRANSIENT: 0.01,
+    Flag.OVERFLOW: 0.002,
+    Flag.FULLSAMPLE: 0.30,
+    Flag.NONLINEAR: 0.003,
+    Flag.PERSIST: 0.01,
+    Flag.OUTLIER: 0.02,
+    Flag.GHOST: 0.01,
+    Flag.HALO: 0.005,
+    Flag.CONTAINS_BAD_PIXEL: 0.02,
+    Flag.FIT_ERROR: 0.002,
+}
+DICHROIC_RATE = 0.03  # detectors 3 and 4 alone
+_MJD_2000 = 51544.0
+_STREAM = 0x44454C49  # of the random numbers of deliveries
+
+
+@dataclass(frozen=True)
+class DeliverySpec:
+    """What to write.
+
+    Attributes:
+        release: name; that of the folder too.
+        data_collection: one of `schema.COLLECTIONS`.
+        pipeline_version: within the collection's range.
+        n_visits: exposures of a source in each channel.
+        rows_per_file: cut of the files.
+        file_format: parquet, csv or fits.
+        seed: of everything random, with each source's id.
+        cell_seeds: other seeds for the sources of some cells (column `cell` of the table), for a delivery that is repeated
+            with changes in these cells only.
+        first_day: of the observations.
+        defects: what to spoil.
+    """
+
+    release: str
+    data_collection: str = "spherex_qr3"
+    pipeline_version: str = "7.0.5"
+    n_visits: int = 3
+    rows_per_file: int = 500_000
+    file_format: str = "parquet"
+    seed: int = 1
+    cell_seeds: Mapping[int, int] = field(default_factory=dict)
+    first_day: date = date(2026, 7, 20)
+    defects: tuple[DefectSpec, ...] = ()
+
+
+def write_delivery(
+    table: pl.DataFrame, bands: BandSet, folder: Path, spec: DeliverySpec, *, progress: bool = True
+) -> Manifest:
+    """Writes a delivery, which appears as a whole; one that stood in its place goes.
+
+    Args:
+        table: sources with ra, dec [deg] and flux_true (source, band) [uJy]; cell, when a defect or seed names cells.
+        bands: the channels with their depth: that of all visits together.
+        folder: of the delivery, `<landing>/<release>`.
+        spec: see there.
+        progress: shows a bar in sources.
+
+    Raises:
+        InputError: the folder's name is not the release's, an unknown collection, a column is missing, or a size is not
+            positive.
+    """
+    folder = Path(folder)
+    _check(table, folder, spec)
+    chunk = max(1, spec.rows_per_file // (len(bands) * spec.n_visits))
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    unfinished.mkdir(parents=True)
+    try:
+        files, identities = [], set()
+        with tqdm(total=table.height, desc=spec.release, unit="source", disable=not progress) as bar:
+            for first in range(0, max(table.height, 1), chunk):
+                part = table[first : first + chunk]
+                rows = damage_rows(exposures(part, bands, spec), part, bands, spec.defects, spec.seed)
+                identities.update(zip(rows["ra"].to_list(), rows["dec"].to_list(), strict=True))
+                path = unfinished / f"spectrophotometry_{spec.release}_{len(files):04d}.{spec.file_format}"
+                write_table(
+                    rows.select([name for name in EXPOSURE_SCHEMA if name in rows.columns]),
+                    path,
+                    spec.file_format,
+                )
+                files.append(_described(path, spec.file_format, rows.height))
+                bar.update(part.height)
+        window = _mjd(spec.first_day), _mjd(spec.first_day) + 7.0 * (WEEKS_BETWEEN_VISITS * spec.n_visits + 2)
+        manifest = Manifest(
+            release=spec.release,
+            data_collection=spec.data_collection,
+            pipeline_version=spec.pipeline_version,
+            created=datetime.now(UTC).isoformat(timespec="microseconds"),
+            mjd_min=window[0],
+            mjd_max=window[1],
+            files=tuple(files),
+            n_rows=sum(file.rows for file in files),
+            n_sources=table.height,
+        )
+        manifest = damage_delivery(unfinished, manifest, spec.defects)
+        write_manifest(unfinished, manifest)
+        old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
+        if folder.exists():
+            folder.rename(old)
+        unfinished.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return manifest
+
+
+def exposures(table: pl.DataFrame, bands: BandSet, spec: DeliverySpec) -> pl.DataFrame:
+    """The exposures of some sources, by source and then time; columns of `EXPOSURE_SCHEMA` and `cell` where there is one.
+
+    The random numbers of a source depend on the seed and its place on the sky alone.
+    """
+    n_source, n_band, n_visit = table.height, len(bands), spec.n_visits
+    identity = (
+        source_id(table["ra"].to_numpy(), table["dec"].to_numpy()) if n_source else np.zeros(0, np.int64)
+    )
+    cells = table["cell"].to_list() if "cell" in table.columns else [None] * n_source
+    seeds = [spec.cell_seeds.get(cell, spec.seed) if cell is not None else spec.seed for cell in cells]
+    n_draw = 8 + len(FLAG_RATES) + 1
+    shape = n_source, n_band * n_visit
+    normal, uniform = np.empty((4, *shape)), np.empty((n_draw, *shape))
+    for row, (key, seed) in enumerate(zip(identity.tolist(), seeds, strict=True)):
+        rng = np.random.Generator(
+            np.random.Philox(key=np.array([(seed ^ _STREAM) % 2**64, key], dtype=np.uint64))
+        )
+        normal[:, row], uniform[:, row] = (
+            rng.standard_normal((4, shape[1])),
+            rng.uniform(size=(n_draw, shape[1])),
+        )
+    band = np.broadcast_to(np.tile(np.arange(n_band), n_visit), shape)
+    visit = np.broadcast_to(np.repeat(np.arange(n_visit), n_band), shape)
+    detector = bands.detector[band]
+    error = bands.depth_mev_ujy[band] * np.sqrt(n_visit) * np.exp(ERROR_SCATTER * normal[0])
+    true = table["flux_true"].to_numpy().astype(np.float64)[np.arange(n_source)[:, None], band]
+    low, high = (np.array([DETECTOR_RANGE_UM[int(d)][side] for d in bands.detector])[band] for side in (0, 1))
+    wave = bands.wave_um[band] + 0.4 * bands.bandwidth_um[band] * (uniform[0] - 0.5)
+    wave = np.clip(wave, low + 1e-4, high - 1e-4)
+    # A visit takes two weeks: the channels of a detector come one after the other, as the sky drifts across it.
+    progress = np.argsort(np.argsort(bands.wave_um)) / n_band
+    mjd = (
+        _mjd(spec.first_day)
+        + 7.0 * WEEKS_BETWEEN_VISITS * visit
+        + 13.0 * progress[band]
+        + 0.05 * uniform[1]
+        + 0.1
+    )
+    delivered = uniform[2] >= LOST_SHARE
+    names = ("x_image", "y_image", "flux_bkg", "fit_ql", "shape_r", "phi")
+    frame = {
+        "ra": np.broadcast_to(table["ra"].to_numpy()[:, None], shape),
+        "dec": np.broadcast_to(table["dec"].to_numpy()[:, None], shape),
+        "mjd": mjd,
+        "flags": _flags(uniform[7:], detector),
+        "det_id": detector,
+        "lvf_id": 1000 * detector + bands.channel[band],
+        "lambda": wave,
+        "lambda_width": bands.bandwidth_um[band] * (1.0 + 0.02 * (uniform[3] - 0.5)),
+        "flux": true + error * normal[1],
+        "flux_err": error,
+        "flux_err_tractor": 0.9 * error,
+        **dict(
+            zip(
+                names,
+                (
+                    2040.0 * uniform[4],
+                    2040.0 * uniform[5],
+                    0.2 + 0.02 * normal[2],
+                    1.0 + np.sqrt(2.0 / FIT_DOF) * normal[3],
+                    np.full(shape, 1.0),
+                    180.0 * uniform[6],
+                ),
+                strict=True,
+            )
+        ),
+    }
+    flat = {name: np.ascontiguousarray(values)[delivered] for name, values in frame.items()}
+    rows = pl.DataFrame(
+        {name: pl.Series(name, values).cast(EXPOSURE_SCHEMA[name]) for name, values in flat.items()}
+    )
+    rows = rows.with_columns(
+        pl.lit(True).alias("local_bkg_flg"),
+        pl.lit(spec.data_collection.endswith("_deep")).alias("deep_flg"),
+        pl.lit(spec.data_collection).alias("data_collection"),
+        _observation(
+            spec,
+            detector[delivered],
+            mjd[delivered],
+            np.arange(shape[1])[np.newaxis].repeat(n_source, 0)[delivered],
+        ),
+    )
+    source = np.repeat(np.arange(n_source), shape[1]).reshape(shape)[delivered]
+    columns = [*EXPOSURE_SCHEMA]
+    if "cell" in table.columns:
+        rows = rows.with_columns(table["cell"].gather(source).alias("cell"))
+        columns.append("cell")
+    order = np.lexsort((mjd[delivered], source))
+    return rows.select(columns)[order]
+
+
+def _observation(
+    spec: DeliverySpec, detector: np.ndarray, mjd: np.ndarray, exposure: np.ndarray
+) -> pl.Series:
+    """obs_publisher_did: the planning week of the MJD, a number that parts the exposures of a source, the detector."""
+    week: dict[int, str] = {}
+    for day in np.unique(np.floor(mjd)).astype(int).tolist():
+        year, number, _ = (date(2000, 1, 1) + timedelta(days=day - int(_MJD_2000))).isocalendar()
+        week[day] = f"{year}W{number:02d}"
+    names = [week[day] for day in np.floor(mjd).astype(int).tolist()]
+    texts = [
+        f"ivo://irsa.ipac/{spec.data_collection}?{name}_1A_{number:04d}_{number % 4 + 1}/D{which}"
+        for name, number, which in zip(names, (exposure % 10_000).tolist(), detector.tolist(), strict=True)
+    ]
+    return pl.Series("obs_publisher_did", texts, dtype=pl.String)
+
+
+def _flags(uniform: np.ndarray, detector: np.ndarray) -> np.ndarray:
+    flags = np.full(detector.shape, 1 << Flag.SOURCE, dtype=np.uint64)
+    for draw, (flag, rate) in zip(uniform, FLAG_RATES.items(), strict=False):
+        flags |= np.where(draw < rate, np.uint64(1 << flag), np.uint64(0))
+    dichroic = (uniform[len(FLAG_RATES)] < DICHROIC_RATE) & np.isin(detector, (3, 4))
+    return flags | np.where(dichroic, np.uint64(1 << Flag.DICHROIC), np.uint64(0))
+
+
+def _mjd(day: date) -> float:
+    return (day - date(2000, 1, 1)).days + _MJD_2000
+
+
+def _described(path: Path, file_format: str, rows: int) -> DeliveryFile:
+    return DeliveryFile(
+        name=path.name,
+        format=file_format,
+        sha256=file_sha256(path),
+        rows=rows,
+        bytes=path.stat().st_size,  # type: ignore[arg-type]
+    )
+
+
+def _check(table: pl.DataFrame, folder: Path, spec: DeliverySpec) -> None:
+    if folder.name != spec.release:
+        raise InputError(f"delivery folder {folder} must be named like its release, {spec.release!r}")
+    if spec.data_collection not in COLLECTIONS and not spec.defects:
+        raise InputError(f"data collection {spec.data_collection!r} must be one of {', '.join(COLLECTIONS)}")
+    missing = [name for name in ("ra", "dec", "flux_true") if name not in table.columns]
+    if missing:
+        raise InputError(f"delivery: the table of sources lacks {', '.join(missing)}")
+    if spec.n_visits < 1 or spec.rows_per_file < 1:
+        raise InputError(f"visits {spec.n_visits} and rows a file {spec.rows_per_file} must be at least 1")

@@ -1,0 +1,196 @@
+"""What the rules judge: a few numbers for each cell, computed in one pass and kept for the comparison with the next release.
+
+Every statistic comes with its standard error, so that a range can be widened for small cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from paeplatform.instrument.bands import BandSet
+from paeplatform.release.flags import INFORMATION, KNOWN_BITS, Flag
+from paeplatform.release.rows import SetAside
+
+SCHEMA = {
+    "rule": pl.String,
+    "group": pl.String,  # "all", a detector ("D3"), a pair ("D2/D3") or a bit ("OUTLIER")
+    "column": pl.String,
+    "value": pl.Float64,
+    "error": pl.Float64,  # standard error of the value
+    "n": pl.Int64,  # rows or sources it is of; 0: nothing to judge
+}
+Row = tuple[str, str, str, float, float, int]
+_REASONS = {
+    "duplicates.fraction": (SetAside.DUPLICATE_EXPOSURE, "obs_publisher_did"),
+    "wavelength.inside_detector": (SetAside.WAVELENGTH_OUTSIDE_DETECTOR, "lambda"),
+    "width.on_channel": (SetAside.WIDTH_OFF_CHANNEL, "lambda_width"),
+    "time.window": (SetAside.TIME_OUTSIDE_WINDOW, "mjd"),
+    "errors.finite": (SetAside.ERROR_NOT_POSITIVE, "flux_err"),
+}
+MIN_STACK_SNR = 10.0  # of a detector's stacked flux, for its colours to mean anything
+FAULT_BITS = tuple(flag for flag in Flag if flag not in INFORMATION)
+
+
+def cell_statistics(
+    rows: pl.DataFrame, photometry: pl.DataFrame, quarantined: pl.DataFrame, bands: BandSet
+) -> pl.DataFrame:
+    """The statistics of one cell, columns of `SCHEMA`.
+
+    Args:
+        rows: exposures that were kept (`rows.set_aside`).
+        photometry: of its sources (`binning.bin_exposures`).
+        quarantined: rows that were set aside, with `reason`.
+        bands: channels and expected depth.
+    """
+    found = [
+        *_shares(rows, quarantined),
+        *_time_order(rows),
+        *_errors(rows, bands),
+        *_fluxes(rows),
+        *_repeats(photometry, bands),
+        *_flags(rows, quarantined),
+        *_coverage(photometry, bands),
+        *_colours(photometry, bands),
+    ]
+    return pl.DataFrame(found, schema=SCHEMA, orient="row")
+
+
+def baseline_of(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Several cells' statistics as one: means weighted by n."""
+    weight = pl.col("n").cast(pl.Float64)
+    return (
+        pl.concat(tables)
+        .filter(pl.col("n") > 0)
+        .group_by("rule", "group", "column", maintain_order=True)
+        .agg(
+            value=(pl.col("value") * weight).sum() / weight.sum(),
+            error=((pl.col("error") * weight) ** 2).sum().sqrt() / weight.sum(),
+            n=pl.col("n").sum(),
+        )
+    )
+
+
+def _share(count: int, n: int) -> tuple[float, float]:
+    """A share and its standard error, which for none or all of them is that of one."""
+    if n == 0:
+        return 0.0, 0.0
+    share = count / n
+    clipped = min(max(share, 1.0 / n), 1.0 - 1.0 / n) if n > 1 else 0.5
+    return share, float(np.sqrt(clipped * (1.0 - clipped) / n))
+
+
+def _shares(rows: pl.DataFrame, quarantined: pl.DataFrame) -> Iterator[Row]:
+    n = rows.height + quarantined.height
+    yield ("rows.set_aside_fraction", "all", "reason", *_share(quarantined.height, n), n)
+    for rule, (reason, column) in _REASONS.items():
+        count = int(quarantined["reason"].str.contains(reason.value, literal=True).sum())
+        yield (rule, "all", column, *_share(count, n), n)
+
+
+def _time_order(rows: pl.DataFrame) -> Iterator[Row]:
+    """In the order of the files."""
+    steps = rows.sort("file", "row").select("object_id", pl.col("mjd").diff().over("object_id").alias("step"))
+    bad = steps.filter(pl.col("step") < 0.0)["object_id"].n_unique()
+    n = rows["object_id"].n_unique()
+    yield ("time.order", "all", "mjd", *_share(bad, n), n)
+
+
+def _errors(rows: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
+    """Against the depth of all visits together, times the root of the visits that there were."""
+    visits = rows.group_by("object_id", "channel").len()["len"]
+    n_visit = float(visits.median()) if len(visits) else 1.0  # type: ignore[arg-type]
+    depth = dict(zip(bands.channel.tolist(), (bands.depth_mev_ujy * np.sqrt(n_visit)).tolist(), strict=True))
+    ratio = rows.select(
+        "det_id",
+        (pl.col("flux_err") / pl.col("channel").replace_strict(depth, default=None)).log10().alias("x"),
+    )
+    for detector, values in _by_detector(ratio, "x"):
+        yield ("errors.depth", f"D{detector}", "flux_err", *_median(values), len(values))
+
+
+def _fluxes(rows: pl.DataFrame) -> Iterator[Row]:
+    for detector, values in _by_detector(rows, "flux"):
+        share = _share(int((values < 0.0).sum()), len(values))
+        yield ("flux.negative_fraction", f"D{detector}", "flux", *share, len(values))
+    for detector, values in _by_detector(rows, "fit_ql"):
+        good = values[np.isfinite(values)]
+        yield ("fit_ql.drift", f"D{detector}", "fit_ql", *_median(good), len(good))
+
+
+def _repeats(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
+    chi2 = photometry["repeat_chi2"].to_numpy().astype(np.float64).reshape(photometry.height, len(bands))
+    count = photometry["n_exposures"].to_numpy().reshape(chi2.shape)
+    for detector in np.unique(bands.detector):
+        inside = np.isfinite(chi2) & (bands.detector == detector)
+        freedom = int((count[inside] - 1).sum())
+        if freedom:
+            error = float(np.sqrt(2.0 / freedom))
+            yield (
+                "repeats.chi2",
+                f"D{detector}",
+                "flux",
+                float(chi2[inside].sum() / freedom),
+                error,
+                freedom,
+            )
+
+
+def _flags(rows: pl.DataFrame, quarantined: pl.DataFrame) -> Iterator[Row]:
+    flags = pl.concat([rows["flags"], quarantined["flags"]]).drop_nulls()
+    n = len(flags)
+    source = int((flags & (1 << Flag.SOURCE) != 0).sum())
+    yield ("flags.source_bit", "all", "flags", *_share(source, n), n)
+    unknown = 2**64 - 1 - sum(1 << bit for bit in KNOWN_BITS)
+    odd = int((flags & unknown != 0).sum())
+    yield ("flags.unknown_bits", "all", "flags", odd / max(n, 1), 0.0, n)
+    for flag in FAULT_BITS:
+        count = int((flags & (1 << flag) != 0).sum())
+        yield ("flags.rate", flag.name, "flags", *_share(count, n), n)
+
+
+def _coverage(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
+    count = photometry["n_exposures"].to_numpy().reshape(photometry.height, len(bands))
+    seen = sum(bool(count[:, bands.detector == detector].any()) for detector in np.unique(bands.detector))
+    yield ("coverage.detectors", "all", "det_id", float(seen), 0.0, photometry.height)
+    share = float(np.median((count > 0).mean(axis=1))) if photometry.height else 0.0
+    yield ("coverage.channels", "all", "lambda", share, 0.0, photometry.height)
+
+
+def _colours(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
+    """Flux ratios of neighbouring detectors, of all sources together."""
+    flux, error = (
+        photometry[name].to_numpy().astype(np.float64).reshape(photometry.height, len(bands))
+        for name in ("flux", "flux_err")
+    )
+    good = np.isfinite(flux) & np.isfinite(error)
+    stack, noise = {}, {}
+    for detector in np.unique(bands.detector):
+        inside = good & (bands.detector == detector)
+        n = max(int(inside.sum()), 1)
+        stack[detector] = flux[inside].sum() / n
+        noise[detector] = np.sqrt((error[inside] ** 2).sum()) / n
+    detectors = sorted(stack)
+    for one, other in zip(detectors[:-1], detectors[1:], strict=True):
+        name, column = f"D{one}/D{other}", "flux"
+        clear = all(stack[d] > MIN_STACK_SNR * noise[d] > 0.0 for d in (one, other))
+        if not clear:
+            yield ("colours.locus", name, column, 0.0, 0.0, 0)
+            continue
+        relative = np.hypot(noise[one] / stack[one], noise[other] / stack[other])
+        value = float(np.log10(stack[one] / stack[other]))
+        yield ("colours.locus", name, column, value, float(relative / np.log(10.0)), photometry.height)
+
+
+def _by_detector(rows: pl.DataFrame, column: str) -> Iterator[tuple[int, np.ndarray]]:
+    for (detector,), part in sorted(rows.partition_by("det_id", as_dict=True).items()):  # type: ignore[type-var]
+        yield int(detector), part[column].drop_nulls().to_numpy()  # type: ignore[arg-type]
+
+
+def _median(values: np.ndarray) -> tuple[float, float]:
+    if not len(values):
+        return 0.0, 0.0
+    low, middle, high = np.quantile(values, (0.16, 0.5, 0.84))
+    return float(middle), float(1.2533 * 0.5 * (high - low) / np.sqrt(len(values)))
