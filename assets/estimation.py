@@ -16,6 +16,8 @@ from resources.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
 
+    from paeplatform.inference.priors import RedshiftPrior
+
 CHAMPION_TAG = "paeplatform/champion"  # on a materialisation: the version of `pae` it used
 # Of the preset; they decide a posterior beside the bundle.
 POSTERIOR_SETTINGS = (
@@ -54,6 +56,8 @@ def load_champion(
     registry: ModelRegistry,
     workspace: Workspace,
     *,
+    version: int | None = None,
+    prior: "RedshiftPrior | None" = None,
     progress: bool = True,
 ) -> Estimation:
     """Fetches the champion and binds bands, prior and settings.
@@ -64,13 +68,15 @@ def load_champion(
         redshift_prior: table of the fitted prior.
         registry: where the champion is.
         workspace: prepares JAX.
+        version: this version of `pae` in place of the champion.
+        prior: this p(z) in place of the preset's.
         progress: shows bars.
 
     Raises:
         dagster.Failure: no champion, or its files are at fault.
     """
     with one_line_failures():
-        champion = registry.by_alias(PAE)
+        champion = registry.by_alias(PAE) if version is None else registry.by_version(PAE, version)
         folder = registry.artifact(champion, "bundle")
     workspace.start_jax()
     from paeplatform.inference.estimate import estimate_photoz
@@ -82,12 +88,12 @@ def load_champion(
     filters = gaussian_filters(bands)
     with one_line_failures():
         bundle = load_bundle(folder)
-        prior = chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+        z_prior = prior or chosen_prior(preset.prior, redshift_prior.row(0, named=True))
 
     def estimate(flux: "np.ndarray", flux_err: "np.ndarray", object_id: "np.ndarray") -> pl.DataFrame:
         with one_line_failures():
             return estimate_photoz(
-                bundle, prior, bands, filters, flux, flux_err, object_id, preset, progress=progress
+                bundle, z_prior, bands, filters, flux, flux_err, object_id, preset, progress=progress
             )
 
-    return Estimation(champion, prior.prior_id(), estimate)
+    return Estimation(champion, z_prior.prior_id(), estimate)

@@ -1,5 +1,8 @@
 """Group inference: posteriors and template fits per release and sky cell, and the catalogue of them (rows I1-I4,
-T1, K2).
+T1, K2, E7).
+
+Every asset here takes several cells in one run of a backfill, which then share start-up and compiled programs; content
+and inputs are recorded cell by cell (`assets.provenance`).
 """
 
 import time
@@ -10,7 +13,8 @@ import polars as pl
 
 from assets.estimation import CHAMPION_TAG, load_champion, posterior_code
 from assets.metadata import plot, preview
-from assets.partitions import COMPUTE, release_and_cell, release_cells
+from assets.partitions import COMPUTE, SHARED_RUN, release_and_cell, release_cells
+from assets.provenance import hash_of_versions, made_from
 from assets.tables import bands_from, library_from
 from assets.versions import code_version, content_version
 from paeplatform.config import Preset
@@ -19,96 +23,92 @@ from resources.failures import one_line_failures
 from resources.registry import PAE, ModelRegistry
 from resources.workspace import Workspace
 
-# Bulky, or of the mock alone; the catalogue is what users of redshifts read.
-NOT_IN_CATALOG = (
-    "flux",
-    "flux_err",
-    "flux_true",
-    "template_index",
-    "template",
-    "dust_law",
-    "ebv",
-    "pae_z_draws",
-)
+Tables = dict[str, pl.DataFrame]  # by partition
+# Bulky; the catalogue is what users of redshifts read.
+NOT_IN_CATALOG = ("flux", "flux_err", "n_exposures", "repeat_chi2", "pae_z_draws")
 
 
 def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    partitions = release_cells(preset)
-    posterior_version = posterior_code(2, preset)
+    posterior_version = posterior_code(3, preset)
+    shared = dg.BackfillPolicy.multi_run(SHARED_RUN)
 
-    # One partition a run: a run over several would stamp one data version on all, and one bad cell would
-    # fail the rest. What a shared run would save, the compilation, the compile cache on disk saves too.
     @dg.asset(
         group_name="inference",
         kinds={"jax", "blackjax", "parquet"},
-        partitions_def=partitions,
+        partitions_def=release_cells,
         deps=["pae_champion"],
         pool=COMPUTE,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        backfill_policy=shared,
         code_version=posterior_version,
     )
     def pae_posteriors(
         context: dg.AssetExecutionContext,
-        release_photometry: pl.DataFrame,
+        release_photometry: Tables,
         spherex_bands: pl.DataFrame,
         redshift_prior: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
-        """Redshift posteriors of one cell from the @champion of `pae`: summaries, quantiles, diagnostics."""
-        release, cell = release_and_cell(context.partition_key)
+    ) -> dg.MaterializeResult[Tables]:
+        """Redshift posteriors of one cell from the @champion of `pae`: summaries, quantiles, draws, diagnostics."""
         chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace)
-        began = time.monotonic()
-        summaries = chosen.estimate(
-            *(release_photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
-        )
-        hours = (time.monotonic() - began) / 3600.0
-        table = summaries.with_columns(
-            release=pl.lit(release),
-            input_data_version=pl.lit(content_version(release_photometry).value),
-            bundle_version=pl.lit(chosen.champion.version, pl.Int32),
-            prior_id=pl.lit(chosen.prior_id),
-            code_version=pl.lit(posterior_version),
-            run_id=pl.lit(context.run.run_id),
-        )
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table.drop("run_id")),
+        made = _Made(context)
+        for partition, photometry in release_photometry.items():
+            release, cell = release_and_cell(partition)
+            source = content_version(photometry).value
+            began = time.monotonic()
+            summaries = chosen.estimate(
+                *(photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
+            )
+            hours = (time.monotonic() - began) / 3600.0
+            table = summaries.with_columns(
+                release=pl.lit(release),
+                input_data_version=pl.lit(source),
+                bundle_version=pl.lit(chosen.champion.version, pl.Int32),
+                prior_id=pl.lit(chosen.prior_id),
+                code_version=pl.lit(posterior_version),
+                run_id=pl.lit(context.run.run_id),
+            )
+            made.add(
+                partition,
+                table,
+                {"release_photometry": source},
+                {
+                    "cell": cell,
+                    "galaxies_per_hour": round(table.height / hours),  # compilation included
+                    **_convergence(table, preset),
+                },
+            )
+        return made.result(
             tags={CHAMPION_TAG: chosen.champion.label},
             metadata={
-                "cell": cell,
                 "bundle": f"{PAE} {chosen.champion.label}",
                 "model": dg.MetadataValue.url(chosen.champion.url),
                 "prior": chosen.prior_id,
-                "galaxies_per_hour": round(table.height / hours),  # compilation included
-                **_convergence(table, preset),
-                "preview": preview(table),
             },
         )
 
     @dg.asset(
         group_name="inference",
         kinds={"jax", "parquet"},
-        partitions_def=partitions,
+        partitions_def=release_cells,
         pool=COMPUTE,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
-        code_version=code_version(1, preset, "template_fit", "templates.dust_laws"),
+        backfill_policy=shared,
+        code_version=code_version(2, preset, "template_fit", "templates.dust_laws"),
     )
     def template_fits(
         context: dg.AssetExecutionContext,
-        release_photometry: pl.DataFrame,
+        release_photometry: Tables,
         sed_templates: pl.DataFrame,
         spherex_bands: pl.DataFrame,
         workspace: Workspace,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> dg.MaterializeResult[Tables]:
         """The baseline: every source of one cell against every template, dust law, E(B-V) and redshift."""
         workspace.start_jax()
         from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.template_fit.fit import fit_templates
         from paeplatform.template_fit.grid import TemplateGridConfig, build_template_grid
 
-        _, cell = release_and_cell(context.partition_key)
         with one_line_failures():
             extent = TemplateGridConfig(
                 **preset.template_fit.model_dump(), dust_laws=preset.templates.dust_laws
@@ -116,53 +116,213 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             grid = build_template_grid(
                 library_from(sed_templates), gaussian_filters(bands_from(spherex_bands)), extent
             )
+        made = _Made(context)
+        for partition, photometry in release_photometry.items():
             began = time.monotonic()
-            table = fit_templates(
-                grid, *(release_photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
+            with one_line_failures():
+                table = fit_templates(
+                    grid, *(photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
+                )
+            hours = (time.monotonic() - began) / 3600.0
+            made.add(
+                partition,
+                table,
+                {"release_photometry": content_version(photometry).value},
+                {
+                    "cell": release_and_cell(partition)[1],
+                    "galaxies_per_hour": round(table.height / hours),
+                    "status": _counts(table, "tf_status"),
+                },
             )
-        hours = (time.monotonic() - began) / 3600.0
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table),
-            metadata={
-                "cell": cell,
-                "models": grid.n_models,
-                "galaxies_per_hour": round(table.height / hours),
-                "status": _counts(table, "tf_status"),
-                "preview": preview(table),
-            },
-        )
+        return made.result(metadata={"models": grid.n_models})
+
+    @dg.asset(
+        group_name="inference",
+        kinds={"jax", "parquet"},
+        partitions_def=release_cells,
+        pool=COMPUTE,
+        backfill_policy=shared,
+        code_version=posterior_code(1, preset),
+    )
+    def reweighted_posteriors(
+        context: dg.AssetExecutionContext,
+        pae_posteriors: Tables,
+        release_photometry: Tables,
+        inference_prior: pl.DataFrame,
+        spherex_bands: pl.DataFrame,
+        redshift_prior: pl.DataFrame,
+        registry: ModelRegistry,
+        workspace: Workspace,
+    ) -> dg.MaterializeResult[Tables]:
+        """The posteriors under the p(z) in force: moved by weights where their draws allow it, inferred again where not."""
+        mover = _Mover(preset, inference_prior, spherex_bands, redshift_prior, registry, workspace)
+        made = _Made(context)
+        for partition, posteriors in pae_posteriors.items():
+            table, inferred_again = mover.move(posteriors, release_photometry[partition])
+            made.add(
+                partition,
+                table,
+                {
+                    "pae_posteriors": _content(posteriors),
+                    "release_photometry": content_version(release_photometry[partition]).value,
+                },
+                {"cell": release_and_cell(partition)[1], "inferred_again": inferred_again},
+            )
+        return made.result(metadata={"prior": mover.prior_id})
 
     @dg.asset(
         group_name="inference",
         kinds={"parquet", "polars"},
-        partitions_def=partitions,
-        code_version="2",
+        partitions_def=release_cells,
+        backfill_policy=shared,
+        code_version="3",
     )
     def redshift_catalog(
         context: dg.AssetExecutionContext,
-        release_photometry: pl.DataFrame,
-        pae_posteriors: pl.DataFrame,
-        template_fits: pl.DataFrame,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+        release_photometry: Tables,
+        reweighted_posteriors: Tables,
+        template_fits: Tables,
+    ) -> dg.MaterializeResult[Tables]:
         """The catalogue of one cell: source, redshifts by PAE and by template fitting, flags, and what made each."""
-        table = release_photometry
-        for made in (pae_posteriors, template_fits):
-            table = table.join(made, on="object_id", how="inner", validate="1:1", maintain_order="left")
-        table = table.drop([name for name in NOT_IN_CATALOG if name in table.columns])
-        with one_line_failures():
-            _check_complete(table, release_photometry, context.partition_key)
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table.drop("run_id")),
-            metadata={
-                "status": _counts(table, "pae_status"),
-                "template_fit_status": _counts(table, "tf_status"),
-                "preview": preview(table),
-            },
+        from paeplatform.outputs.flags import catalog_flags
+
+        made = _Made(context)
+        for partition, photometry in release_photometry.items():
+            results = reweighted_posteriors[partition], template_fits[partition]
+            table = photometry
+            for result in results:
+                table = table.join(result, on="object_id", how="inner", validate="1:1", maintain_order="left")
+            table = table.drop([name for name in NOT_IN_CATALOG if name in table.columns])
+            with one_line_failures():
+                _check_complete(table, photometry, partition)
+                table = table.with_columns(catalog_flags=catalog_flags(table))
+            made.add(
+                partition,
+                table,
+                {
+                    "release_photometry": content_version(photometry).value,
+                    "reweighted_posteriors": _content(results[0]),
+                    "template_fits": _content(results[1]),
+                },
+                {"status": _counts(table, "pae_status"), "template_fit_status": _counts(table, "tf_status")},
+            )
+        return made.result()
+
+    return [pae_posteriors, template_fits, reweighted_posteriors, redshift_catalog]
+
+
+class _Made:
+    """The tables of a run's cells, with what is recorded of each."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._context = context
+        self._tables: Tables = {}
+        self._versions: dict[str, str] = {}
+
+    def add(
+        self,
+        partition: str,
+        table: pl.DataFrame,
+        inputs: Mapping[str, str],
+        metadata: Mapping[str, object],
+    ) -> None:
+        """One cell's result, the versions of its inputs, and what people look at."""
+        content = _content(table)
+        self._tables[partition], self._versions[partition] = table, content
+        self._context.add_asset_metadata(
+            {**metadata, "preview": preview(table), **made_from(content, inputs)}, partition_key=partition
         )
 
-    return [pae_posteriors, template_fits, redshift_catalog]
+    def result(
+        self, *, tags: Mapping[str, str] | None = None, metadata: Mapping[str, object] | None = None
+    ) -> dg.MaterializeResult[Tables]:
+        """What the asset returns."""
+        versions = self._versions
+        version = next(iter(versions.values())) if len(versions) == 1 else hash_of_versions(versions)
+        return dg.MaterializeResult(
+            value=self._tables,
+            data_version=dg.DataVersion(version),
+            tags=tags,
+            metadata=metadata,  # type: ignore[arg-type]
+        )
+
+
+class _Mover:
+    """Posteriors from the prior they were sampled with to the one in force."""
+
+    def __init__(
+        self,
+        preset: Preset,
+        inference_prior: pl.DataFrame,
+        spherex_bands: pl.DataFrame,
+        redshift_prior: pl.DataFrame,
+        registry: ModelRegistry,
+        workspace: Workspace,
+    ) -> None:
+        self._preset, self._workspace, self._registry = preset, workspace, registry
+        self._tables = spherex_bands, redshift_prior
+        self._prior = inference_prior.row(0, named=True)
+        self.prior_id: str = self._prior["prior_id"]
+
+    def move(self, posteriors: pl.DataFrame, photometry: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+        """(posteriors under the prior in force, how many were inferred again).
+
+        Columns pae_reweight_ess and pae_moved ("no", "weights", "inferred") say how a source got there.
+        """
+        if self._prior["prior"] == self._prior["base"]:
+            nothing = pl.lit(None, pl.Float32).alias("pae_reweight_ess")
+            return posteriors.with_columns(nothing, pl.lit("no").alias("pae_moved")), 0
+        import json
+
+        from paeplatform.inference.priors import prior_from_dict
+        from paeplatform.inference.reweight import reweight_table
+
+        new = prior_from_dict(json.loads(self._prior["prior"]))
+        with one_line_failures():
+            moved = reweight_table(posteriors, self._prior["base"], new)
+        allowed = pl.col("pae_reweight_allowed")
+        failed = pl.col("pae_status") == "failed"  # no data: no prior makes a posterior of it
+        refused = moved.filter(~allowed & ~failed)["object_id"]
+        moved = moved.with_columns(
+            pl.when(failed).then(pl.lit("no")).otherwise(pl.lit("weights")).alias("pae_moved")
+        ).drop("pae_reweight_allowed")
+        if refused.is_empty():
+            return moved, 0
+        again = self._inferred(
+            photometry.filter(pl.col("object_id").is_in(refused.implode())), posteriors, new
+        )
+        return _replaced(moved, again), refused.len()
+
+    def _inferred(self, photometry: pl.DataFrame, posteriors: pl.DataFrame, new: object) -> pl.DataFrame:
+        """With the very bundle that made the rest."""
+        chosen = load_champion(
+            self._preset,
+            *self._tables,
+            self._registry,
+            self._workspace,
+            version=int(posteriors["bundle_version"][0]),
+            prior=new,  # type: ignore[arg-type]
+            progress=False,
+        )
+        return chosen.estimate(
+            *(photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
+        ).with_columns(pl.lit("inferred").alias("pae_moved"))
+
+
+def _replaced(moved: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `again` in the place of those of the same source; other columns stay as they were."""
+    new = [name for name in again.columns if name in moved.columns and name != "object_id"]
+    kept = moved.drop(new).filter(pl.col("object_id").is_in(again["object_id"].implode()))
+    renewed = kept.join(again.select("object_id", *new), on="object_id", validate="1:1")
+    rest = moved.filter(~pl.col("object_id").is_in(again["object_id"].implode()))
+    order = moved.select("object_id").with_row_index("place")
+    stacked = pl.concat([rest, renewed.select(moved.columns).cast(dict(moved.schema))])
+    return stacked.join(order, on="object_id").sort("place").drop("place")
+
+
+def _content(table: pl.DataFrame) -> str:
+    """The version of a table, whichever run made it."""
+    return content_version(table.drop("run_id", strict=False)).value
 
 
 def _counts(table: pl.DataFrame, column: str) -> dg.MetadataValue:

@@ -6,7 +6,6 @@ import dagster as dg
 import polars as pl
 
 from assets.metadata import plot, preview
-from assets.partitions import RELEASE
 from assets.report_figures import bright_redshifts, photometry_figure, prior_figure
 from assets.tables import bands_from, library_from, prior_table
 from assets.versions import code_version, content_version, file_digest
@@ -99,7 +98,6 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         code_version=code_version(1, preset, "release", "instrument.depth"),
     )
     def mock_photometry(
-        context: dg.AssetExecutionContext,
         sed_templates: pl.DataFrame,
         spherex_bands: pl.DataFrame,
         mock_catalog: pl.DataFrame,
@@ -112,7 +110,6 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         with one_line_failures():
             sources = select_release(preset, mock_catalog)
             table = measure(preset, library_from(sed_templates), bands, sources, preset.seed)
-        context.instance.add_dynamic_partitions(RELEASE, [preset.release.name])
         return dg.MaterializeResult(
             value=table,
             data_version=content_version(table),

@@ -2,25 +2,15 @@
 
 import dagster as dg
 
-from paeplatform.catalog.cells import cell_key
 from paeplatform.config import Preset
 
 RELEASE = "release"
 CELL = "cell"
 COMPUTE = "compute"  # the concurrency pool of steps that use every core
+SHARED_RUN = 8  # cells that one run of a backfill infers: they share start-up and compiled programs
 releases = dg.DynamicPartitionsDefinition(name=RELEASE)
-
-
-def cell_keys(preset: Preset) -> list[str]:
-    """The partition keys of the preset's sky cells, in order of cell."""
-    return [cell_key(preset.release.healpix_order, cell) for cell in sorted(preset.release.cells)]
-
-
-def release_cells(preset: Preset) -> dg.MultiPartitionsDefinition:
-    """Release x HEALPix cell: keep cells coarse enough that one is minutes of work."""
-    return dg.MultiPartitionsDefinition(
-        {RELEASE: releases, CELL: dg.StaticPartitionsDefinition(cell_keys(preset))}
-    )
+cells = dg.DynamicPartitionsDefinition(name=CELL)  # grows with what is delivered
+release_cells = dg.MultiPartitionsDefinition({RELEASE: releases, CELL: cells})
 
 
 def latent_sizes(preset: Preset) -> dg.StaticPartitionsDefinition:
@@ -33,12 +23,15 @@ def chosen_size(preset: Preset) -> dg.SpecificPartitionsPartitionMapping:
     return dg.SpecificPartitionsPartitionMapping([str(preset.pae.n_latent)])
 
 
-def release_and_cell(partition_key: str) -> tuple[str, str]:
-    """(release, cell) of the running partition.
+def cell_partition(release: str, cell: str) -> dg.MultiPartitionKey:
+    """The partition of one sky cell of a release, from the keys of both."""
+    return dg.MultiPartitionKey({RELEASE: release, CELL: cell})
 
-    Args:
-        partition_key: `context.partition_key` of a release x cell asset.
-    """
-    assert isinstance(partition_key, dg.MultiPartitionKey), partition_key
-    keys = partition_key.keys_by_dimension
-    return keys[RELEASE], keys[CELL]
+
+def release_and_cell(partition_key: str) -> tuple[str, str]:
+    """(release, cell) of a partition of a release x cell asset, also when its key was made plain text."""
+    if isinstance(partition_key, dg.MultiPartitionKey):
+        keys = partition_key.keys_by_dimension
+        return keys[RELEASE], keys[CELL]
+    cell, release = partition_key.split("|")  # Dagster orders dimensions by name
+    return release, cell

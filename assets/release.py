@@ -1,46 +1,165 @@
-"""Group release: photometry as delivered, cut into release x sky cell (row K2)."""
+"""Group release: photometry of each sky cell, behind the quality gate (rows K2, K6)."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
 
+from assets.deliveries import CELL_EXPOSURES
 from assets.metadata import preview
 from assets.partitions import release_and_cell, release_cells
-from assets.versions import content_version
+from assets.provenance import GATE_TAG, HELD, PASSED
+from assets.quality import broken, check_results, check_specs
+from assets.tables import bands_from
+from assets.versions import code_version, content_version
 from paeplatform.catalog.cells import parse_cell_key
 from paeplatform.config import Preset
-from paeplatform.errors import ConfigError
 from resources.failures import one_line_failures
+from resources.workspace import Workspace
+
+if TYPE_CHECKING:
+    from paeplatform.instrument.bands import BandSet
+    from paeplatform.release.outcomes import RuleOutcome
+
+PHOTOMETRY = dg.AssetKey("release_photometry")
 
 
 def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
+    version = code_version(2, preset, "release.flag_policy")
 
-    @dg.asset(
-        group_name="release",
-        kinds={"parquet", "polars"},
-        partitions_def=release_cells(preset),
-        code_version="1",
+    # One cell a run: the gate holds a cell by failing its run, and must not fail its neighbours'.
+    @dg.multi_asset(
+        name="cell_photometry",
+        outs={
+            "release_photometry": dg.AssetOut(
+                description="102 fluxes and errors [uJy] of every source of one cell, binned from its exposures.",
+                group_name="release",
+                kinds={"parquet", "polars"},
+                code_version=version,
+            ),
+            "quarantined_sources": dg.AssetOut(
+                description="Rows of one cell that were set aside, with the reason.",
+                group_name="release",
+                kinds={"parquet", "polars"},
+                code_version=version,
+            ),
+            "quality_statistics": dg.AssetOut(
+                description="What the quality rules judge: statistics of one cell. The next release is compared with them.",
+                group_name="release",
+                kinds={"parquet", "greatexpectations"},
+                code_version=version,
+            ),
+        },
+        deps=[CELL_EXPOSURES],
+        partitions_def=release_cells,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        check_specs=check_specs("release_photometry", "cell", release_cells),
     )
-    def release_photometry(
-        context: dg.AssetExecutionContext, mock_photometry: pl.LazyFrame
-    ) -> dg.MaterializeResult[pl.DataFrame]:
-        """The photometry of one release in one sky cell: flux and flux_err [uJy] of every source in it."""
-        release, key = release_and_cell(context.partition_key)
+    def cell_photometry(
+        context: dg.AssetExecutionContext, spherex_bands: pl.DataFrame, workspace: Workspace
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        """Sets faulty rows aside, masks flagged exposures, bins the rest, and judges the cell."""
+        release, cell = release_and_cell(context.partition_key)
+        bands = bands_from(spherex_bands)
         with one_line_failures():
-            _check_release(preset, release)
-        table = mock_photometry.filter(pl.col("cell") == parse_cell_key(key)[1]).collect()
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table),
-            metadata={"release": release, "cell": key, "preview": preview(table)},
+            made = _photometry(preset, bands, workspace, release, cell)
+        photometry, quarantined, statistics, outcomes, counts = made
+        faults = broken(outcomes)
+        yield dg.MaterializeResult(
+            asset_key="release_photometry",
+            value=photometry,
+            data_version=content_version(photometry),
+            tags={GATE_TAG: HELD if faults else PASSED},
+            metadata={
+                "release": release,
+                "cell": cell,
+                "gate": dg.MetadataValue.json(faults) if faults else PASSED,
+                **counts,
+                "preview": preview(photometry),
+            },
         )
-
-    return [release_photometry]
-
-
-def _check_release(preset: Preset, release: str) -> None:
-    if release != preset.release.name:
-        raise ConfigError(
-            f"release {release!r} is not the mock release {preset.release.name!r} of preset {preset.name!r}; "
-            "only that one can be made"
+        yield dg.MaterializeResult(
+            asset_key="quarantined_sources",
+            value=quarantined,
+            data_version=content_version(quarantined),
+            metadata={"reasons": _reasons(quarantined), "preview": preview(quarantined)},
         )
+        yield dg.MaterializeResult(
+            asset_key="quality_statistics",
+            value=statistics.with_columns(accepted=pl.lit(not faults)),
+            data_version=content_version(statistics),
+            metadata={"preview": preview(statistics)},
+        )
+        yield from check_results("release_photometry", "cell", outcomes)
+
+    return [cell_photometry]
+
+
+def _photometry(
+    preset: Preset, bands: "BandSet", workspace: Workspace, release: str, cell: str
+) -> "tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[RuleOutcome], dict[str, int]]":
+    """(photometry, set aside, statistics, outcomes, counts of rows) of a cell.
+
+    Raises:
+        InputError: the release has no such cell.
+    """
+    from paeplatform.errors import InputError
+    from paeplatform.release.binning import bin_exposures
+    from paeplatform.release.flags import reject_mask
+    from paeplatform.release.judging import judge
+    from paeplatform.release.manifest import load_manifest
+    from paeplatform.release.quality_rules import load_rules
+    from paeplatform.release.rows import set_aside
+    from paeplatform.release.statistics import cell_statistics
+
+    path = workspace.table(CELL_EXPOSURES.to_user_string(), release, cell)
+    if not path.is_file():
+        raise InputError(f"release {release} has no cell {cell}: {path} does not exist")
+    delivered = pl.read_parquet(path)
+    rows, quarantined = set_aside(delivered, load_manifest(workspace.ingested(release)), bands)
+    rejected = reject_mask(preset.release.flag_policy)
+    photometry = bin_exposures(rows, bands, rejected, parse_cell_key(cell)[1], quarantined)
+    counts = {
+        "delivered_rows": delivered.height,
+        "used_rows": int(photometry["n_used"].sum()),
+        "masked_rows": int(photometry["n_masked"].sum()),
+        "set_aside_rows": quarantined.height,
+    }
+    assert counts["delivered_rows"] == sum(list(counts.values())[1:]), counts
+    statistics = cell_statistics(rows, photometry, quarantined, bands)
+    baseline, same = _baseline(workspace, release, cell)
+    outcomes = judge(statistics, load_rules(), baseline, same_sources=same)
+    return photometry, quarantined, statistics, outcomes, counts
+
+
+def _baseline(workspace: Workspace, release: str, cell: str) -> tuple[pl.DataFrame | None, bool]:
+    """(statistics of the release created last before this one, whether they are of the same cell).
+
+    Those of the same cell where it was accepted, else of all accepted cells together; None when there are none.
+    """
+    from paeplatform.release.statistics import baseline_of
+
+    listings = sorted(workspace.table("release_exposures", release).parent.glob("[!.]*.parquet"))
+    created = {
+        listing.stem: pl.read_parquet(listing, columns=["created"])["created"].max() for listing in listings
+    }
+    mine = created.pop(release, None)
+    earlier = sorted(
+        (str(when), name) for name, when in created.items() if mine is None or str(when) < str(mine)
+    )
+    for _, name in reversed(earlier):
+        same = workspace.table("quality_statistics", name, cell)
+        if same.is_file() and (table := pl.read_parquet(same))["accepted"].all():
+            return table.drop("accepted"), True
+        paths = sorted(same.parent.glob("[!.]*.parquet"))
+        accepted = [table for table in map(pl.read_parquet, paths) if table["accepted"].all()]
+        if accepted:
+            return baseline_of([table.drop("accepted") for table in accepted]), False
+    return None, False
+
+
+def _reasons(quarantined: pl.DataFrame) -> dg.MetadataValue:
+    counts = quarantined["reason"].str.split(";").explode(empty_as_null=False).value_counts().sort("reason")
+    return dg.MetadataValue.json(dict(counts.iter_rows()))

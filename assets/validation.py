@@ -5,9 +5,11 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from assets.accepted import release_table
 from assets.estimation import CHAMPION_TAG, load_champion, posterior_code
 from assets.metadata import plot, preview
 from assets.partitions import COMPUTE, RELEASE, chosen_size, releases
+from assets.provenance import made_from
 from assets.report_figures import data_figures, model_figures, model_numbers, redshift_figures
 from assets.tables import bands_from, library_from
 from assets.versions import code_version, content_version
@@ -21,7 +23,6 @@ from resources.workspace import Workspace
 
 def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    all_cells = dg.MultiToSingleDimensionPartitionMapping(RELEASE)
     trained = chosen_size(preset)
     stress_version = posterior_code(1, preset, "stress_test")
 
@@ -29,22 +30,28 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         group_name="validation",
         kinds={"parquet", "numpy"},
         partitions_def=releases,
-        ins={"redshift_catalog": dg.AssetIn(partition_mapping=all_cells)},
-        code_version=code_version(1, preset, "validation"),
+        deps=[cells_of("redshift_catalog")],
+        code_version=code_version(2, preset, "validation"),
     )
-    def photoz_metrics(redshift_catalog: pl.LazyFrame) -> dg.MaterializeResult[pl.DataFrame]:
+    def photoz_metrics(
+        context: dg.AssetExecutionContext, mock_photometry: pl.DataFrame, workspace: Workspace
+    ) -> dg.MaterializeResult[pl.DataFrame]:
         """N, NMAD, bias, z-scores and outlier fractions per cut in sigma_z/(1+z), with bootstrap errors."""
-        from paeplatform.validation.evaluate import posterior_metrics
+        from paeplatform.validation.evaluate import join_truth, posterior_metrics
         from paeplatform.validation.figures import redshift_recovery
 
-        catalog = redshift_catalog.collect()
         with one_line_failures():
+            rows, version = release_table(
+                context.instance, workspace, "redshift_catalog", context.partition_key
+            )
+            catalog = join_truth(rows.collect(), truth_of(mock_photometry))
             table = posterior_metrics(catalog, preset)
         z_true, z_hat, sigma_z = (catalog[name].to_numpy() for name in ("z_true", "pae_z_mean", "pae_z_std"))
         return dg.MaterializeResult(
             value=table,
             data_version=content_version(table),
             metadata={
+                **made_from(content_version(table).value, {"redshift_catalog": version}),
                 **_headline(table),
                 "recovery": plot(redshift_recovery(z_true, z_hat, sigma_z, table, z_max=preset.prior.z_max)),
                 "metrics": preview(table, rows=len(table)),
@@ -55,43 +62,48 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         group_name="validation",
         kinds={"jax", "parquet"},
         partitions_def=releases,
-        ins={"release_photometry": dg.AssetIn(partition_mapping=all_cells)},
-        deps=["pae_champion"],
+        deps=["pae_champion", cells_of("release_photometry")],
         pool=COMPUTE,
         code_version=stress_version,
     )
     def missing_band_stress(
         context: dg.AssetExecutionContext,
-        release_photometry: pl.LazyFrame,
+        mock_photometry: pl.DataFrame,
         spherex_bands: pl.DataFrame,
         redshift_prior: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[pl.DataFrame]:
         """Some well-detected sources of a release with a growing part of their bands masked (section V.3)."""
+        from paeplatform.validation.evaluate import join_truth
+
         with one_line_failures():
-            sources = _stress_sources(preset, release_photometry)
+            rows, version = release_table(
+                context.instance, workspace, "release_photometry", context.partition_key
+            )
+            sources = join_truth(_stress_sources(preset, rows), truth_of(mock_photometry))
         chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace, progress=False)
         from paeplatform.inference.missing_bands import stress_test
         from paeplatform.validation.figures_inference import missing_bands_figure
         from paeplatform.validation.missing_bands import stress_summary
 
         with one_line_failures():
-            rows = stress_test(
+            tested = stress_test(
                 chosen.estimate,
                 *(sources[name].to_numpy() for name in ("flux", "flux_err", "object_id")),
                 fractions=preset.stress_test.fractions,
                 seed=preset.seed,
             )
-        table = rows.drop("pae_z_draws").join(
+        table = tested.drop("pae_z_draws").join(
             sources.select("object_id", "z_true", "snr"), on="object_id", maintain_order="left"
         )
-        summary = stress_summary(rows, sources)
+        summary = stress_summary(tested, sources)
         return dg.MaterializeResult(
             value=table,
             data_version=content_version(table),
             tags={CHAMPION_TAG: chosen.champion.label},
             metadata={
+                **made_from(content_version(table).value, {"release_photometry": version}),
                 "sources": sources.height,
                 "bundle": f"{PAE} {chosen.champion.label}",
                 "figure": plot(missing_bands_figure(summary, table)),
@@ -104,16 +116,15 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         kinds={"matplotlib", "html"},
         partitions_def=releases,
         ins={
-            "redshift_catalog": dg.AssetIn(partition_mapping=all_cells),
             "autoencoder": dg.AssetIn(partition_mapping=trained),
             "latent_flow": dg.AssetIn(partition_mapping=trained),
         },
-        code_version=code_version(2, preset, "validation"),
+        deps=[cells_of("redshift_catalog")],
+        code_version=code_version(3, preset, "validation"),
     )
     def validation_report(
         context: dg.AssetExecutionContext,
         photoz_metrics: pl.DataFrame,
-        redshift_catalog: pl.LazyFrame,
         missing_band_stress: pl.DataFrame,
         mock_photometry: pl.DataFrame,
         mock_catalog: pl.LazyFrame,
@@ -128,12 +139,16 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult:
         """One self-contained page: metrics, figures, single sources, provenance; also CSV, JSON, Markdown."""
         from paeplatform.validation.calibration import posterior_summary
+        from paeplatform.validation.evaluate import join_truth
         from paeplatform.validation.figures_inference import missing_bands_figure
         from paeplatform.validation.missing_bands import stress_summary
         from paeplatform.validation.report import STRESS_FIGURE, write_report
         from paeplatform.validation.targets import model_targets, release_targets
 
-        release, catalog = context.partition_key, redshift_catalog.collect()
+        release = context.partition_key
+        with one_line_failures():
+            rows, version = release_table(context.instance, workspace, "redshift_catalog", release)
+            catalog = join_truth(rows.collect(), truth_of(mock_photometry))
         bands, library = bands_from(spherex_bands), library_from(sed_templates)
         models = {
             "autoencoder": autoencoder,
@@ -169,6 +184,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             )
         return dg.MaterializeResult(
             metadata={
+                **made_from(str(page), {"redshift_catalog": version}),
                 "page": dg.MetadataValue.path(page),
                 "figures": len(figures),
                 "size_mb": round(page.stat().st_size / 1e6, 2),
@@ -177,6 +193,19 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         )
 
     return [photoz_metrics, missing_band_stress, validation_report]
+
+
+def cells_of(asset: str) -> dg.AssetDep:
+    """All cells of a release: read by `release_table`, which leaves held ones out."""
+    return dg.AssetDep(asset, partition_mapping=dg.MultiToSingleDimensionPartitionMapping(RELEASE))
+
+
+def truth_of(mock_photometry: pl.DataFrame) -> pl.DataFrame:
+    """The mock's truth under the ids that delivered sources have, which are their places on the sky."""
+    from paeplatform.release.schema import source_id
+
+    identity = source_id(*(mock_photometry[name].to_numpy() for name in ("ra", "dec")))
+    return mock_photometry.drop("snr").with_columns(object_id=pl.Series(identity, dtype=pl.Int64))
 
 
 def _stress_sources(preset: Preset, release_photometry: pl.LazyFrame) -> pl.DataFrame:

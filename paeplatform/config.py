@@ -251,6 +251,10 @@ class ReleaseConfig(_Section):
     cells: tuple[Annotated[int, Field(ge=0)], ...]  # NESTED indices at `healpix_order`: the partitions
     sources_per_cell: PositiveInt
     mag_z_max: float = 22.5
+    n_visits: PositiveInt = 3  # exposures of a source in each channel
+    data_collection: str = "spherex_qr3"
+    pipeline_version: str = "7.0.5"
+    flag_policy: Literal["tool", "strict"] = "tool"  # which flagged exposures are masked (release.flags)
 
     @model_validator(mode="after")
     def _cells_exist(self) -> ReleaseConfig:

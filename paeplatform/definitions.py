@@ -11,10 +11,12 @@ import warnings
 import dagster as dg
 
 from assets.bundle import bundle_assets
+from assets.deliveries import delivery_assets
 from assets.inference import inference_assets
 from assets.instrument import instrument_assets
 from assets.mock import mock_assets
 from assets.models import model_assets
+from assets.prior import prior_assets
 from assets.proposal import proposal_assets
 from assets.release import release_assets
 from assets.sed import sed_assets
@@ -24,7 +26,7 @@ from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
 from resources.store import FolderStore, ParquetStore
 from resources.workspace import Workspace
-from sensors.reconcile import reconcile_sensor
+from sensors.reconcile import reconcile_sensor, release_sensor
 
 
 def build_definitions(settings: PlatformSettings) -> dg.Definitions:
@@ -44,13 +46,16 @@ def build_definitions(settings: PlatformSettings) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         resources=resources,
-        sensors=[reconcile_sensor(dg.Definitions(assets=assets, resources=resources), settings)],
+        sensors=[
+            release_sensor(settings),
+            reconcile_sensor(dg.Definitions(assets=assets, resources=resources), settings),
+        ],
         # One process a run: the steps of a run share imports and compiled programs.
         executor=dg.in_process_executor,
     )
 
 
-def _assets(preset: Preset) -> list[dg.AssetsDefinition]:
+def _assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     return [
         *sed_assets(preset),  # sed_templates
         *instrument_assets(),  # spherex_bands
@@ -58,8 +63,10 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition]:
         *model_assets(preset),  # autoencoder, latent_flow
         *proposal_assets(preset),  # posterior_proposal
         *bundle_assets(preset),  # pae_model, pae_champion
-        *release_assets(preset),  # release_photometry
-        *inference_assets(preset),  # pae_posteriors, template_fits, redshift_catalog
+        *delivery_assets(preset),  # mock_delivery, raw_release, release_exposures, cell_exposures
+        *release_assets(preset),  # release_photometry, quarantined_sources, quality_statistics
+        *prior_assets(preset),  # inference_prior
+        *inference_assets(preset),  # pae_posteriors, template_fits, reweighted_posteriors, redshift_catalog
         *validation_assets(preset),  # photoz_metrics, missing_band_stress, validation_report
     ]
 

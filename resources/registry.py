@@ -246,6 +246,21 @@ class ModelRegistry(dg.ConfigurableResource):
             return []
         return [found.version for found in self._all(name)]
 
+    def by_version(self, name: str, version: int) -> ModelVersion:
+        """A version by its number.
+
+        Raises:
+            RegistryError: no such version.
+        """
+        found = (
+            next((one for one in self._all(name) if one.version == version), None) if self.exists else None
+        )
+        if found is None:
+            raise RegistryError(
+                f"no version {version} of model {name}: there are {self.versions(name) or 'none'}"
+            )
+        return found
+
     def by_content(self, name: str, content: str) -> ModelVersion:
         """The latest version that holds this content.
 

@@ -12,6 +12,8 @@ from paeplatform.errors import ConfigError
 HOME_VARIABLE = "PAEPLATFORM_HOME"
 PRESET_VARIABLE = "PAEPLATFORM_PRESET"
 MLFLOW_UI_VARIABLE = "PAEPLATFORM_MLFLOW_UI"
+LANDING_VARIABLE = "PAEPLATFORM_LANDING"
+PRIOR_VARIABLE = "PAEPLATFORM_PRIOR"
 DEFAULT_PRESET = "demo"
 DEFAULT_MLFLOW_UI = "http://127.0.0.1:5000"
 
@@ -33,15 +35,20 @@ class PlatformSettings:
         home: absolute folder under which all state lives.
         preset: the validated configuration of the run.
         mlflow_ui: address under which the MLflow UI is expected, for links in Dagster's metadata.
+        landing_zone: folder of deliveries, one folder a release; None: `var/landing` under the home.
+        prior_path: CSV of the p(z) in force, which need not exist; None: `var/prior/redshift_prior.csv`.
     """
 
     home: Path
     preset: Preset
     mlflow_ui: str = DEFAULT_MLFLOW_UI
+    landing_zone: Path | None = None
+    prior_path: Path | None = None
 
     @classmethod
     def from_env(cls) -> PlatformSettings:
-        """Reads PAEPLATFORM_HOME (default: the project root) and PAEPLATFORM_PRESET (default: demo).
+        """Reads PAEPLATFORM_HOME (default: the project root), PAEPLATFORM_PRESET (default: demo),
+        PAEPLATFORM_LANDING and PAEPLATFORM_PRIOR.
 
         Raises:
             ConfigError: the home is a file, or the preset is unknown or invalid.
@@ -55,7 +62,19 @@ class PlatformSettings:
             home=home,
             preset=load_preset(os.environ.get(PRESET_VARIABLE) or DEFAULT_PRESET),
             mlflow_ui=os.environ.get(MLFLOW_UI_VARIABLE) or DEFAULT_MLFLOW_UI,
+            landing_zone=_path(LANDING_VARIABLE),
+            prior_path=_path(PRIOR_VARIABLE),
         )
+
+    @property
+    def landing(self) -> Path:
+        """Where deliveries arrive: `<landing>/<release>/manifest.json` beside the files it lists."""
+        return self.landing_zone or self.home / "var" / "landing"
+
+    @property
+    def prior_file(self) -> Path:
+        """The p(z) of the user's; while it does not exist, the preset's is in force."""
+        return self.prior_path or self.home / "var" / "prior" / "redshift_prior.csv"
 
     @property
     def dagster_home(self) -> Path:
@@ -91,6 +110,11 @@ class PlatformSettings:
     def tracking_uri(self) -> str:
         """MLflow's store. A file store is refused by MLflow 3.17, SQLite has everything incl. aliases."""
         return f"sqlite:///{self.mlruns / 'mlflow.db'}"
+
+
+def _path(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser().resolve() if value else None
 
 
 def _project_root() -> Path:

@@ -18,6 +18,8 @@ import dagster as dg
 import polars as pl
 from upath import UPath
 
+from paeplatform.errors import CheckpointError
+
 SCRATCH = ".scratch"  # folder under the store for what is not finished yet
 
 
@@ -43,16 +45,7 @@ class _ParquetIOManager(dg.UPathIOManager):
     def dump_to_path(
         self, context: dg.OutputContext, obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath
     ) -> None:
-        unfinished = _unfinished(path)
-        try:
-            if isinstance(obj, Path):  # an asset that streamed its own table hands over the finished file
-                _move(obj, Path(str(unfinished)))
-            else:
-                obj.lazy().sink_parquet(str(unfinished))
-            unfinished.rename(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        _write(obj, path)
         table = pl.scan_parquet(str(path))
         context.add_output_metadata(
             {
@@ -62,10 +55,28 @@ class _ParquetIOManager(dg.UPathIOManager):
             }
         )
 
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """A run over several partitions hands over a table for each, by partition key."""
+        if isinstance(obj, dict) and len(obj) == 1:
+            obj = next(iter(obj.values()))
+        if not isinstance(obj, dict):
+            super().handle_output(context, obj)
+            return
+        paths = self._get_paths_for_partitions(context)
+        if set(map(str, obj)) != set(map(str, paths)):
+            raise CheckpointError(
+                f"{context.asset_key.to_user_string()}: tables of {sorted(obj)} made, {sorted(paths)} wanted"
+            )
+        for partition, path in paths.items():
+            self.make_directory(path.parent)
+            _write(obj[partition], path)
+
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.DataFrame | pl.LazyFrame | Path:
         if not path.exists():
             raise FileNotFoundError(str(path))  # scan_parquet would only notice on collect
         wanted = context.dagster_type.typing_type
+        if typing.get_origin(wanted) is dict:
+            wanted = typing.get_args(wanted)[1]
         if wanted is Path:
             return Path(str(path))
         table = pl.scan_parquet(str(path))
@@ -85,6 +96,19 @@ class _ParquetIOManager(dg.UPathIOManager):
         if not isinstance(loaded, dict):
             return loaded
         return pl.concat([loaded[key] for key in sorted(loaded)])
+
+
+def _write(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:
+    unfinished = _unfinished(path)
+    try:
+        if isinstance(obj, Path):  # an asset that streamed its own table hands over the finished file
+            _move(obj, Path(str(unfinished)))
+        else:
+            obj.lazy().sink_parquet(str(unfinished))
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 class ParquetStore(dg.ConfigurableIOManagerFactory):

@@ -23,6 +23,9 @@ class Workspace(dg.ConfigurableResource):
     report: str
     scratch: str
     cache: str
+    store: str
+    landing: str
+    prior_file: str
 
     @classmethod
     def from_settings(cls, settings: PlatformSettings) -> Workspace:
@@ -32,7 +35,23 @@ class Workspace(dg.ConfigurableResource):
             report=str(settings.report),
             scratch=str(settings.store / SCRATCH),
             cache=str(settings.cache),
+            store=str(settings.store),
+            landing=str(settings.landing),
+            prior_file=str(settings.prior_file),
         )
+
+    def delivery(self, release: str) -> Path:
+        """The folder a release is delivered in."""
+        return Path(self.landing) / release
+
+    def ingested(self, release: str) -> Path:
+        """Where the manifest of the last ingestion of a release is kept: a delivery may leave the landing zone."""
+        return Path(self.store) / "release_manifests" / release
+
+    def table(self, asset: str, release: str, cell: str | None = None) -> Path:
+        """Where the store keeps the table of a release or of one of its cells."""
+        folder = Path(self.store) / asset
+        return folder / f"{release}.parquet" if cell is None else folder / release / f"{cell}.parquet"
 
     def checkpoint_dir(self, name: str, *pins: str) -> Path:
         """The folder a training called `name` resumes from after a kill.

@@ -1,20 +1,62 @@
-"""The reconciling sensor: asks for what is stale, one layer at a time.
+"""The two sensors: one notices deliveries, the other asks for what is stale.
 
-It compares recorded versions instead of listening to events, so it also finds what changed while nothing was
-running, and a champion alias that was moved by hand in the MLflow UI. Off by default; switch it on in
-Dagster's UI under Automation.
+The reconciling sensor compares recorded versions instead of listening to events. So it finds whatever changed while
+nothing was running or between two looks: a re-delivered cell, templates and settings, the prior file, a champion alias
+that was moved by hand in the MLflow UI. Both are off by default; switch them on in Dagster's UI under Automation, or with
+`paeplatform automation on`.
 """
 
 from __future__ import annotations
 
 import dagster as dg
 
+from assets.partitions import releases
 from resources.settings import PlatformSettings
-from sensors.staleness import StalenessChecker, Target, stale_targets
+from sensors.plan import PlannedRun, plan_runs
+from sensors.releases import changed_deliveries
+from sensors.staleness import StalenessChecker
 
 TARGET_TAG = "paeplatform/target"
+REASON_TAG = "paeplatform/reason"
 INTERVAL_SECONDS = 60
 _ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+def release_sensor(settings: PlatformSettings) -> dg.SensorDefinition:
+    """Watches the landing zone; its cursor holds nothing, as what was noticed is recorded with the asset.
+
+    Args:
+        settings: where the landing zone is.
+    """
+
+    @dg.sensor(
+        name="release_sensor",
+        asset_selection=dg.AssetSelection.assets("release_exposures", "unplaced_rows"),
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        description="Notices new and re-delivered releases in the landing zone and asks for their ingestion.",
+    )
+    def notice(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        changed = changed_deliveries(settings, context.instance)
+        if not changed:
+            return dg.SkipReason(f"no new delivery in {settings.landing}")
+        return dg.SensorResult(
+            dynamic_partitions_requests=[releases.build_add_request([one.release for one in changed])],
+            asset_events=[one.event for one in changed],
+            run_requests=[
+                dg.RunRequest(
+                    run_key=f"{one.release}-{one.version}",
+                    partition_key=one.release,
+                    tags={
+                        TARGET_TAG: f"release_exposures[{one.release}]",
+                        REASON_TAG: f"delivery {one.version}",
+                    },
+                )
+                for one in changed
+            ],
+        )
+
+    return notice
 
 
 def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.SensorDefinition:
@@ -33,41 +75,32 @@ def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.Sen
         description="Requests runs for assets and partitions that are missing or stale, upstream ones first.",
     )
     def reconcile(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        stale = stale_targets(defs, context.instance, settings)
-        checker = StalenessChecker(defs, context.instance, settings)
-        requests = [
-            request(target, checker.state(target.asset_key, target.partition_key))
-            for target in ready(stale, checker)
-            if not _is_active(context.instance, target)
-        ]
+        runs = plan_runs(StalenessChecker(defs, context.instance, settings))
+        busy = active_targets(context.instance)
+        requests = [request(run) for run in runs if run.name not in busy]
         if not requests:
             return dg.SkipReason(
-                "everything is fresh" if not stale else f"{len(stale)} stale, waiting for runs"
+                "everything is fresh" if not runs else f"{len(runs)} runs planned, all under way"
             )
         return dg.SensorResult(run_requests=requests)
 
     return reconcile
 
 
-def ready(stale: list[Target], checker: StalenessChecker) -> list[Target]:
-    """The stale targets none of whose inputs is stale."""
-    identities = {(target.asset_key, target.partition_key) for target in stale}
-    return [
-        target
-        for target in stale
-        if not identities.intersection(checker.parents(target.asset_key, target.partition_key))
-    ]
-
-
-def request(target: Target, state: str) -> dg.RunRequest:
-    """A run of one target; the same state is asked for once, so a failing step is not repeated for ever."""
+def request(run: PlannedRun) -> dg.RunRequest:
+    """The same state is asked for once, so a failing step is not repeated for ever."""
     return dg.RunRequest(
-        run_key=f"{target.label}-{state}",
-        asset_selection=[target.asset_key],
-        partition_key=target.partition_key,
-        tags={TARGET_TAG: target.label},
+        run_key=f"{run.name}-{run.key}",
+        asset_selection=list(run.asset_keys),
+        partition_key=run.partition_key,
+        tags={TARGET_TAG: run.name, REASON_TAG: run.reason[:200]},
     )
 
 
-def _is_active(instance: dg.DagsterInstance, target: Target) -> bool:
-    return bool(instance.get_runs(dg.RunsFilter(statuses=_ACTIVE, tags={TARGET_TAG: target.label}), limit=1))
+def active_targets(instance: dg.DagsterInstance) -> set[str]:
+    """What runs that are queued or at work are about."""
+    return {
+        name
+        for run in instance.get_runs(dg.RunsFilter(statuses=_ACTIVE))
+        if (name := run.tags.get(TARGET_TAG)) is not None
+    }

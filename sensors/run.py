@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.partitions import RELEASE
+from assets.deliveries import RAW_RELEASE
+from assets.provenance import latest_records
+from assets.release import PHOTOMETRY
 from paeplatform.errors import InputError
 from resources.instance import open_instance
 from resources.registry import PAE, ModelRegistry
 from resources.settings import PlatformSettings
-from sensors.staleness import CHAMPION_ASSET, StalenessChecker, Target, stale_targets
+from sensors.releases import notice_deliveries
+from sensors.staleness import CHAMPION_ASSET, INGESTED, StalenessChecker, Target
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +37,7 @@ class RunSummary:
         made: targets with the seconds each took.
         kept: targets that were listed as stale and turned out fresh, as their inputs came out unchanged.
         failed: targets with the first line of what went wrong.
+        held: releases and cells that the quality gate holds, with the rules they broke.
         skipped: targets downstream of a failed one.
         seconds: wall time in all.
     """
@@ -41,13 +45,14 @@ class RunSummary:
     made: list[tuple[Target, float]] = field(default_factory=list)
     kept: list[Target] = field(default_factory=list)
     failed: list[tuple[Target, str]] = field(default_factory=list)
+    held: list[tuple[Target, str]] = field(default_factory=list)
     skipped: list[Target] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failed
+        """Whether nothing failed and nothing is held."""
+        return not (self.failed or self.held)
 
 
 def materialize_stale(
@@ -83,68 +88,125 @@ def materialize_stale(
     chosen = _selection(defs, select)
     with _only_one(settings), _opened(settings, instance) as live:
         _bury_orphans(live, ModelRegistry.from_settings(settings))
-        live.add_dynamic_partitions(RELEASE, [settings.preset.release.name])
-        targets = [target for target in stale_targets(defs, live, settings) if target.asset_key in chosen]
-        _check_champion(targets, settings)
-        summary = _work_through(
-            targets, defs, live, settings, _Lines(console, len(targets)) if progress else None
+        work = _CatchUp(settings, defs, live, console if progress else None, progress)
+        while work.one_round(chosen):
+            pass
+    work.summary.seconds = time.monotonic() - started
+    return work.summary
+
+
+class _CatchUp:
+    """Rounds of work: a delivery that a round made is noticed before the next, and its cells come to light in one."""
+
+    def __init__(
+        self,
+        settings: PlatformSettings,
+        defs: dg.Definitions,
+        instance: dg.DagsterInstance,
+        console: Console | None,
+        progress: bool,
+    ) -> None:
+        self.summary = RunSummary()
+        self._settings, self._instance, self._defs = settings, instance, defs
+        self._checker = StalenessChecker(defs, instance, settings)
+        self._console, self._progress = console, progress
+        self._broken: set[tuple[dg.AssetKey, str | None]] = set()
+        self._first = True
+
+    def one_round(self, chosen: set[dg.AssetKey]) -> bool:
+        """Makes what is stale now; whether another look is worth it."""
+        if chosen & {RAW_RELEASE, INGESTED}:
+            notice_deliveries(self._settings, self._instance)
+        self._checker.forget()
+        targets = [
+            target
+            for target in self._checker.stale()
+            if target.asset_key in chosen and (target.asset_key, target.partition_key) not in self._broken
+        ]
+        if self._first:
+            _check_champion(targets, self._settings)
+            self._first = False
+        lines = _Lines(self._console, len(targets)) if self._progress and targets else None
+        before = len(self.summary.made)
+        for target in targets:
+            self._one(target, lines)
+        return len(self.summary.made) > before
+
+    def _one(self, target: Target, lines: _Lines | None) -> None:
+        identity = target.asset_key, target.partition_key
+        self._checker.forget()
+        if self._broken.intersection(self._checker.parents(*identity)):
+            self._broken.add(identity)
+            self.summary.skipped.append(target)
+            _say(lines, target, "skipped", "upstream failed or held")
+            return
+        if self._checker.reason(*identity) is None:  # its inputs came out as they were
+            self.summary.kept.append(target)
+            _say(lines, target, "kept", "inputs unchanged")
+            return
+        began = time.monotonic()
+        fault = materialize(
+            self._defs,
+            self._instance,
+            self._checker.made_with(target.asset_key),
+            target.partition_key,
+            target.reason,
         )
-    summary.seconds = time.monotonic() - started
-    return summary
+        took = time.monotonic() - began
+        if fault is None:
+            self.summary.made.append((target, took))
+            _say(lines, target, f"{took:.1f} s", target.reason)
+            return
+        self._broken.add(identity)
+        held = isinstance(fault, Held)
+        (self.summary.held if held else self.summary.failed).append((target, str(fault)))
+        _say(lines, target, "HELD" if held else "FAILED", str(fault))
 
 
-def _work_through(
-    targets: Sequence[Target],
+class Held(str):
+    """Why the quality gate holds a partition."""
+
+
+def materialize(
     defs: dg.Definitions,
     instance: dg.DagsterInstance,
-    settings: PlatformSettings,
-    lines: _Lines | None,
-) -> RunSummary:
-    summary, broken = RunSummary(), set()
-    checker = StalenessChecker(defs, instance, settings)
-    for target in targets:
-        identity = target.asset_key, target.partition_key
-        if broken.intersection(checker.parents(*identity)):
-            broken.add(identity)
-            summary.skipped.append(target)
-            _say(lines, target, "skipped", "upstream failed")
-        elif checker.reason(*identity) is None:  # its inputs came out as they were
-            summary.kept.append(target)
-            _say(lines, target, "kept", "inputs unchanged")
-        else:
-            began = time.monotonic()
-            fault = _materialize(target, defs, instance)
-            took = time.monotonic() - began
-            if fault is None:
-                summary.made.append((target, took))
-                _say(lines, target, f"{took:.1f} s", target.reason)
-            else:
-                broken.add(identity)
-                summary.failed.append((target, fault))
-                _say(lines, target, "FAILED", fault)
-    return summary
+    keys: Sequence[dg.AssetKey],
+    partition_key: str | None,
+    reason: str,
+    tags: Mapping[str, str] | None = None,
+) -> str | None:
+    """One run in this process; returns the first line of a failure, `Held` when it was the gate's.
 
-
-def _materialize(target: Target, defs: dg.Definitions, instance: dg.DagsterInstance) -> str | None:
-    """Runs one target; returns the first line of a failure, and raises the `InputError` behind one."""
+    Raises:
+        InputError: a step found its input at fault.
+    """
     try:
-        dg.materialize(
-            list(defs.assets or ()),  # type: ignore[arg-type]
-            selection=dg.AssetSelection.assets(target.asset_key),
-            partition_key=target.partition_key,
+        defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            asset_selection=list(keys),
+            partition_key=partition_key,
             instance=instance,
-            resources=defs.resources,
             run_config=_QUIET,
-            tags={LAUNCHER_TAG: _LAUNCHER, "paeplatform/reason": target.reason[:200]},
+            tags={LAUNCHER_TAG: _LAUNCHER, "paeplatform/reason": reason[:200], **(tags or {})},
         )
+    except dg.DagsterAssetCheckFailedError:
+        return Held(_gate(instance, partition_key))
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, InputError):
                 raise cause from None
             cause = cause.__cause__
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Held(text) if " is held: " in text else text
     return None
+
+
+def _gate(instance: dg.DagsterInstance, partition_key: str | None) -> str:
+    """What the gate wrote down about a cell."""
+    record = latest_records(instance, PHOTOMETRY, [str(partition_key)]).get(str(partition_key))
+    value = record.metadata.get("gate") if record is not None else None
+    faults = value.value if value is not None else None
+    return "; ".join(map(str, faults[:3])) if isinstance(faults, list) else "a blocking check failed"
 
 
 def _selection(defs: dg.Definitions, select: Sequence[str] | None) -> set[dg.AssetKey]:

@@ -1,9 +1,9 @@
 """Which assets and partitions are out of date, and why.
 
 The rule, per partition: it was never made, its file is gone, its settings or code changed
-(`dagster/code_version`), or an input has other content than the one it was made from
-(`dagster/input_data_version/*`, which Dagster records with every materialisation). The champion is an
-input like any other, except that the registry, not the asset, has the last word on it.
+(`dagster/code_version`), or an input has other content than the one it was made from (recorded by Dagster or by the asset,
+`assets.provenance`). The champion and the prior are inputs like any others, except that the registry and the
+prior file, not the assets, have the last word on them. What the quality gate holds is not wanted downstream.
 """
 
 from __future__ import annotations
@@ -16,15 +16,31 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.deliveries import RAW_RELEASE, delivered_cells
 from assets.estimation import CHAMPION_TAG
-from assets.partitions import CELL, RELEASE, cell_keys
+from assets.partitions import RELEASE, cell_partition, release_and_cell
+from assets.prior import PRIOR_TAG, prior_source
+from assets.provenance import (
+    CODE_VERSION,
+    DATA_VERSION,
+    GATE_TAG,
+    HELD,
+    content_of_record,
+    hash_of_versions,
+    input_of_record,
+    latest_records,
+)
+from assets.release import PHOTOMETRY
 from resources.registry import PAE, ModelRegistry
 from resources.settings import PlatformSettings
+from resources.workspace import Workspace
 
-CODE_VERSION = "dagster/code_version"
-DATA_VERSION = "dagster/data_version"
-INPUT_VERSION = "dagster/input_data_version/"
 CHAMPION_ASSET = dg.AssetKey("pae_champion")
+PRIOR_ASSET = dg.AssetKey("inference_prior")
+SETTINGS_CHANGED = "settings or code changed"
+# Made in the same step as another asset, which stands for them here.
+_BESIDE = {dg.AssetKey(name) for name in ("unplaced_rows", "quarantined_sources", "quality_statistics")}
+INGESTED = dg.AssetKey("release_exposures")
 _PATHS = ("path", "page")  # metadata that names the file an asset made
 
 
@@ -41,39 +57,29 @@ class Target:
         """As shown to people: pae_posteriors[mock-r1|hp6-27256]."""
         name = self.asset_key.to_user_string()
         if isinstance(self.partition_key, dg.MultiPartitionKey):
-            keys = self.partition_key.keys_by_dimension
-            return f"{name}[{keys[RELEASE]}|{keys[CELL]}]"
+            return f"{name}[{'|'.join(release_and_cell(self.partition_key))}]"
         return name if self.partition_key is None else f"{name}[{self.partition_key}]"
 
 
 def stale_targets(
     defs: dg.Definitions, instance: dg.DagsterInstance, settings: PlatformSettings
 ) -> list[Target]:
-    """Everything of the preset's run that is missing or stale, in an order in which it can be made.
+    """Everything that is missing or stale, in an order in which it can be made.
 
     What lies downstream of a stale target is listed too, though it may turn out to be fresh if the target
-    comes out with the same content as before.
+    comes out with the same content as before. The cells of a delivery are known once it is ingested.
 
     Args:
         defs: the code location.
         instance: where materialisations are recorded.
-        settings: home and preset; partitions of other releases or cells are left alone.
+        settings: home and preset. Releases are those whose delivery was noticed; metrics and report need the
+            truth, and are wanted of the preset's mock release alone.
     """
-    checker = StalenessChecker(defs, instance, settings)
-    stale: dict[tuple[dg.AssetKey, str | None], Target] = {}
-    for key, partition in checker.wanted():
-        reason = checker.reason(key, partition)
-        if reason is None:
-            upstream = (stale[parent] for parent in checker.parents(key, partition) if parent in stale)
-            first = next(upstream, None)
-            reason = None if first is None else f"upstream {first.label} is stale"
-        if reason is not None:
-            stale[key, partition] = Target(key, partition, reason)
-    return list(stale.values())
+    return StalenessChecker(defs, instance, settings).stale()
 
 
 class StalenessChecker:
-    """Answers for single targets; holds the asset graph and the registry, not the state of assets."""
+    """One look at the recorded state; `forget` before the next one."""
 
     def __init__(
         self, defs: dg.Definitions, instance: dg.DagsterInstance, settings: PlatformSettings
@@ -82,24 +88,76 @@ class StalenessChecker:
         self._instance = instance
         self._preset = settings.preset
         self._registry = ModelRegistry.from_settings(settings)
+        self._workspace = Workspace.from_settings(settings)
+        self._prior_file = settings.prior_file
+        self.forget()
+
+    def forget(self) -> None:
+        """Looks again: what was read of the recorded state is read anew when next asked for."""
+        self._records: dict[dg.AssetKey, dict[str | None, dg.AssetMaterialization]] = {}
+        self._cells: dict[str, list[str]] = {}
+        self._releases: list[str] | None = None
+        self._champion: str | None = None
+
+    def stale(self) -> list[Target]:
+        """See `stale_targets`."""
+        stale: dict[tuple[dg.AssetKey, str | None], Target] = {}
+        for key, partition in self.wanted():
+            reason = self.reason(key, partition)
+            if reason is None:
+                upstream = (stale[parent] for parent in self.parents(key, partition) if parent in stale)
+                first = next(upstream, None)
+                reason = None if first is None else f"upstream {first.label} is stale"
+            if reason is not None:
+                stale[key, partition] = Target(key, partition, reason)
+        return list(stale.values())
 
     def wanted(self) -> Iterator[tuple[dg.AssetKey, str | None]]:
-        """Every (asset, partition) of the preset's run, upstream before downstream."""
+        """Every (asset, partition) that should exist, upstream before downstream."""
         for key in self._graph.toposorted_asset_keys:
-            for partition in self.partitions(key):
-                yield key, partition
+            if self._graph.get(key).is_executable and key not in _BESIDE:
+                for partition in self.partitions(key):
+                    yield key, partition
+
+    def made_with(self, key: dg.AssetKey) -> list[dg.AssetKey]:
+        """The assets of the step that makes this one."""
+        together = self._graph.get(key).execution_set_entity_keys
+        return sorted(one for one in together if isinstance(one, dg.AssetKey))
 
     def partitions(self, key: dg.AssetKey) -> Sequence[str | None]:
-        """The partitions of an asset that belong to the preset; [None] for an unpartitioned one."""
+        """The partitions of an asset that are wanted; [None] for an unpartitioned one."""
         definition = self._graph.get(key).partitions_def
-        release = self._preset.release.name
         if definition is None:
             return [None]
         if isinstance(definition, dg.MultiPartitionsDefinition):
-            return [dg.MultiPartitionKey({RELEASE: release, CELL: cell}) for cell in cell_keys(self._preset)]
+            gated = key != PHOTOMETRY and PHOTOMETRY in self._graph.get(key).parent_keys | self._ancestors(
+                key
+            )
+            return [
+                partition
+                for release in self.releases()
+                for partition in (cell_partition(release, cell) for cell in self.cells(release))
+                if not (gated and self._held(partition))
+            ]
         if isinstance(definition, dg.DynamicPartitionsDefinition):
-            return [release]
+            if key == INGESTED:
+                return self.releases()
+            mock = self._preset.release.name
+            return [mock] if self._accepted(mock) else []
         return definition.get_partition_keys()
+
+    def releases(self) -> list[str]:
+        """The releases whose delivery was noticed, in order of name."""
+        if self._releases is None:
+            known = set(self._instance.get_dynamic_partitions(RELEASE))
+            self._releases = sorted(known & {name for name in self._all(RAW_RELEASE) if name is not None})
+        return self._releases
+
+    def cells(self, release: str) -> list[str]:
+        """The keys of a release's cells, as last ingested."""
+        if release not in self._cells:
+            self._cells[release] = delivered_cells(self._workspace, release)
+        return self._cells[release]
 
     def parents(self, key: dg.AssetKey, partition: str | None) -> list[tuple[dg.AssetKey, str | None]]:
         """The upstream (asset, partition) pairs that this one is made from."""
@@ -114,83 +172,143 @@ class StalenessChecker:
         record = self._latest(key, partition)
         if record is None:
             return "missing"
-        gone = next((path for path in _recorded_paths(record) if not path.exists()), None)
+        gone = next(
+            (path for path in self._recorded_paths(record, key, partition) if not path.exists()), None
+        )
         if gone is not None:
             return f"its file {gone} is gone"
         tags = record.tags or {}
         code, recorded = self._graph.get(key).code_version, tags.get(CODE_VERSION)
         if code != recorded:
-            return f"settings or code changed ({recorded} -> {code})"
-        if key == CHAMPION_ASSET:
-            moved = self._champion_moved(tags.get(DATA_VERSION))
-            if moved is not None:
-                return moved
+            return f"{SETTINGS_CHANGED} ({recorded} -> {code})"
+        moved = self._outside_change(key, tags)
+        if moved is not None:
+            return moved
         for parent in sorted(self._graph.get(key).parent_keys):
             if parent == CHAMPION_ASSET:
                 moved = self._champion_moved(tags.get(CHAMPION_TAG))
                 if moved is not None:
                     return moved
-            elif self._input_version(key, parent, partition) != tags.get(
-                f"{INPUT_VERSION}{parent.to_user_string()}"
-            ):
+                continue
+            version, by_itself = input_of_record(record, parent.to_user_string())
+            if self._input_version(key, parent, partition, by_itself) != version:
                 return f"input {parent.to_user_string()} changed"
         return None
 
     def state(self, key: dg.AssetKey, partition: str | None) -> str:
         """A hash over the last materialisation and all it is compared with: one state needs one run."""
         record = self._latest(key, partition)
-        facts = [self._graph.get(key).code_version, (record.tags or {}) if record else None]
+        facts: list[object] = [self._graph.get(key).code_version, (record.tags or {}) if record else None]
+        if record is not None:
+            facts.append(content_of_record(record))
         for parent in sorted(self._graph.get(key).parent_keys):
             if parent == CHAMPION_ASSET:
-                facts.append(self._champion_moved(None))
+                facts.append(self._champion_now())
             else:
-                facts.append(self._input_version(key, parent, partition))
-        if key == CHAMPION_ASSET:
-            facts.append(self._champion_moved(None))
+                facts.append(self._input_version(key, parent, partition, True))
+        facts.append(self._champion_now() if key == CHAMPION_ASSET else None)
+        facts.append(prior_source(self._prior_file) if key == PRIOR_ASSET else None)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
+    def _outside_change(self, key: dg.AssetKey, tags: dict[str, str]) -> str | None:
+        if key == CHAMPION_ASSET:
+            return self._champion_moved(tags.get(DATA_VERSION))
+        if key == PRIOR_ASSET:
+            now, recorded = prior_source(self._prior_file), tags.get(PRIOR_TAG)
+            return None if now == recorded else f"prior {recorded} -> {now}"
+        return None
+
+    def _champion_now(self) -> str:
+        if self._champion is None:
+            champion = self._registry.find_alias(PAE)
+            self._champion = champion.label if champion else "none"
+        return self._champion
+
     def _champion_moved(self, recorded: str | None) -> str | None:
-        champion = self._registry.find_alias(PAE)
-        now = champion.label if champion else "none"
+        now = self._champion_now()
         return None if now == recorded else f"champion {PAE} {recorded} -> {now}"
 
-    def _input_version(self, key: dg.AssetKey, parent: dg.AssetKey, partition: str | None) -> str | None:
-        """An input's version now, as Dagster writes it down: of a partitioned input, a hash over versions."""
-        versions = {}
-        for upstream in self._upstream_partitions(key, parent, partition):
-            record = self._latest(parent, upstream)
-            if record is None:
-                return None
-            versions[str(upstream)] = (record.tags or {}).get(DATA_VERSION, "")
+    def _input_version(
+        self, key: dg.AssetKey, parent: dg.AssetKey, partition: str | None, by_itself: bool
+    ) -> str | None:
+        """An input's version now, as the asset itself or as Dagster writes it down."""
+        found = {
+            upstream: self._latest(parent, upstream)
+            for upstream in self._upstream_partitions(key, parent, partition)
+        }
+        if any(record is None for record in found.values()):
+            return None
+        versions = {
+            upstream: content_of_record(record) or ""
+            for upstream, record in found.items()
+            if record is not None
+        }
         if self._graph.get(parent).partitions_def is None:
-            return versions["None"]
-        joined = "".join(versions[upstream] for upstream in sorted(versions))
-        return hashlib.sha256(joined.encode()).hexdigest()
+            return versions[None]
+        if not by_itself:  # Dagster's hash over the partitions, also when there is one
+            joined = "".join(versions[upstream] for upstream in sorted(versions, key=str))
+            return hashlib.sha256(joined.encode()).hexdigest()
+        if len(versions) == 1 and partition in versions:
+            return versions[partition]
+        return hash_of_versions(
+            {release_and_cell(str(name))[1]: version for name, version in versions.items()}
+        )
 
     def _upstream_partitions(
         self, key: dg.AssetKey, parent: dg.AssetKey, partition: str | None
     ) -> Sequence[str | None]:
         mapping = self._graph.get(key).partition_mappings.get(parent)
-        available = self.partitions(parent)
+        definition = self._graph.get(parent).partitions_def
+        if definition is None:
+            return [None]
         if isinstance(mapping, dg.SpecificPartitionsPartitionMapping):
             return mapping.partition_keys
         if isinstance(mapping, dg.MultiToSingleDimensionPartitionMapping):
-            return [
-                upstream
-                for upstream in available
-                if isinstance(upstream, dg.MultiPartitionKey)
-                and upstream.keys_by_dimension[RELEASE] == partition
-            ]
-        return [partition] if partition in available else available
+            return self._accepted(str(partition))
+        if definition == self._graph.get(key).partitions_def:
+            return [partition]
+        if isinstance(partition, dg.MultiPartitionKey):
+            return [release_and_cell(partition)[0]]
+        return self.partitions(parent)
+
+    def _accepted(self, release: str) -> list[str]:
+        """Partitions of the cells of a release that are made and not held."""
+        if release not in self.releases():
+            return []
+        partitions = (cell_partition(release, cell) for cell in self.cells(release))
+        made = self._all(PHOTOMETRY)
+        return [partition for partition in partitions if partition in made and not self._held(partition)]
+
+    def _held(self, partition: str) -> bool:
+        record = self._latest(PHOTOMETRY, partition)
+        return record is not None and (record.tags or {}).get(GATE_TAG) == HELD
+
+    def _ancestors(self, key: dg.AssetKey) -> set[dg.AssetKey]:
+        return {
+            above
+            for parent in self._graph.get(key).parent_keys
+            for above in (parent, *self._ancestors(parent))
+        }
+
+    def _all(self, key: dg.AssetKey) -> dict[str | None, dg.AssetMaterialization]:
+        if key not in self._records:
+            self._records[key] = dict(latest_records(self._instance, key))
+        return self._records[key]
 
     def _latest(self, key: dg.AssetKey, partition: str | None) -> dg.AssetMaterialization | None:
-        chosen = dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition])
-        found = self._instance.fetch_materializations(chosen, limit=1).records
-        return found[0].asset_materialization if found else None
+        if partition is not None:
+            return self._all(key).get(partition)
+        if key not in self._records:
+            found = self._instance.fetch_materializations(key, limit=1).records
+            self._records[key] = {None: found[0].asset_materialization} if found else {}  # type: ignore[dict-item]
+        return self._records[key].get(None)
 
-
-def _recorded_paths(record: dg.AssetMaterialization) -> Iterator[Path]:
-    for name in _PATHS:
-        value = record.metadata.get(name)
-        if isinstance(value, dg.PathMetadataValue) and "://" not in str(value.path):
-            yield Path(str(value.path))
+    def _recorded_paths(
+        self, record: dg.AssetMaterialization, key: dg.AssetKey, partition: str | None
+    ) -> Iterator[Path]:
+        for name in _PATHS:
+            value = record.metadata.get(name)
+            if isinstance(value, dg.PathMetadataValue) and "://" not in str(value.path):
+                yield Path(str(value.path))
+        if isinstance(partition, dg.MultiPartitionKey):  # a run over several cells records no path
+            yield self._workspace.table(key.to_user_string(), *release_and_cell(partition))

@@ -1,0 +1,203 @@
+"""Group release: deliveries as they arrive, verified, and cut into sky cells (rows K2, K5, K6, D7).
+
+What lies in the landing zone is not the platform's to make: `raw_release` and `cell_exposures` are external assets whose
+versions are reported, by the release sensor and by the ingestion. A release delivered again therefore touches those
+cells whose rows differ, and no others.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import polars as pl
+
+from assets.metadata import preview
+from assets.partitions import CELL, cell_partition, release_cells, releases
+from assets.provenance import DATA_VERSION, latest_records
+from assets.quality import check_results, check_specs, refuse
+from assets.tables import bands_from
+from assets.versions import code_version, content_version
+from paeplatform.catalog.cells import cell_key
+from paeplatform.config import Preset
+from resources.failures import one_line_failures
+from resources.workspace import Workspace
+
+if TYPE_CHECKING:
+    from paeplatform.release.manifest import Manifest
+
+RAW_RELEASE = dg.AssetKey("raw_release")
+CELL_EXPOSURES = dg.AssetKey("cell_exposures")
+
+
+def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The assets of this group for a preset."""
+    order = preset.release.healpix_order
+
+    @dg.asset(group_name="release", kinds={"parquet"}, code_version=code_version(1, preset, "release"))
+    def mock_delivery(
+        mock_photometry: pl.DataFrame, spherex_bands: pl.DataFrame, workspace: Workspace
+    ) -> dg.MaterializeResult:
+        """The mock release as a survey would deliver it: a manifest and files of single exposures."""
+        from paeplatform.release.simulation import DeliverySpec, write_delivery
+
+        cfg = preset.release
+        folder = workspace.delivery(cfg.name)
+        with one_line_failures():
+            spec = DeliverySpec(
+                release=cfg.name,
+                data_collection=cfg.data_collection,
+                pipeline_version=cfg.pipeline_version,
+                n_visits=cfg.n_visits,
+                seed=preset.seed,
+            )
+            manifest = write_delivery(
+                mock_photometry, bands_from(spherex_bands), folder, spec, progress=False
+            )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(manifest.content_hash()),
+            metadata={
+                "path": dg.MetadataValue.path(folder / "manifest.json"),
+                "exposures": manifest.n_rows,
+                "sources": manifest.n_sources,
+                "files": len(manifest.files),
+            },
+        )
+
+    raw_release = dg.AssetSpec(
+        RAW_RELEASE,
+        group_name="release",
+        partitions_def=releases,
+        kinds={"file"},
+        description="A delivery in the landing zone: manifest and files. Its version is reported by release_sensor.",
+    )
+
+    @dg.multi_asset(
+        name="ingest_release",
+        outs={
+            "release_exposures": dg.AssetOut(
+                description="The cells of a delivery: rows, sources and content of each.",
+                group_name="release",
+                kinds={"parquet", "polars"},
+                code_version="1",
+            ),
+            "unplaced_rows": dg.AssetOut(
+                description="Rows of a delivery without a usable position: they belong to no cell.",
+                group_name="release",
+                kinds={"parquet", "polars"},
+                code_version="1",
+            ),
+        },
+        deps=[RAW_RELEASE],
+        partitions_def=releases,
+        check_specs=check_specs("release_exposures", "release", releases),
+    )
+    def ingest_release(
+        context: dg.AssetExecutionContext, workspace: Workspace
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        """Verifies a delivery, judges it as a whole, and cuts its rows by sky cell; unchanged cells stay as they are."""
+        from paeplatform.release.manifest import load_manifest, write_manifest
+        from paeplatform.release.splitting import split_delivery
+
+        release = context.partition_key
+        folder = workspace.delivery(release)
+        with one_line_failures():
+            manifest = load_manifest(folder)
+        outcomes = _judged_as_a_whole(folder, manifest)
+        yield from check_results("release_exposures", "release", outcomes)
+        refuse(outcomes, f"release {release}")
+        scratch = workspace.scratch_path("cells")
+        with one_line_failures():
+            split = split_delivery(folder, manifest, scratch, order, progress=False)
+        cells = split.cells.with_columns(
+            key=pl.col("cell").map_elements(lambda cell: cell_key(order, cell), return_dtype=pl.String),
+            version=pl.col("sha256").str.head(16),
+        ).sort("cell")
+        write_manifest(workspace.ingested(release), manifest)
+        changed = _take_over(context, workspace, release, cells)
+        workspace.discard(scratch)
+        listing = cells.drop("path").with_columns(
+            release=pl.lit(release),
+            data_collection=pl.lit(manifest.data_collection),
+            created=pl.lit(manifest.created),
+            delivery=pl.lit(manifest.content_hash()),
+        )
+        yield dg.MaterializeResult(
+            asset_key="release_exposures",
+            value=listing,
+            data_version=content_version(listing.drop("created", "delivery")),
+            metadata={
+                "delivered_rows": manifest.n_rows,
+                "placed_rows": int(listing["n_rows"].sum()),
+                "unplaced_rows": split.unplaced.height,
+                "cells": listing.height,
+                "changed_cells": len(changed),
+                "changed": dg.MetadataValue.json(changed[:100]),
+                "delivery": manifest.content_hash(),
+                "data_collection": manifest.data_collection,
+                "preview": preview(listing),
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key="unplaced_rows",
+            value=split.unplaced,
+            data_version=content_version(split.unplaced),
+            metadata={"preview": preview(split.unplaced)},
+        )
+
+    cell_exposures = dg.AssetSpec(
+        CELL_EXPOSURES,
+        group_name="release",
+        partitions_def=release_cells,
+        deps=["release_exposures"],
+        kinds={"parquet"},
+        description="The delivered rows of one sky cell. Written and reported by the ingestion of its release.",
+    )
+    return [mock_delivery, raw_release, ingest_release, cell_exposures]
+
+
+def delivered_cells(workspace: Workspace, release: str) -> list[str]:
+    """The keys of the cells that the last ingestion of a release found; none when there was none."""
+    listing = workspace.table("release_exposures", release)
+    return pl.read_parquet(listing, columns=["key"])["key"].to_list() if listing.is_file() else []
+
+
+def _judged_as_a_whole(folder: Path, manifest: "Manifest") -> Sequence:
+    from paeplatform.release.judging import judge_release
+    from paeplatform.release.reading import verify_files
+
+    with one_line_failures():
+        return [*verify_files(folder, manifest, progress=False), *judge_release(folder, manifest)]
+
+
+def _take_over(
+    context: dg.AssetExecutionContext, workspace: Workspace, release: str, cells: pl.DataFrame
+) -> list[str]:
+    """Puts the files of cells in place and reports those whose content is new; returns their keys."""
+    context.instance.add_dynamic_partitions(CELL, cells["key"].to_list())
+    partitions = {key: cell_partition(release, key) for key in cells["key"]}
+    known = latest_records(context.instance, CELL_EXPOSURES, [*map(str, partitions.values())])
+    changed = []
+    for row in cells.iter_rows(named=True):
+        partition = partitions[row["key"]]
+        path = workspace.table(CELL_EXPOSURES.to_user_string(), release, row["key"])
+        record = known.get(partition)
+        current = record is not None and (record.tags or {}).get(DATA_VERSION) == row["version"]
+        if current and path.is_file():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(row["path"]).replace(path)  # the scratch folder is on the store's file system
+        context.log_event(
+            dg.AssetMaterialization(
+                CELL_EXPOSURES,
+                partition=partition,
+                tags={DATA_VERSION: row["version"]},
+                metadata={
+                    "path": dg.MetadataValue.path(path),
+                    "dagster/row_count": row["n_rows"],
+                    "sources": row["n_sources"],
+                },
+            )
+        )
+        changed.append(row["key"])
+    return changed

@@ -1,0 +1,58 @@
+"""The p(z) in force: the user's file, or the preset's (rows D6, E7)."""
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from assets.versions import code_version, file_digest
+from paeplatform.config import Preset
+from resources.failures import one_line_failures
+from resources.workspace import Workspace
+
+PRIOR_TAG = "paeplatform/prior-source"  # on a materialisation: digest of the file, or "preset"
+PRESET = "preset"
+
+
+def prior_source(prior_file: Path) -> str:
+    """What the prior in force comes from now: a digest of the user's file, "preset" while there is none."""
+    return file_digest(prior_file) if prior_file.is_file() else PRESET
+
+
+def prior_assets(preset: Preset) -> list[dg.AssetsDefinition]:
+    """The assets of this group for a preset."""
+
+    @dg.asset(group_name="inference", kinds={"parquet"}, code_version=code_version(1, preset, "prior"))
+    def inference_prior(
+        redshift_prior: pl.DataFrame, workspace: Workspace
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        """The p(z) that catalogues stand for: `var/prior/redshift_prior.csv`, or else the preset's.
+
+        Posteriors are sampled under the preset's, and moved to this one by weights; a change of it therefore infers
+        only those sources again that weights cannot move.
+        """
+        from paeplatform.inference.prior_file import read_prior_file
+        from paeplatform.inference.priors import prior_to_dict
+        from paeplatform.inference.priors import redshift_prior as chosen_prior
+
+        file = Path(workspace.prior_file)
+        source = prior_source(file)
+        with one_line_failures():
+            base = chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+            prior = base if source == PRESET else read_prior_file(file)
+        table = pl.DataFrame(
+            {
+                "prior_id": [prior.prior_id()],
+                "prior": [json.dumps(prior_to_dict(prior), sort_keys=True)],
+                "base": [json.dumps(prior_to_dict(base), sort_keys=True)],
+            }
+        )
+        return dg.MaterializeResult(
+            value=table,
+            data_version=dg.DataVersion(f"{prior.prior_id()}-of-{base.prior_id()}"),
+            tags={PRIOR_TAG: source},
+            metadata={"prior": prior.prior_id(), "source": str(file) if source != PRESET else PRESET},
+        )
+
+    return [inference_prior]

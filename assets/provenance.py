@@ -1,0 +1,76 @@
+"""What a result was made from, partition by partition, and what has been recorded about it.
+
+Dagster stamps the versions of content and inputs on a materialisation as tags, one set for all partitions of a run over
+several, and hashes an input of many partitions only up to a hundred of them. Assets that share runs, or that read
+all cells of a release, write both down as metadata of the partition; that goes before the tags.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+import dagster as dg
+
+CONTENT = "paeplatform/content"
+INPUTS = "paeplatform/inputs"
+CODE_VERSION = "dagster/code_version"
+DATA_VERSION = "dagster/data_version"
+INPUT_VERSION = "dagster/input_data_version/"
+GATE_TAG = "paeplatform/gate"  # on release_photometry: whether its cell may be inferred from
+PASSED, HELD = "passed", "held"
+_CHUNK = 500  # events fetched at a time
+
+
+def made_from(content: str, inputs: Mapping[str, str]) -> dict[str, dg.MetadataValue]:
+    """The metadata to record: version of the content, and of each input by the asset's name."""
+    return {
+        CONTENT: dg.MetadataValue.text(content),
+        INPUTS: dg.MetadataValue.json(dict(sorted(inputs.items()))),
+    }
+
+
+def content_of_record(record: dg.AssetMaterialization) -> str | None:
+    """The version of what was made."""
+    value = record.metadata.get(CONTENT)
+    return str(value.value) if value is not None else (record.tags or {}).get(DATA_VERSION)
+
+
+def input_of_record(record: dg.AssetMaterialization, parent: str) -> tuple[str | None, bool]:
+    """The version of an input as recorded, and whether by the asset itself (`made_from`) rather than by Dagster."""
+    value = record.metadata.get(INPUTS)
+    if value is not None and parent in value.value:  # type: ignore[operator]
+        return str(value.value[parent]), True  # type: ignore[index]
+    return (record.tags or {}).get(f"{INPUT_VERSION}{parent}"), False
+
+
+def hash_of_versions(versions: Mapping[str, str]) -> str:
+    """One version for an input of many partitions."""
+    text = json.dumps(dict(sorted(versions.items())))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def latest_records(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str] | None = None
+) -> dict[str, dg.AssetMaterialization]:
+    """The last materialisation of each partition of an asset, in a few queries however many there are.
+
+    Args:
+        instance: where they are recorded.
+        key: a partitioned asset.
+        partitions: only these; None takes all.
+    """
+    wanted = None if partitions is None else set(map(str, partitions))
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION, wanted
+    )
+    found: dict[str, dg.AssetMaterialization] = {}
+    for chunk in _chunks(sorted(ids.values())):
+        chosen = dg.AssetRecordsFilter(key, storage_ids=chunk)
+        for record in instance.fetch_materializations(chosen, limit=len(chunk)).records:
+            if record.partition_key is not None and record.asset_materialization is not None:
+                found[record.partition_key] = record.asset_materialization
+    return found
+
+
+def _chunks(ids: Sequence[int]) -> Iterable[list[int]]:
+    return (list(ids[low : low + _CHUNK]) for low in range(0, len(ids), _CHUNK))
