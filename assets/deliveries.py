@@ -5,7 +5,10 @@ versions are reported, by the release sensor and by the ingestion. A release del
 cells whose rows differ, and no others.
 """
 
+import json
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +18,9 @@ import polars as pl
 from assets.metadata import preview
 from assets.partitions import CELL, cell_partition, release_cells, releases
 from assets.provenance import DATA_VERSION, latest_records
-from assets.quality import check_results, check_specs, refuse
+from assets.quality import broken, check_results, check_specs, refuse
 from assets.tables import bands_from
-from assets.versions import code_version, content_version
+from assets.versions import code_version, content_version, file_digest
 from paeplatform.catalog.cells import cell_key
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
@@ -34,7 +37,19 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of this group for a preset."""
     order = preset.release.healpix_order
 
-    @dg.asset(group_name="release", kinds={"parquet"}, code_version=code_version(1, preset, "release"))
+    @dg.asset(
+        group_name="release",
+        kinds={"parquet"},
+        code_version=code_version(
+            1,
+            preset,
+            "release.name",
+            "release.n_visits",
+            "release.data_collection",
+            "release.pipeline_version",
+            "instrument.depth",
+        ),
+    )
     def mock_delivery(
         mock_photometry: pl.DataFrame, spherex_bands: pl.DataFrame, workspace: Workspace
     ) -> dg.MaterializeResult:
@@ -50,6 +65,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
                 pipeline_version=cfg.pipeline_version,
                 n_visits=cfg.n_visits,
                 seed=preset.seed,
+                depth=preset.instrument.depth,
             )
             manifest = write_delivery(
                 mock_photometry, bands_from(spherex_bands), folder, spec, progress=False
@@ -101,13 +117,16 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
 
         release = context.partition_key
         folder = workspace.delivery(release)
-        with one_line_failures():
+        version, _ = delivery_version(folder)
+        with _held_when_at_fault(workspace, release, version):
             manifest = load_manifest(folder)
         outcomes = _judged_as_a_whole(folder, manifest)
         yield from check_results("release_exposures", "release", outcomes)
+        if broken(outcomes):
+            mark_held(workspace, release, version)
         refuse(outcomes, f"release {release}")
         scratch = workspace.scratch_path("cells")
-        with one_line_failures():
+        with _held_when_at_fault(workspace, release, version):
             split = split_delivery(folder, manifest, scratch, order, progress=False)
         cells = split.cells.with_columns(
             key=pl.col("cell").map_elements(lambda cell: cell_key(order, cell), return_dtype=pl.String),
@@ -115,6 +134,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         ).sort("cell")
         write_manifest(workspace.ingested(release), manifest)
         changed = _take_over(context, workspace, release, cells)
+        mark_held(workspace, release, None)
         workspace.discard(scratch)
         listing = cells.drop("path").with_columns(
             release=pl.lit(release),
@@ -156,10 +176,56 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     return [mock_delivery, raw_release, ingest_release, cell_exposures]
 
 
+def delivery_version(folder: Path) -> tuple[str, str | None]:
+    """(version of a delivery's manifest, why it cannot be read or None)."""
+    from paeplatform.errors import InputError
+    from paeplatform.release.manifest import MANIFEST, load_manifest
+
+    try:
+        return load_manifest(folder).content_hash(), None
+    except InputError as error:
+        path = folder / MANIFEST
+        return f"unreadable-{file_digest(path) if path.is_file() else 'gone'}", str(error)
+
+
+def mark_held(workspace: Workspace, release: str, version: str | None) -> None:
+    """Remembers that this version of a delivery did not pass, so that it is not tried again; None forgets."""
+    path = workspace.ingested(release) / "held.json"
+    if version is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(json.dumps({"version": version}))
+    unfinished.replace(path)
+
+
+def held_version(workspace: Workspace, release: str) -> str | None:
+    """The version of a delivery that was tried and did not pass; None when the last one did."""
+    path = workspace.ingested(release) / "held.json"
+    return json.loads(path.read_text())["version"] if path.is_file() else None
+
+
 def delivered_cells(workspace: Workspace, release: str) -> list[str]:
     """The keys of the cells that the last ingestion of a release found; none when there was none."""
     listing = workspace.table("release_exposures", release)
     return pl.read_parquet(listing, columns=["key"])["key"].to_list() if listing.is_file() else []
+
+
+@contextmanager
+def _held_when_at_fault(workspace: Workspace, release: str, version: str) -> Iterator[None]:
+    """A delivery that is at fault is not tried again; one whose ingestion was killed or met a full disk is.
+
+    Raises:
+        dagster.Failure: for an `InputError`. Without it as the cause, since it is this release's alone: others go on.
+    """
+    from paeplatform.errors import InputError
+
+    try:
+        yield
+    except InputError as error:
+        mark_held(workspace, release, version)
+        raise dg.Failure(f"release {release} is held: {error}", allow_retries=False) from None
 
 
 def _judged_as_a_whole(folder: Path, manifest: "Manifest") -> Sequence:

@@ -95,7 +95,15 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     @dg.asset(
         group_name="mock",
         kinds={"parquet", "polars"},
-        code_version=code_version(1, preset, "release", "instrument.depth"),
+        code_version=code_version(
+            2,
+            preset,
+            "release.cells",
+            "release.healpix_order",
+            "release.sources_per_cell",
+            "release.mag_z_max",
+            "instrument.depth",
+        ),
     )
     def mock_photometry(
         sed_templates: pl.DataFrame,
@@ -114,7 +122,6 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             value=table,
             data_version=content_version(table),
             metadata={
-                "release": preset.release.name,
                 "sources_per_cell": dg.MetadataValue.json(
                     {str(cell): n for cell, n in table["cell"].value_counts().sort("cell").iter_rows()}
                 ),

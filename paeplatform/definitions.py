@@ -33,9 +33,10 @@ def build_definitions(settings: PlatformSettings) -> dg.Definitions:
     """The code location for a home and a preset."""
     preset = settings.preset
     with warnings.catch_warnings():
-        # partition mappings and backfill policies are "beta" in Dagster 1.13, which is pinned; said here,
-        # not to users
+        # partition mappings and backfill policies are "beta", partitioned checks "preview" in Dagster 1.13, which
+        # is pinned; said here, not to users
         warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
         assets = _assets(preset)
     resources = {
         "io_manager": ParquetStore(base=str(settings.store)),

@@ -14,6 +14,7 @@ PRESET_VARIABLE = "PAEPLATFORM_PRESET"
 MLFLOW_UI_VARIABLE = "PAEPLATFORM_MLFLOW_UI"
 LANDING_VARIABLE = "PAEPLATFORM_LANDING"
 PRIOR_VARIABLE = "PAEPLATFORM_PRIOR"
+AUTOMATION_VARIABLE = "PAEPLATFORM_AUTOMATION"
 DEFAULT_PRESET = "demo"
 DEFAULT_MLFLOW_UI = "http://127.0.0.1:5000"
 
@@ -37,6 +38,7 @@ class PlatformSettings:
         mlflow_ui: address under which the MLflow UI is expected, for links in Dagster's metadata.
         landing_zone: folder of deliveries, one folder a release; None: `var/landing` under the home.
         prior_path: CSV of the p(z) in force, which need not exist; None: `var/prior/redshift_prior.csv`.
+        automation: whether the sensors start switched on; what is switched in Dagster's UI goes before it.
     """
 
     home: Path
@@ -44,11 +46,12 @@ class PlatformSettings:
     mlflow_ui: str = DEFAULT_MLFLOW_UI
     landing_zone: Path | None = None
     prior_path: Path | None = None
+    automation: bool = False
 
     @classmethod
     def from_env(cls) -> PlatformSettings:
         """Reads PAEPLATFORM_HOME (default: the project root), PAEPLATFORM_PRESET (default: demo),
-        PAEPLATFORM_LANDING and PAEPLATFORM_PRIOR.
+        PAEPLATFORM_LANDING, PAEPLATFORM_PRIOR and PAEPLATFORM_AUTOMATION (on or off).
 
         Raises:
             ConfigError: the home is a file, or the preset is unknown or invalid.
@@ -64,6 +67,7 @@ class PlatformSettings:
             mlflow_ui=os.environ.get(MLFLOW_UI_VARIABLE) or DEFAULT_MLFLOW_UI,
             landing_zone=_path(LANDING_VARIABLE),
             prior_path=_path(PRIOR_VARIABLE),
+            automation=_switch(AUTOMATION_VARIABLE),
         )
 
     @property
@@ -110,6 +114,13 @@ class PlatformSettings:
     def tracking_uri(self) -> str:
         """MLflow's store. A file store is refused by MLflow 3.17, SQLite has everything incl. aliases."""
         return f"sqlite:///{self.mlruns / 'mlflow.db'}"
+
+
+def _switch(variable: str) -> bool:
+    value = os.environ.get(variable) or "off"
+    if value not in ("on", "off"):
+        raise ConfigError(f"{variable}={value!r} must be on or off")
+    return value == "on"
 
 
 def _path(variable: str) -> Path | None:

@@ -2,8 +2,8 @@
 
 The reconciling sensor compares recorded versions instead of listening to events. So it finds whatever changed while
 nothing was running or between two looks: a re-delivered cell, templates and settings, the prior file, a champion alias
-that was moved by hand in the MLflow UI. Both are off by default; switch them on in Dagster's UI under Automation, or with
-`paeplatform automation on`.
+that was moved by hand in the MLflow UI. Both are off by default; `paeplatform ui --automation` switches them on, as does
+Dagster's UI under Automation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def release_sensor(settings: PlatformSettings) -> dg.SensorDefinition:
     @dg.sensor(
         name="release_sensor",
         asset_selection=dg.AssetSelection.assets("release_exposures", "unplaced_rows"),
-        default_status=dg.DefaultSensorStatus.STOPPED,
+        default_status=_status(settings),
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Notices new and re-delivered releases in the landing zone and asks for their ingestion.",
     )
@@ -70,7 +70,7 @@ def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.Sen
     @dg.sensor(
         name="reconcile_sensor",
         asset_selection=dg.AssetSelection.all(),
-        default_status=dg.DefaultSensorStatus.STOPPED,
+        default_status=_status(settings),
         minimum_interval_seconds=INTERVAL_SECONDS,
         description="Requests runs for assets and partitions that are missing or stale, upstream ones first.",
     )
@@ -85,6 +85,10 @@ def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.Sen
         return dg.SensorResult(run_requests=requests)
 
     return reconcile
+
+
+def _status(settings: PlatformSettings) -> dg.DefaultSensorStatus:
+    return dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED
 
 
 def request(run: PlannedRun) -> dg.RunRequest:

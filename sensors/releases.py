@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.deliveries import RAW_RELEASE
+from assets.deliveries import RAW_RELEASE, delivery_version
 from assets.partitions import RELEASE
 from assets.provenance import DATA_VERSION, latest_records
-from paeplatform.errors import InputError
 from resources.settings import PlatformSettings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_\-]*")
@@ -66,16 +64,9 @@ def notice_deliveries(settings: PlatformSettings, instance: dg.DagsterInstance) 
 
 
 def _deliveries(settings: PlatformSettings) -> list[Delivery]:
-    from paeplatform.release.manifest import load_manifest
-
     found = []
     for path in sorted(settings.landing.glob(f"*/{_MANIFEST}")):
-        release = path.parent.name
-        if not _NAME.fullmatch(release):
-            continue
-        try:
-            found.append(Delivery(release, load_manifest(path.parent).content_hash()))
-        except InputError as error:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-            found.append(Delivery(release, f"unreadable-{digest}", str(error)))
+        if _NAME.fullmatch(path.parent.name):
+            version, fault = delivery_version(path.parent)
+            found.append(Delivery(path.parent.name, version, fault))
     return found

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LAUNCHER_TAG = "paeplatform/launcher"  # marks the runs of this module
 _LAUNCHER = "materialize_stale"
+_CHECK_FAILED = "DagsterAssetCheckFailedError"  # not among what Dagster exports
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the event log has it all
 
 
@@ -86,8 +87,8 @@ def materialize_stale(
     """
     started = time.monotonic()
     chosen = _selection(defs, select)
-    with _only_one(settings), _opened(settings, instance) as live:
-        _bury_orphans(live, ModelRegistry.from_settings(settings))
+    with only_one(settings), opened(settings, instance) as live:
+        bury_orphans(live, ModelRegistry.from_settings(settings))
         work = _CatchUp(settings, defs, live, console if progress else None, progress)
         while work.one_round(chosen):
             pass
@@ -188,9 +189,9 @@ def materialize(
             run_config=_QUIET,
             tags={LAUNCHER_TAG: _LAUNCHER, "paeplatform/reason": reason[:200], **(tags or {})},
         )
-    except dg.DagsterAssetCheckFailedError:
-        return Held(_gate(instance, partition_key))
     except Exception as error:
+        if type(error).__name__ == _CHECK_FAILED:
+            return Held(_gate(instance, partition_key))
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, InputError):
@@ -216,7 +217,8 @@ def _selection(defs: dg.Definitions, select: Sequence[str] | None) -> set[dg.Ass
     keys = {dg.AssetKey.from_user_string(name) for name in select}
     unknown = sorted(key.to_user_string() for key in keys if not graph.has(key))
     if unknown:
-        known = ", ".join(key.to_user_string() for key in graph.toposorted_asset_keys)
+        made = (key for key in graph.toposorted_asset_keys if graph.get(key).is_executable)
+        known = ", ".join(key.to_user_string() for key in made)
         raise InputError(f"unknown asset {', '.join(unknown)}: give some of {known}")
     chosen: set[dg.AssetKey] = set()
     while keys:
@@ -234,7 +236,7 @@ def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> No
 
 
 @contextmanager
-def _opened(settings: PlatformSettings, instance: dg.DagsterInstance | None) -> Iterator[dg.DagsterInstance]:
+def opened(settings: PlatformSettings, instance: dg.DagsterInstance | None) -> Iterator[dg.DagsterInstance]:
     if instance is not None:
         yield instance
         return
@@ -243,7 +245,7 @@ def _opened(settings: PlatformSettings, instance: dg.DagsterInstance | None) -> 
 
 
 @contextmanager
-def _only_one(settings: PlatformSettings) -> Iterator[None]:
+def only_one(settings: PlatformSettings) -> Iterator[None]:
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     path = settings.dagster_home / "materialize.lock"
     with path.open("w") as lock:
@@ -256,7 +258,7 @@ def _only_one(settings: PlatformSettings) -> Iterator[None]:
         yield
 
 
-def _bury_orphans(instance: dg.DagsterInstance, registry: ModelRegistry) -> None:
+def bury_orphans(instance: dg.DagsterInstance, registry: ModelRegistry) -> None:
     """Ends the runs of a catch-up that was killed: holding the lock means that none is alive."""
     unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(statuses=unfinished, tags={LAUNCHER_TAG: _LAUNCHER})):

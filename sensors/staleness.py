@@ -16,7 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.deliveries import RAW_RELEASE, delivered_cells
+from assets.deliveries import RAW_RELEASE, delivered_cells, held_version
 from assets.estimation import CHAMPION_TAG
 from assets.partitions import RELEASE, cell_partition, release_and_cell
 from assets.prior import PRIOR_TAG, prior_source
@@ -153,6 +153,12 @@ class StalenessChecker:
             self._releases = sorted(known & {name for name in self._all(RAW_RELEASE) if name is not None})
         return self._releases
 
+    def delivery_held(self, release: str) -> bool:
+        """Whether the delivery noticed last was tried and did not pass."""
+        record = self._latest(RAW_RELEASE, release)
+        held = held_version(self._workspace, release)
+        return record is not None and held is not None and held == content_of_record(record)
+
     def cells(self, release: str) -> list[str]:
         """The keys of a release's cells, as last ingested."""
         if release not in self._cells:
@@ -170,6 +176,8 @@ class StalenessChecker:
     def reason(self, key: dg.AssetKey, partition: str | None) -> str | None:
         """Why this target is out of date by itself; None when it is not."""
         record = self._latest(key, partition)
+        if key == INGESTED and partition is not None and self.delivery_held(partition):
+            return None
         if record is None:
             return "missing"
         gone = next(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from paeplatform.cli import infer, inputs, runs, science, ui
+from paeplatform.cli import deliveries, infer, inputs, operate, outputs, runs, science, ui
 from paeplatform.errors import InputError
 
 app = typer.Typer(
@@ -29,6 +29,9 @@ runs.add_to(app)
 ui.add_to(app)
 science.add_to(app)
 infer.add_to(app)
+deliveries.add_to(app)
+operate.add_to(app)
+outputs.add_to(app)
 inputs.add_to(app)
 
 EXIT_DEFECT = 1

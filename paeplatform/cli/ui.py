@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from types import FrameType
@@ -35,6 +36,13 @@ def ui(
     mlflow_port: Annotated[
         int, typer.Option(help="Port of the MLflow page.", min=1024, max=65535)
     ] = MLFLOW_PORT,
+    automation: Annotated[
+        bool,
+        typer.Option(
+            "--automation",
+            help="Start with both sensors on: deliveries are noticed and what is stale is made, unasked.",
+        ),
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for both pages to answer.")] = 180.0,
     home: HomeOption = None,
     preset: PresetOption = None,
@@ -46,7 +54,10 @@ def ui(
     Example: [bold]paeplatform ui --dagster-port 3001 --mlflow-port 5001[/bold]
     """
     from resources.instance import write_dagster_yaml
+    from resources.settings import AUTOMATION_VARIABLE
 
+    if automation:
+        os.environ[AUTOMATION_VARIABLE] = "on"
     settings = settings_for(home, preset)
     require_free_port(dagster_port, "--dagster-port")
     require_free_port(mlflow_port, "--mlflow-port")

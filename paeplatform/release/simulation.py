@@ -57,6 +57,7 @@ class DeliverySpec:
         seed: of everything random, with each source's id.
         cell_seeds: other seeds for the sources of some cells (column `cell` of the table), for a delivery that is repeated
             with changes in these cells only.
+        depth: of all visits together, "mev" or "inflight".
         first_day: of the observations.
         defects: what to spoil.
     """
@@ -69,6 +70,7 @@ class DeliverySpec:
     file_format: str = "parquet"
     seed: int = 1
     cell_seeds: Mapping[int, int] = field(default_factory=dict)
+    depth: str = "mev"
     first_day: date = date(2026, 7, 20)
     defects: tuple[DefectSpec, ...] = ()
 
@@ -159,7 +161,7 @@ def exposures(table: pl.DataFrame, bands: BandSet, spec: DeliverySpec) -> pl.Dat
     band = np.broadcast_to(np.tile(np.arange(n_band), n_visit), shape)
     visit = np.broadcast_to(np.repeat(np.arange(n_visit), n_band), shape)
     detector = bands.detector[band]
-    error = bands.depth_mev_ujy[band] * np.sqrt(n_visit) * np.exp(ERROR_SCATTER * normal[0])
+    error = bands.depth(spec.depth)[band] * np.sqrt(n_visit) * np.exp(ERROR_SCATTER * normal[0])
     true = table["flux_true"].to_numpy().astype(np.float64)[np.arange(n_source)[:, None], band]
     low, high = (np.array([DETECTOR_RANGE_UM[int(d)][side] for d in bands.detector])[band] for side in (0, 1))
     wave = bands.wave_um[band] + 0.4 * bands.bandwidth_um[band] * (uniform[0] - 0.5)

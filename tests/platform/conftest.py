@@ -2,16 +2,26 @@
 registry.
 """
 
+import io
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import dagster as dg
+import polars as pl
 import pytest
+from rich.console import Console
 
-from paeplatform.config import load_preset
+from paeplatform.config import Preset, load_preset
+from paeplatform.definitions import build_definitions
 from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
+from sensors.run import RunSummary, materialize_stale
+from sensors.staleness import Target, stale_targets
 
 TINY = Path(__file__).parent / "tiny.yaml"
+CELLS = ("hp6-27256", "hp6-27258")
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +38,43 @@ def settings(tmp_path: Path, migrated_database: Path) -> PlatformSettings:
     made.mlruns.mkdir()
     shutil.copy(migrated_database, made.mlruns / "mlflow.db")
     return made
+
+
+@dataclass(frozen=True)
+class Platform:
+    settings: PlatformSettings
+    instance: dg.DagsterInstance
+    first: RunSummary
+    console: str
+
+    def run(self, **kwargs) -> RunSummary:
+        defs = build_definitions(self.settings)
+        return materialize_stale(self.settings, progress=False, defs=defs, instance=self.instance, **kwargs)
+
+    def stale(self, preset: Preset | None = None) -> list[Target]:
+        settings = replace(self.settings, preset=preset or self.settings.preset)
+        return stale_targets(build_definitions(settings), self.instance, settings)
+
+    def table(self, name: str) -> pl.DataFrame:
+        return pl.read_parquet(self.settings.store / f"{name}.parquet")
+
+    def catalog(self) -> pl.DataFrame:
+        return pl.concat([self.table(f"redshift_catalog/mock-r1/{cell}") for cell in CELLS])
+
+    @property
+    def registry(self) -> ModelRegistry:
+        return ModelRegistry.from_settings(self.settings)
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[Platform]:
+    """The whole graph once, tiny but real; tests leave it as they found it, everything fresh."""
+    settings = PlatformSettings(tmp_path_factory.mktemp("home"), load_preset(TINY))
+    settings.mlruns.mkdir()
+    shutil.copy(migrated_database, settings.mlruns / "mlflow.db")
+    console = Console(file=io.StringIO(), width=120)
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = materialize_stale(
+            settings, console=console, defs=build_definitions(settings), instance=instance
+        )
+        yield Platform(settings, instance, first, console.file.getvalue())

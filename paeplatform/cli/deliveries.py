@@ -1,0 +1,132 @@
+"""`paeplatform simulate-release`: deliveries like a survey's, good or deliberately bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.errors import InputError
+
+if TYPE_CHECKING:
+    from paeplatform.release.defects import DefectSpec
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this module's command."""
+    app.command("simulate-release")(simulate_release)
+
+
+def simulate_release(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of the release: small letters, digits, - and _.", show_default=False),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="Landing zone to write into. Default: that of the home.",
+            file_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    file_format: Annotated[str, typer.Option("--format", help="parquet, csv or fits.")] = "parquet",
+    visits: Annotated[int, typer.Option(min=1, help="Exposures of a source in each channel.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of noise, flags and lost exposures.")] = 1,
+    collection: Annotated[str, typer.Option(help="Label of the data collection.")] = "spherex_qr3",
+    pipeline: Annotated[str, typer.Option(help="Version of the pipeline.")] = "7.0.5",
+    defect: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A defect by name, of all cells or, as NAME:hp6-27256, of one. May be given again."
+        ),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--change-cell", help="Give this cell other noise: a delivery repeated with changes there."
+        ),
+    ] = None,
+    list_defects: Annotated[
+        bool, typer.Option("--list-defects", help="Say what defects there are, and stop.")
+    ] = False,
+    json_: JsonOption = False,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Write a delivery of the preset's mock sources: a manifest and files of single exposures.
+
+    Examples: [bold]paeplatform simulate-release qr3-week1[/bold],
+    [bold]paeplatform simulate-release qr3-bad --defect missing_detector:hp6-27256 --defect duplicates[/bold]
+    """
+    if list_defects:
+        _print_defects(json_)
+        return
+    if name is None:
+        raise InputError("give the release a name, as in `paeplatform simulate-release qr3-week1`")
+    settings = settings_for(home, preset)
+    from paeplatform.catalog.cells import parse_cell_key
+    from paeplatform.catalog.mock import draw_mock_catalog
+    from paeplatform.catalog.photometry import mock_photometry, select_release
+    from paeplatform.instrument.bands import load_bands
+    from paeplatform.release.simulation import DeliverySpec, write_delivery
+    from paeplatform.sed.library import load_library
+
+    cfg, bands = settings.preset, load_bands()
+    spec = DeliverySpec(
+        release=name,
+        data_collection=collection,
+        pipeline_version=pipeline,
+        n_visits=visits,
+        file_format=file_format,
+        seed=seed,
+        cell_seeds={parse_cell_key(key)[1]: seed + 1_000_003 for key in change or []},
+        depth=cfg.instrument.depth,
+        defects=_defects(defect or []),
+    )
+    library = load_library(cfg.templates.folder) if cfg.templates.folder else load_library()
+    catalog = draw_mock_catalog(cfg, library)
+    sources = mock_photometry(cfg, library, bands, select_release(cfg, catalog), cfg.seed)
+    folder = (to or settings.landing).expanduser() / name
+    manifest = write_delivery(sources, bands, folder, spec, progress=not json_)
+    if json_:
+        typer.echo(
+            json.dumps({"folder": str(folder), "version": manifest.content_hash(), "rows": manifest.n_rows})
+        )
+        return
+    Console().print(
+        f"{folder}: {manifest.n_rows:,} exposures of {manifest.n_sources:,} sources in {len(manifest.files)} file(s), "
+        f"version {manifest.content_hash()}\n`paeplatform plan` says what it asks for, `paeplatform run` does it.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _defects(texts: list[str]) -> tuple[DefectSpec, ...]:
+    from paeplatform.catalog.cells import parse_cell_key
+    from paeplatform.release.defects import DefectSpec
+
+    found = []
+    for text in texts:
+        name, _, cell = text.partition(":")
+        found.append(DefectSpec(name, (parse_cell_key(cell)[1],) if cell else ()))
+    return tuple(found)
+
+
+def _print_defects(json_: bool) -> None:
+    from paeplatform.release.defects import DEFECTS
+
+    if json_:
+        rows = [vars(defect) for defect in DEFECTS.values()]
+        typer.echo(json.dumps({"defects": rows}, indent=1))
+        return
+    table = Table("defect", "concerns", "caught by", Column("what is wrong", overflow="fold"))
+    for defect in DEFECTS.values():
+        table.add_row(defect.name, defect.level, defect.caught_by, defect.doc)
+    Console().print(table)

@@ -1,0 +1,120 @@
+"""Commands of daily operation: plan, backfill."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this module's commands."""
+    for command in (plan, backfill):
+        app.command()(command)
+
+
+def plan(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
+    """Say what would run now, and why: deliveries to notice, and runs for what is missing or stale. Changes nothing.
+
+    What depends on these runs is planned when they are done; `paeplatform status` lists it too.
+
+    Example: [bold]paeplatform plan --json | jq '.runs[].name'[/bold]
+    """
+    settings = settings_for(home, preset)
+    from paeplatform.definitions import build_definitions
+    from resources.instance import open_instance
+    from sensors.plan import plan_runs
+    from sensors.releases import changed_deliveries
+    from sensors.staleness import StalenessChecker
+
+    with open_instance(settings) as instance:
+        arrived = changed_deliveries(settings, instance)
+        runs = plan_runs(StalenessChecker(build_definitions(settings), instance, settings))
+    if json_:
+        tree = {
+            "deliveries": [
+                {"release": one.release, "version": one.version, "fault": one.fault} for one in arrived
+            ],
+            "runs": [
+                {
+                    "name": run.name,
+                    "assets": [key.to_user_string() for key in run.asset_keys],
+                    "reason": run.reason,
+                }
+                for run in runs
+            ],
+        }
+        typer.echo(json.dumps(tree, indent=1))
+        return
+    console = Console()
+    for one in arrived:
+        fault = f": {one.fault}" if one.fault else ""
+        console.print(
+            f"delivery to ingest: {one.release}, version {one.version}{fault}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not runs:
+        console.print("No run is due." if arrived else "Nothing to do: everything is current.")
+        return
+    table = Table("run", Column("makes", overflow="fold"), Column("why", overflow="fold"))
+    for run in runs:
+        made = ", ".join(target.asset_key.to_user_string() for target in run.targets)
+        table.add_row(escape(run.name), escape(made), escape(run.reason))
+    console.print(table)
+
+
+def backfill(
+    release: Annotated[str, typer.Option(help="Release whose cells are made again.")],
+    cells: Annotated[
+        list[str] | None,
+        typer.Option("--cells", help="A cell by key, as hp6-27256. May be given again. Default: all."),
+    ] = None,
+    only_failed: Annotated[
+        bool, typer.Option("--only-failed", help="Only cells that are held, failed or out of date.")
+    ] = False,
+    json_: JsonOption = False,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Make the cells of a release again, photometry to catalogue, one after the other in this process.
+
+    Finished cells stay when it is interrupted; the same command with --only-failed goes on from there.
+
+    Examples: [bold]paeplatform backfill --release qr3-week1[/bold],
+    [bold]paeplatform backfill --release qr3-week1 --cells hp6-27256 --only-failed[/bold]
+    """
+    settings = settings_for(home, preset)
+    from paeplatform.definitions import build_definitions
+    from sensors.backfill import backfill as make
+
+    console = Console()
+
+    def say(cell: str, outcome: str, why: str) -> None:
+        if not json_:
+            console.print(f"{cell:<16} {outcome:>6}  {why}", markup=False, highlight=False, soft_wrap=True)
+
+    summary = make(
+        settings,
+        release,
+        defs=build_definitions(settings),
+        cells=cells,
+        only_failed=only_failed,
+        on_cell=say,
+    )
+    if json_:
+        typer.echo(json.dumps(vars(summary), indent=1))
+    else:
+        console.print(
+            f"{len(summary.made)} made, {len(summary.held)} held, {len(summary.failed)} failed in "
+            f"{summary.seconds / 60:.1f} min",
+            highlight=False,
+        )
+    if not summary.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,201 @@
+"""Commands that hand results over: export, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from paeplatform.cli.options import HomeOption, PresetOption, settings_for
+from paeplatform.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from paeplatform.outputs.card import Galaxy
+    from resources.settings import PlatformSettings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this module's commands."""
+    for command in (export, show):
+        app.command()(command)
+
+
+def export(
+    release: Annotated[str, typer.Option(help="Release to export.")],
+    file_format: Annotated[
+        str, typer.Option("--format", help="parquet, fits, votable, qp or hats.")
+    ] = "parquet",
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", help="File (hats: folder) to write. Default: <release> with the format's ending."
+        ),
+    ] = None,
+    cells: Annotated[
+        list[str] | None, typer.Option("--cells", help="A cell by key. May be given again. Default: all.")
+    ] = None,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Write a release's catalogue for others: units, UCDs, flags and provenance go into the header.
+
+    Missing values are null or NaN, never -99. qp holds p(z) as 51 quantiles a source.
+
+    Examples: [bold]paeplatform export --release mock-r1 --format fits[/bold],
+    [bold]paeplatform export --release mock-r1 --format hats --to catalogues/mock-r1[/bold]
+    """
+    settings = settings_for(home, preset)
+    import polars as pl
+
+    from paeplatform.outputs.formats import FORMATS, SUFFIXES
+    from paeplatform.outputs.formats import export as write
+
+    if file_format not in FORMATS:
+        raise InputError(f"--format {file_format!r} must be one of {', '.join(FORMATS)}")
+    tables = _cells(settings, release, cells)
+    catalog = pl.concat([pl.scan_parquet(path) for path in tables])
+    path = to or Path(f"{release}{SUFFIXES[file_format]}")
+    write(catalog, path, file_format, _provenance(catalog, release))
+    rows = catalog.select(pl.len()).collect().item()
+    Console().print(f"{path}: {rows:,} sources of {len(tables)} cell(s)", highlight=False, soft_wrap=True)
+
+
+def show(
+    source: Annotated[int, typer.Argument(help="object_id of the source.")],
+    release: Annotated[
+        str | None,
+        typer.Option(help="Release to look in. Default: the only one that has it.", show_default=False),
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="PNG to write. Default: <object_id>.png.")] = None,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Draw one galaxy's card: photometry, posterior predictive SED, p(z) by method, flags and provenance.
+
+    Example: [bold]paeplatform show 1917987867317780881 --release mock-r1[/bold]
+    """
+    settings = settings_for(home, preset)
+    galaxy = _galaxy(settings, source, release)
+    from resources.workspace import Workspace
+
+    Workspace.from_settings(settings).start_jax()
+    from paeplatform.instrument.bands import load_bands
+    from paeplatform.outputs.card import source_card
+    from paeplatform.outputs.formats import replaced
+    from paeplatform.validation.style import figure_png
+
+    predictive = _predictive(settings, galaxy) if galaxy.row["pae_z_mean"] is not None else None
+    path = to or Path(f"{source}.png")
+    with replaced(path) as unfinished:
+        unfinished.write_bytes(figure_png(source_card(galaxy, load_bands(), predictive)))
+    Console().print(str(path), highlight=False, soft_wrap=True)
+
+
+def _cells(settings: PlatformSettings, release: str, cells: list[str] | None) -> list[Path]:
+    """Catalogue files of a release.
+
+    Raises:
+        InputError: no such release or cell.
+    """
+    base = settings.store / "redshift_catalog"
+    known = sorted(path.name for path in base.glob("[!.]*") if path.is_dir()) if base.is_dir() else []
+    if release not in known:
+        raise InputError(
+            f"no catalogue of release {release!r} under {base}: there are {', '.join(known) or 'none'}"
+        )
+    found = {path.stem: path for path in sorted((base / release).glob("[!.]*.parquet"))}
+    unknown = sorted(set(cells or ()) - set(found))
+    if unknown:
+        raise InputError(f"release {release} has no cell {', '.join(unknown)}: there are {', '.join(found)}")
+    return [path for key, path in found.items() if cells is None or key in cells]
+
+
+def _provenance(catalog: pl.LazyFrame, release: str) -> dict[str, str]:
+    from paeplatform import __version__
+
+    names = ("bundle_version", "prior_id", "code_version", "input_data_version")
+    columns = catalog.select(*names).unique().collect()
+    return {
+        "release": release,
+        "creator": f"paeplatform {__version__}",
+        **{name: ", ".join(map(str, columns[name].unique().sort().to_list()[:8])) for name in names},
+    }
+
+
+def _galaxy(settings: PlatformSettings, source: int, release: str | None) -> Galaxy:
+    """Raises:
+    InputError: the source is in no catalogue, or in several and no release is named.
+    """
+    import numpy as np
+    import polars as pl
+
+    from paeplatform.outputs.card import Galaxy
+
+    base = settings.store / "redshift_catalog"
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    for path in sorted(base.glob(f"{release or '[!.]*'}/[!.]*.parquet")):
+        rows = pl.scan_parquet(path).filter(pl.col("object_id") == source).collect()
+        found += [(path.parent.name, path.stem, row) for row in rows.iter_rows(named=True)]
+    if not found:
+        where = f"release {release}" if release else "any release"
+        raise InputError(f"no source {source} in {where} under {base}; `paeplatform export` lists them")
+    if len(found) > 1:
+        names = ", ".join(name for name, _, _ in found)
+        raise InputError(f"source {source} is in {names}: choose with --release")
+    name, cell, row = found[0]
+
+    def one(asset: str) -> dict[str, Any]:
+        table = pl.read_parquet(settings.store / asset / name / f"{cell}.parquet")
+        return table.filter(pl.col("object_id") == source).row(0, named=True)
+
+    photometry, posterior = one("release_photometry"), one("reweighted_posteriors")
+    draws = posterior["pae_z_draws"]
+    flux, error = (np.asarray(photometry[key], dtype=np.float64) for key in ("flux", "flux_err"))
+    return Galaxy(row, flux, error, np.asarray(draws if draws is not None else [], dtype=np.float64))
+
+
+def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
+    """Draws of u are not stored: the source is inferred once more, with the bundle and prior of its row."""
+    import json
+
+    import numpy as np
+    import polars as pl
+
+    from paeplatform.inference.estimate import covers, shared_forward
+    from paeplatform.inference.importance import run_importance
+    from paeplatform.inference.posterior import LogPosterior
+    from paeplatform.inference.priors import prior_from_dict
+    from paeplatform.instrument.bands import load_bands
+    from paeplatform.instrument.filters import gaussian_filters
+    from paeplatform.outputs.card import predict
+    from paeplatform.pae.bundle import load_bundle
+    from resources.registry import PAE, ModelRegistry
+
+    registry, preset = ModelRegistry.from_settings(settings), settings.preset
+    version = registry.by_version(PAE, int(galaxy.row["bundle_version"]))
+    bundle = load_bundle(registry.artifact(version, "bundle"))
+    stored = pl.read_parquet(settings.store / "inference_prior.parquet").row(0, named=True)
+    prior = prior_from_dict(json.loads(stored["prior"]))
+    if bundle.proposal is None or not covers(bundle.proposal, prior) or not preset.prior.nf_prior:
+        return None
+    forward = shared_forward(
+        bundle, gaussian_filters(load_bands()), float(prior.z_max), preset.instrument.n_redshift_nodes
+    )
+    posterior = LogPosterior(forward, prior, nf_prior=True, amplitude=preset.prior.amplitude)
+    error = np.where(np.isfinite(galaxy.flux), galaxy.flux_err, np.inf)
+    result = run_importance(
+        posterior,
+        bundle.proposal,
+        np.nan_to_num(galaxy.flux)[None],
+        error[None],
+        preset.importance,
+        seed=preset.seed,
+        object_id=np.array([galaxy.row["object_id"]]),
+        n_kept=preset.inference.n_kept,
+        progress=False,
+    )
+    return predict(posterior, result.draws, galaxy)

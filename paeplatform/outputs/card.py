@@ -1,0 +1,166 @@
+"""One galaxy on a page: photometry, posterior predictive SED, p(z) by method, and what made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paeplatform.inference.draws import PosteriorDraws
+from paeplatform.inference.posterior import LogPosterior
+from paeplatform.inference.predictive import Predictive, posterior_predictive
+from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.instrument.bands import BandSet
+from paeplatform.outputs.flags import in_words
+from paeplatform.validation.style import BLACK, BLUE, GREY, SKY, VERMILION, new_figure, styled
+
+_SHOWN = ("pae_status", "pae_path", "pae_ess", "pae_khat", "pae_rhat", "pae_chi2", "pae_n_bands", "pae_moved")
+_MADE_BY = ("release", "bundle_version", "prior_id", "input_data_version", "run_id")
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """What is known of one source.
+
+    Attributes:
+        row: of the catalogue.
+        flux, flux_err: (band,) [uJy]; infinite where a band is missing.
+        z_draws: (draw,) of p(z) under the prior in force; empty without a posterior.
+    """
+
+    row: Mapping[str, Any]
+    flux: np.ndarray
+    flux_err: np.ndarray
+    z_draws: np.ndarray
+
+
+def predict(posterior: LogPosterior, draws: PosteriorDraws, galaxy: Galaxy) -> Predictive:
+    """The posterior predictive SED of a galaxy in the survey's bands.
+
+    Args:
+        posterior: of the bundle that made the catalogue.
+        draws: of this one source, over u and z.
+        galaxy: its photometry.
+    """
+    error = np.where(np.isfinite(galaxy.flux), galaxy.flux_err, np.inf)
+    flux = np.nan_to_num(galaxy.flux)
+    return posterior_predictive(posterior, draws, flux[None], error[None])
+
+
+@styled
+def source_card(galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -> Figure:
+    """The card.
+
+    Args:
+        galaxy: the source.
+        bands: of its photometry.
+        predictive: of `predict`; None for a source without a posterior.
+    """
+    figure = new_figure(height_in=7.2, width_in=9.0)
+    grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1.0), width_ratios=(1.25, 1.0))
+    _photometry(figure.add_subplot(grid[0, :]), galaxy, bands, predictive)
+    _redshift(figure.add_subplot(grid[1, 0]), galaxy)
+    _words(figure.add_subplot(grid[1, 1]), galaxy)
+    figure.suptitle(
+        f"{galaxy.row['object_id']}   ra {galaxy.row['ra']:.5f}°  dec {galaxy.row['dec']:+.5f}°   "
+        f"SNR {galaxy.row['snr']:.0f}",
+        x=0.01,
+        ha="left",
+        fontsize=12,
+    )
+    return figure
+
+
+def _photometry(axes: Axes, galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -> None:
+    good = np.isfinite(galaxy.flux) & np.isfinite(galaxy.flux_err)
+    if predictive is not None and np.isfinite(predictive.flux[0]).any():
+        for level, colour, alpha in ((1, SKY, 0.35), (0, BLUE, 0.45)):
+            label = f"model, {predictive.level[level]:.0%}"
+            low, high = predictive.flux_low[0, level], predictive.flux_high[0, level]
+            for detector in np.unique(bands.detector):
+                here = bands.detector == detector
+                axes.fill_between(
+                    bands.wave_um[here], low[here], high[here], color=colour, alpha=alpha, lw=0, label=label
+                )
+                label = ""
+    axes.errorbar(
+        bands.wave_um[good],
+        galaxy.flux[good],
+        galaxy.flux_err[good],
+        fmt="o",
+        ms=3,
+        lw=0.8,
+        color=BLACK,
+        ecolor=GREY,
+        label="measured",
+    )
+    if good.any():
+        low, high = np.quantile(galaxy.flux[good], (0.01, 0.99))
+        margin = 0.15 * (high - low) + 2.0 * np.median(galaxy.flux_err[good])
+        axes.set_ylim(min(low, 0.0) - margin, high + margin)
+    axes.axhline(0.0, color=GREY, lw=0.7)
+    axes.set(xlabel="wavelength [µm]", ylabel="flux density [µJy]", xlim=(0.7, 5.05))
+    axes.set_title(f"{int(good.sum())} of {len(bands)} bands")
+    axes.legend(loc="upper right", ncols=3)
+
+
+def _redshift(axes: Axes, galaxy: Galaxy) -> None:
+    draws = galaxy.z_draws[np.isfinite(galaxy.z_draws)]
+    shown = []
+    if draws.size:
+        edges = np.histogram_bin_edges(draws, 40)
+        axes.hist(draws, edges, density=True, color=BLUE, alpha=0.5, label="PAE")
+        shown.append(np.quantile(draws, (0.002, 0.998)))
+    quantiles = galaxy.row.get("tf_z_quantiles")
+    if quantiles is not None:
+        z, level = np.asarray(quantiles, dtype=np.float64), np.asarray(QUANTILE_LEVELS)
+        width = np.maximum(np.diff(z), 1e-5)
+        axes.stairs(np.diff(level) / width, z, color=VERMILION, lw=1.4, label="template fitting")
+        shown.append(z[[0, -1]])
+    if shown:
+        low, high = min(part[0] for part in shown), max(part[1] for part in shown)
+        margin = max(0.1 * (high - low), 0.01)
+        axes.set_xlim(max(low - margin, 0.0), high + margin)
+        axes.legend(loc="best")
+    else:
+        axes.text(0.5, 0.5, "no posterior", transform=axes.transAxes, ha="center", color=GREY)
+    axes.set(xlabel="redshift", ylabel="p(z)")
+
+
+def _words(axes: Axes, galaxy: Galaxy) -> None:
+    row = galaxy.row
+    lines = [
+        f"z (PAE)  {_interval(row, 'pae')}",
+        f"z (TF)   {_interval(row, 'tf')}",
+        f"flags    {in_words(int(row.get('catalog_flags') or 0)).replace('|', ', ')}",
+        "",
+        *(f"{name:<13} {_value(row[name])}" for name in _SHOWN if row.get(name) is not None),
+        "",
+        *(f"{name:<13} {str(row[name])[:26]}" for name in _MADE_BY if row.get(name) is not None),
+    ]
+    axes.axis("off")
+    axes.text(
+        0.0,
+        1.0,
+        "\n".join(lines),
+        transform=axes.transAxes,
+        va="top",
+        family="DejaVu Sans Mono",
+        fontsize=8.5,
+    )
+
+
+def _interval(row: Mapping[str, Any], method: str) -> str:
+    median = row.get(f"{method}_z_median")
+    if median is None:
+        return "none"
+    low, high = row[f"{method}_z_err68_low"], row[f"{method}_z_err68_high"]
+    return f"{median:.4f}  (68 %: {low:.4f} to {high:.4f})"
+
+
+def _value(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

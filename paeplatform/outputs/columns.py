@@ -1,0 +1,88 @@
+"""What the catalogue's columns mean: unit, UCD and description, for the headers of every format (DESIGN section 6)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from paeplatform.outputs.flags import CatalogFlag
+
+METHODS = {"pae": "probabilistic autoencoder", "tf": "template fitting", "sbi": "simulation-based inference"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: unit as astropy writes it ("" for none), UCD1+ ("" where none fits), description."""
+
+    unit: str
+    ucd: str
+    description: str
+
+
+_FIXED = {
+    "object_id": Column("", "meta.id;meta.main", "HEALPix NESTED index of the position at order 29"),
+    "_healpix_29": Column("", "meta.id;pos.healpix", "HEALPix NESTED index of the position at order 29"),
+    "ra": Column("deg", "pos.eq.ra;meta.main", "right ascension, ICRS"),
+    "dec": Column("deg", "pos.eq.dec;meta.main", "declination, ICRS"),
+    "cell": Column("", "pos.healpix", "sky cell, HEALPix NESTED at the order of the release's partitions"),
+    "snr": Column("", "stat.snr;phot.flux", "total signal-to-noise ratio over all bands"),
+    "n_bands": Column("", "meta.number;instr.bandpass", "bands with a usable exposure, of 102"),
+    "n_used": Column("", "meta.number;obs.exposure", "exposures that were binned"),
+    "n_masked": Column("", "meta.number;obs.exposure", "exposures masked for their flags"),
+    "n_set_aside": Column("", "meta.number;obs.exposure", "exposures in quarantine"),
+    "flags_any": Column("", "meta.code.qual", "all flag bits of the binned exposures"),
+    "mjd_min": Column("d", "time.start;obs.exposure", "MJD of the first binned exposure, UTC"),
+    "mjd_max": Column("d", "time.end;obs.exposure", "MJD of the last binned exposure, UTC"),
+    "release": Column("", "meta.dataset", "release the photometry was delivered in"),
+    "input_data_version": Column("", "meta.version", "version of the photometry"),
+    "bundle_version": Column("", "meta.version", "version of the model `pae`"),
+    "prior_id": Column("", "meta.id", "redshift prior that p(z) is under"),
+    "code_version": Column("", "meta.version", "version of code and settings of the posterior"),
+    "run_id": Column("", "meta.id", "Dagster run that made the posterior"),
+    "pae_path": Column("", "meta.code", "how the posterior was made: proposal, adapted, mclmc, pocomc, none"),
+    "pae_status": Column("", "meta.code.status", "converged, unconverged or failed"),
+    "pae_ess": Column("", "stat.value", "effective number of draws of z"),
+    "pae_khat": Column("", "stat.param", "Pareto shape of the importance weights; below 0.7 is sound"),
+    "pae_rhat": Column("", "stat.param", "split R-hat of z; below 1.1 is sound"),
+    "pae_moved": Column("", "meta.code", "how p(z) came under the prior: no (sampled so), weights, inferred"),
+    "pae_reweight_ess": Column("", "stat.value", "effective number of draws after reweighting"),
+    "input_fault": Column("", "meta.note", "why bands were masked, where their numbers were at fault"),
+    "z_flags": Column("", "meta.code.qual", "bits of the posterior: paeplatform.inference.summaries.ZFlag"),
+    "catalog_flags": Column(
+        "", "meta.code.qual", "bits: " + ", ".join(f"{int(flag)} {flag.name}" for flag in CatalogFlag)
+    ),
+    "tf_template": Column("", "meta.id;src.sed", "best template"),
+    "tf_dust_law": Column("", "meta.id", "dust law of the best model; null without dust"),
+    "tf_ebv": Column("mag", "phot.color.excess", "E(B-V) of the best model"),
+    "tf_z_best": Column("", "src.redshift.phot;stat.likelihood", "redshift of the best model"),
+    "tf_status": Column("", "meta.code.status", "how template fitting came out"),
+}
+_PATTERNS = (
+    (r"z_mean", "src.redshift.phot;stat.mean", "mean of p(z)"),
+    (r"z_median", "src.redshift.phot;stat.median", "median of p(z)"),
+    (r"z_mode", "src.redshift.phot;stat.max", "mode of p(z)"),
+    (r"z_std", "stat.stdev;src.redshift.phot", "standard deviation of p(z)"),
+    (r"z_err(\d\d)_low", "stat.min;src.redshift.phot", "lower bound of the central {0} % interval"),
+    (r"z_err(\d\d)_high", "stat.max;src.redshift.phot", "upper bound of the central {0} % interval"),
+    (
+        r"z_quantiles",
+        "src.redshift.phot;stat.probability",
+        "quantiles of p(z) at the levels of QUANTILE_LEVELS",
+    ),
+    (r"chi2", "stat.fit.chi2", "chi^2 of the reconstruction"),
+    (r"n_bands", "meta.number;instr.bandpass", "bands used"),
+)
+
+
+def describe(name: str) -> Column:
+    """Unit, UCD and description of a column; a column that nothing is known of gets its name."""
+    if name in _FIXED:
+        return _FIXED[name]
+    method, _, rest = name.partition("_")
+    if method in METHODS:
+        for pattern, ucd, text in _PATTERNS:
+            match = re.fullmatch(pattern, rest)
+            if match:
+                return Column("", ucd, f"{METHODS[method]}: {text.format(*match.groups())}")
+        return Column("", "", f"{METHODS[method]}: {rest}")
+    return Column("", "", name)

@@ -1,0 +1,195 @@
+"""The catalogue as Parquet, FITS or VOTable, with units, UCDs, descriptions and provenance in the headers (row K7)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from paeplatform.errors import InputError
+from paeplatform.outputs.columns import describe
+from paeplatform.outputs.flags import CatalogFlag
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+FORMATS = ("parquet", "fits", "votable", "qp", "hats")
+SUFFIXES = {"parquet": ".parquet", "fits": ".fits", "votable": ".vot", "qp": ".hdf5", "hats": ""}
+_MISSING_INT = {
+    1: -(2**7),
+    2: -(2**15),
+    4: -(2**31),
+    8: -(2**63),
+}  # the smallest number of the type, as TNULL
+
+
+def export(
+    catalog: pl.LazyFrame,
+    path: Path,
+    file_format: str,
+    provenance: Mapping[str, str],
+    *,
+    progress: bool = True,
+) -> Path:
+    """Writes a catalogue in one of `FORMATS`; what stood at `path` is replaced when the new one is whole.
+
+    Args:
+        catalog: rows of `redshift_catalog`, any number of cells.
+        path: file, or for "hats" a folder; its ending is yours.
+        file_format: one of `FORMATS`.
+        provenance: written into the header, key by key.
+        progress: shows a bar where a format takes long.
+
+    Raises:
+        InputError: an unknown format, an empty catalogue, or a package that the format needs is not installed.
+    """
+    if file_format not in FORMATS:
+        raise InputError(f"format {file_format!r} must be one of {', '.join(FORMATS)}")
+    if catalog.select(pl.len()).collect().item() == 0:
+        raise InputError("the catalogue has no rows to export")
+    if file_format == "qp":
+        from paeplatform.outputs.qp_ensemble import write_qp
+
+        writer: Callable[[Path], None] = lambda to: write_qp(catalog, to)  # noqa: E731
+    elif file_format == "hats":
+        from paeplatform.outputs.hats_writer import write_hats
+
+        writer = lambda to: write_hats(catalog, to, path.name, provenance, progress=progress)  # noqa: E731
+    else:
+        writer = lambda to: _WRITERS[file_format](catalog, to, provenance)  # noqa: E731
+    with replaced(Path(path)) as unfinished:
+        writer(unfinished)
+    return Path(path)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` to write to, which takes its place at the end and is removed on an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex[:8]
+    unfinished, old = (path.with_name(f".{token}.{end}.{path.name}") for end in ("tmp", "old"))
+    try:
+        yield unfinished
+        if path.is_dir():
+            path.rename(old)
+        os.replace(unfinished, path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True) if unfinished.is_dir() else unfinished.unlink(
+            missing_ok=True
+        )
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def as_table(catalog: pl.DataFrame, provenance: Mapping[str, str]) -> Table:
+    """An astropy table: masked where null, with units, UCDs, descriptions; bits of the flags in its meta."""
+    from astropy.table import MaskedColumn, Table
+
+    table = Table(meta={**provenance, **flag_cards()})
+    for name in catalog.columns:
+        column, known = catalog[name], describe(name)
+        values, mask = _values(column)
+        made = MaskedColumn(
+            values, mask=mask, name=name, description=known.description, unit=known.unit or None
+        )
+        if known.ucd:
+            made.meta["ucd"] = known.ucd
+        table.add_column(made)
+    return table
+
+
+def flag_cards() -> dict[str, str]:
+    """The bits of `catalog_flags`, short enough for FITS headers."""
+    return {f"CFLAG{int(flag).bit_length() - 1:02d}": f"{int(flag)}: {flag.name}" for flag in CatalogFlag}
+
+
+def _values(column: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """(array, where it is missing); missing numbers are NaN or the smallest integer, text is empty, never -99."""
+    missing = column.is_null().to_numpy()
+    if column.dtype.base_type() is pl.Array:
+        width = column.dtype.shape[0]  # type: ignore[attr-defined]
+        blank = [[float("nan")] * width]
+        rows = [row if row is not None else blank[0] for row in column.to_list()]
+        values = np.asarray(rows, dtype=np.float32).reshape(len(column), width)
+        return values, np.repeat(missing[:, None], width, axis=1)
+    if column.dtype == pl.String:
+        return np.asarray(column.fill_null("").to_list(), dtype=str), missing
+    if column.dtype == pl.Boolean:
+        return column.fill_null(False).to_numpy().astype(bool), missing
+    if column.dtype.is_float():
+        return column.fill_null(float("nan")).to_numpy(), missing
+    values = column.fill_null(0).to_numpy().copy()
+    if missing.any() and values.dtype.kind == "i":
+        values[missing] = _MISSING_INT[values.dtype.itemsize]
+    return values, missing
+
+
+def _write_parquet(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, str]) -> None:
+    import pyarrow.parquet as pq
+
+    table = catalog.collect().to_arrow()
+    fields = []
+    for field in table.schema:
+        known = describe(field.name)
+        texts = {"unit": known.unit, "ucd": known.ucd, "description": known.description}
+        fields.append(field.with_metadata({key: text for key, text in texts.items() if text}))
+    import pyarrow as pa
+
+    meta = {"paeplatform": json.dumps({**provenance, **flag_cards()}, sort_keys=True)}
+    pq.write_table(table.cast(pa.schema(fields, metadata=meta)), path)
+
+
+def _write_fits(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, str]) -> None:
+    from astropy.io import fits
+    from astropy.table import Table
+
+    frame = catalog.collect()
+    table = as_table(frame, {})
+    plain = Table({name: np.ma.getdata(table[name].data) for name in table.colnames})
+    hdu = fits.table_to_hdu(plain)
+    for place, name in enumerate(table.colnames, start=1):
+        known, column = describe(name), table[name]
+        if known.unit:
+            hdu.header[f"TUNIT{place}"] = known.unit
+        if known.ucd:
+            hdu.header[f"TUCD{place}"] = known.ucd
+        hdu.header[f"TCOMM{place}"] = known.description[:68]
+        if column.dtype.kind == "i" and bool(np.any(column.mask)):
+            hdu.header[f"TNULL{place}"] = _MISSING_INT[column.dtype.itemsize]
+    for number, (key, value) in enumerate(sorted(provenance.items())):
+        hdu.header[f"PROV{number:02d}"] = f"{key}={value}"[:68]
+    for key, value in flag_cards().items():
+        hdu.header[key] = value
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+
+
+def _write_votable(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, str]) -> None:
+    from astropy.io.votable import from_table, writeto
+    from astropy.io.votable.tree import Info
+
+    table = as_table(catalog.collect(), {})
+    document = from_table(table)
+    resource = document.resources[0]
+    for field in resource.tables[0].fields:
+        known = describe(field.name)
+        field.ucd = known.ucd or None
+        field.description = known.description
+    for key, value in {**provenance, **flag_cards()}.items():
+        resource.infos.append(Info(name=key, value=str(value)))
+    writeto(document, str(path), tabledata_format="binary2")
+
+
+_WRITERS: dict[str, Callable[[pl.LazyFrame, Path, Mapping[str, str]], None]] = {
+    "parquet": _write_parquet,
+    "fits": _write_fits,
+    "votable": _write_votable,
+}

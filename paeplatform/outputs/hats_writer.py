@@ -1,0 +1,90 @@
+"""A catalogue in the HATS layout: Parquet leaves by HEALPix pixel, with the metadata that its readers expect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from paeplatform.catalog.cells import MAX_ORDER
+
+ORDER = 6  # of the leaves
+_DIRECTORY = 10_000  # pixels a folder
+
+
+def write_hats(
+    catalog: pl.LazyFrame, folder: Path, name: str, provenance: Mapping[str, str], *, progress: bool = True
+) -> None:
+    """Writes an object catalogue; sources are ordered by place within each leaf.
+
+    Args:
+        catalog: with ra, dec [deg] and object_id, the HEALPix index at order 29.
+        folder: to make.
+        name: of the catalogue.
+        provenance: further properties.
+        progress: shows a bar in leaves.
+    """
+    rows = catalog.with_columns(pl.col("object_id").alias("_healpix_29")).collect().sort("_healpix_29")
+    pixel = (rows["_healpix_29"] // 4 ** (MAX_ORDER - ORDER)).alias("Npix")
+    rows = rows.select("_healpix_29", pl.exclude("_healpix_29")).with_columns(pixel)
+    folder.mkdir(parents=True)
+    dataset = folder / "dataset"
+    leaves, metadata = [], []
+    for (number,), leaf in tqdm(
+        rows.partition_by("Npix", as_dict=True, include_key=False).items(), desc="HATS", disable=not progress
+    ):
+        place = f"Norder={ORDER}/Dir={int(number) // _DIRECTORY * _DIRECTORY}/Npix={int(number)}.parquet"  # type: ignore[call-overload]
+        (dataset / place).parent.mkdir(parents=True, exist_ok=True)
+        table = leaf.to_arrow()
+        found: list[pq.FileMetaData] = []
+        pq.write_table(table, dataset / place, metadata_collector=found)
+        found[0].set_file_path(place)
+        metadata.append(found[0])
+        leaves.append((ORDER, int(number)))  # type: ignore[call-overload]
+    schema = pa.schema(
+        pq.read_schema(
+            dataset
+            / f"Norder={ORDER}"
+            / next((dataset / f"Norder={ORDER}").rglob("*.parquet")).relative_to(dataset / f"Norder={ORDER}")
+        )
+    )
+    pq.write_metadata(schema, dataset / "_common_metadata")
+    pq.write_metadata(schema, dataset / "_metadata", metadata_collector=metadata)
+    lines = "".join(f"{order},{number}\n" for order, number in leaves)
+    (folder / "partition_info.csv").write_text(f"Norder,Npix\n{lines}")
+    text = "".join(
+        f"{key}={value}\n" for key, value in _properties(rows, name, len(leaves), provenance).items()
+    )
+    for path in ("properties", "hats.properties"):
+        (folder / path).write_text(text)
+
+
+def _properties(
+    rows: pl.DataFrame, name: str, n_leaves: int, provenance: Mapping[str, str]
+) -> dict[str, object]:
+    from datetime import UTC, datetime
+
+    n_cells = 12 * 4**ORDER
+    return {
+        "obs_collection": name,
+        "dataproduct_type": "object",
+        "hats_nrows": rows.height,
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_col_healpix": "_healpix_29",
+        "hats_col_healpix_order": MAX_ORDER,
+        "hats_npix_suffix": ".parquet",
+        "hats_order": ORDER,
+        "moc_sky_fraction": f"{n_leaves / n_cells:.6g}",
+        "hats_builder": "paeplatform",
+        "hats_creation_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MUTC"),
+        "hats_estsize": int(np.ceil(rows.estimated_size("kb"))),
+        "hats_release_date": "2025-08-22",
+        "hats_version": "v1.0",
+        **{f"paeplatform_{key}": value for key, value in provenance.items()},
+    }

@@ -1,0 +1,151 @@
+"""Cells of a release made again, in one process that shares imports and compiled programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from assets.deliveries import CELL_EXPOSURES, delivered_cells
+from assets.partitions import cell_partition
+from assets.provenance import GATE_TAG, HELD, latest_records
+from assets.release import PHOTOMETRY
+from paeplatform.errors import InputError
+from resources.registry import ModelRegistry
+from resources.settings import PlatformSettings
+from resources.workspace import Workspace
+from sensors.releases import notice_deliveries
+from sensors.run import Held, bury_orphans, materialize, only_one, opened
+from sensors.staleness import StalenessChecker
+
+BACKFILL_TAG = "paeplatform/backfill"
+_CATALOG = dg.AssetKey("redshift_catalog")
+
+
+@dataclass
+class BackfillSummary:
+    """What a backfill did, by cell key.
+
+    Attributes:
+        made: seconds each cell took.
+        held: rules that a cell broke.
+        failed: first line of what went wrong.
+        seconds: wall time in all.
+    """
+
+    made: dict[str, float] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every cell was made."""
+        return not (self.held or self.failed)
+
+
+def backfill(
+    settings: PlatformSettings,
+    release: str,
+    *,
+    defs: dg.Definitions,
+    cells: Sequence[str] | None = None,
+    only_failed: bool = False,
+    instance: dg.DagsterInstance | None = None,
+    on_cell: Callable[[str, str, str], None] | None = None,
+) -> BackfillSummary:
+    """Makes photometry, posteriors, template fits and catalogue of cells, whether stale or not; a run a cell.
+
+    Args:
+        settings: home and preset.
+        release: delivered and, or else it is now, ingested.
+        defs: the code location of these settings.
+        cells: keys; None takes all of the release.
+        only_failed: only cells that are held, or lack an up-to-date result.
+        instance: None opens the one under the home.
+        on_cell: called after each with its key, "made", "held" or "failed", and why.
+
+    Raises:
+        InputError: no such release or cell, another catch-up or backfill at work in this home, or input that a step
+            found at fault; finished cells stay.
+    """
+    began, summary = time.monotonic(), BackfillSummary()
+    with only_one(settings), opened(settings, instance) as live:
+        bury_orphans(live, ModelRegistry.from_settings(settings))
+        notice_deliveries(settings, live)
+        checker = StalenessChecker(defs, live, settings)
+        _ingest(checker, defs, live, release)
+        chosen = _cells(settings, live, checker, release, cells, only_failed)
+        keys = _assets_of_a_cell(checker, defs)
+        for cell in chosen:
+            start = time.monotonic()
+            fault = materialize(
+                defs,
+                live,
+                keys,
+                cell_partition(release, cell),
+                f"backfill of {release}",
+                {BACKFILL_TAG: release},
+            )
+            if fault is None:
+                summary.made[cell] = time.monotonic() - start
+            else:
+                (summary.held if isinstance(fault, Held) else summary.failed)[cell] = str(fault)
+            outcome = "made" if fault is None else "held" if isinstance(fault, Held) else "failed"
+            if on_cell is not None:
+                on_cell(cell, outcome, str(fault or f"{summary.made[cell]:.1f} s"))
+    summary.seconds = time.monotonic() - began
+    return summary
+
+
+def _ingest(
+    checker: StalenessChecker, defs: dg.Definitions, instance: dg.DagsterInstance, release: str
+) -> None:
+    """Brings the release's ingestion up to date.
+
+    Raises:
+        InputError: no such release, or the gate holds all of it.
+    """
+    if release not in checker.releases():
+        known = ", ".join(checker.releases()) or "none"
+        raise InputError(f"no release {release!r}: delivered so far are {known}")
+    ingested = dg.AssetKey("release_exposures")
+    reason = checker.reason(ingested, release) or ("held before" if checker.delivery_held(release) else None)
+    if reason is not None:
+        fault = materialize(defs, instance, checker.made_with(ingested), release, reason)
+        if fault is not None:
+            raise InputError(f"release {release} cannot be ingested: {fault}")
+        checker.forget()
+
+
+def _cells(
+    settings: PlatformSettings,
+    instance: dg.DagsterInstance,
+    checker: StalenessChecker,
+    release: str,
+    cells: Sequence[str] | None,
+    only_failed: bool,
+) -> list[str]:
+    there = delivered_cells(Workspace.from_settings(settings), release)
+    unknown = sorted(set(cells or ()) - set(there))
+    if unknown:
+        raise InputError(f"release {release} has no cell {', '.join(unknown)}: there are {', '.join(there)}")
+    chosen = [cell for cell in there if cells is None or cell in cells]
+    if not only_failed:
+        return chosen
+    stale = {target.partition_key for target in checker.stale()}
+    gate = latest_records(instance, PHOTOMETRY, [cell_partition(release, cell) for cell in chosen])
+    held = {name for name, record in gate.items() if (record.tags or {}).get(GATE_TAG) == HELD}
+    return [cell for cell in chosen if cell_partition(release, cell) in stale | held]
+
+
+def _assets_of_a_cell(checker: StalenessChecker, defs: dg.Definitions) -> list[dg.AssetKey]:
+    graph = defs.resolve_asset_graph()
+    cut_alike = graph.get(_CATALOG).partitions_def
+    return [
+        key
+        for key in graph.toposorted_asset_keys
+        if graph.get(key).partitions_def == cut_alike and key != CELL_EXPOSURES
+    ]
