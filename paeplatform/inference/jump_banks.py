@@ -22,7 +22,8 @@ from paeplatform.inference.mixture import StudentMixture
 from paeplatform.inference.posterior import LogPosterior, Photometry
 
 N_COMPONENT = 8
-N_DRAW = 4096
+N_DRAW = 16384
+PADDED = 4096  # pools are padded to a multiple of it: few shapes, few compilations
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def jump_bank(
         object_id: (source,) int64.
     """
     most = max(len(pool.log_weight) for pool in pools)
-    most = -(-most // N_DRAW) * N_DRAW  # few shapes, few compilations
+    most = -(-most // PADDED) * PADDED
     v = np.zeros((len(pools), most, pools[0].v.shape[1]))
     log_weight = np.full((len(pools), most), -np.inf)
     for i, pool in enumerate(pools):

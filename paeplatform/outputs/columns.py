@@ -62,8 +62,8 @@ _PATTERNS = (
     (r"z_median", "src.redshift.phot;stat.median", "median of p(z)"),
     (r"z_mode", "src.redshift.phot;stat.max", "mode of p(z)"),
     (r"z_std", "stat.stdev;src.redshift.phot", "standard deviation of p(z)"),
-    (r"z_err(\d\d)_low", "stat.min;src.redshift.phot", "lower bound of the central {0} % interval"),
-    (r"z_err(\d\d)_high", "stat.max;src.redshift.phot", "upper bound of the central {0} % interval"),
+    (r"z_err(\d\d)_low", "src.redshift.phot;stat.min", "lower bound of the central {0} % interval"),
+    (r"z_err(\d\d)_high", "src.redshift.phot;stat.max", "upper bound of the central {0} % interval"),
     (
         r"z_quantiles",
         "src.redshift.phot;stat.probability",

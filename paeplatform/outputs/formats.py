@@ -90,14 +90,19 @@ def replaced(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def as_table(catalog: pl.DataFrame, provenance: Mapping[str, str]) -> Table:
-    """An astropy table: masked where null, with units, UCDs, descriptions; bits of the flags in its meta."""
+def as_table(catalog: pl.DataFrame, *, widen: bool = False) -> Table:
+    """An astropy table: masked where null, with units, UCDs and descriptions.
+
+    Args:
+        catalog: rows.
+        widen: unsigned integers become signed 64-bit ones, since VOTable has none; bit 63 of flags is not in use.
+    """
     from astropy.table import MaskedColumn, Table
 
-    table = Table(meta={**provenance, **flag_cards()})
+    table = Table()
     for name in catalog.columns:
         column, known = catalog[name], describe(name)
-        values, mask = _values(column)
+        values, mask = _values(column, widen)
         made = MaskedColumn(
             values, mask=mask, name=name, description=known.description, unit=known.unit or None
         )
@@ -112,7 +117,7 @@ def flag_cards() -> dict[str, str]:
     return {f"CFLAG{int(flag).bit_length() - 1:02d}": f"{int(flag)}: {flag.name}" for flag in CatalogFlag}
 
 
-def _values(column: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+def _values(column: pl.Series, widen: bool) -> tuple[np.ndarray, np.ndarray]:
     """(array, where it is missing); missing numbers are NaN or the smallest integer, text is empty, never -99."""
     missing = column.is_null().to_numpy()
     if column.dtype.base_type() is pl.Array:
@@ -128,6 +133,8 @@ def _values(column: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     if column.dtype.is_float():
         return column.fill_null(float("nan")).to_numpy(), missing
     values = column.fill_null(0).to_numpy().copy()
+    if widen and values.dtype.kind == "u":
+        values = values.astype(np.int64)
     if missing.any() and values.dtype.kind == "i":
         values[missing] = _MISSING_INT[values.dtype.itemsize]
     return values, missing
@@ -153,7 +160,7 @@ def _write_fits(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, str]
     from astropy.table import Table
 
     frame = catalog.collect()
-    table = as_table(frame, {})
+    table = as_table(frame)
     plain = Table({name: np.ma.getdata(table[name].data) for name in table.colnames})
     hdu = fits.table_to_hdu(plain)
     for place, name in enumerate(table.colnames, start=1):
@@ -176,7 +183,7 @@ def _write_votable(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, s
     from astropy.io.votable import from_table, writeto
     from astropy.io.votable.tree import Info
 
-    table = as_table(catalog.collect(), {})
+    table = as_table(catalog.collect(), widen=True)
     document = from_table(table)
     resource = document.resources[0]
     for field in resource.tables[0].fields:
