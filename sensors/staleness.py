@@ -258,9 +258,7 @@ class StalenessChecker:
             return hashlib.sha256(joined.encode()).hexdigest()
         if len(versions) == 1 and partition in versions:
             return versions[partition]
-        return hash_of_versions(
-            {release_and_cell(str(name))[1]: version for name, version in versions.items()}
-        )
+        return hash_of_versions({_cell_of(name): version for name, version in versions.items()})
 
     def _upstream_partitions(
         self, key: dg.AssetKey, parent: dg.AssetKey, partition: str | None
@@ -320,3 +318,8 @@ class StalenessChecker:
                 yield Path(str(value.path))
         if isinstance(partition, dg.MultiPartitionKey):  # a run over several cells records no path
             yield self._workspace.table(key.to_user_string(), *release_and_cell(partition))
+
+
+def _cell_of(partition: str | None) -> str:
+    """The key by which an asset that reads all cells writes a version down (`assets.accepted.version_of_cells`)."""
+    return release_and_cell(partition)[1] if isinstance(partition, dg.MultiPartitionKey) else str(partition)
