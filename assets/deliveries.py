@@ -1,8 +1,8 @@
 """Group release: deliveries as they arrive, verified, and cut into sky cells (rows K2, K5, K6, D7).
 
-What lies in the landing zone is not the platform's to make: `raw_release` and `cell_exposures` are external assets whose
-versions are reported, by the release sensor and by the ingestion. A release delivered again therefore touches those
-cells whose rows differ, and no others.
+What lies in the landing zone is not the platform's to make: `raw_release` and `cell_exposures` are external assets
+whose versions are reported, by the release sensor and by the ingestion. A release delivered again therefore touches
+those cells whose rows differ, and no others.
 """
 
 import json
@@ -111,7 +111,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     def ingest_release(
         context: dg.AssetExecutionContext, workspace: Workspace
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        """Verifies a delivery, judges it as a whole, and cuts its rows by sky cell; unchanged cells stay as they are."""
+        """Verifies a delivery, judges it as a whole, and cuts it by sky cell; unchanged cells stay as they are."""
         from paeplatform.release.manifest import load_manifest, write_manifest
         from paeplatform.release.splitting import split_delivery
 

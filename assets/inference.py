@@ -154,7 +154,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
-        """The posteriors under the p(z) in force: moved by weights where their draws allow it, inferred again where not."""
+        """Posteriors under the p(z) in force: moved by weights where their draws allow it, else inferred again."""
         mover = _Mover(preset, inference_prior, spherex_bands, redshift_prior, registry, workspace)
         made = _Made(context)
         for partition, posteriors in pae_posteriors.items():

@@ -46,7 +46,7 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 code_version=version,
             ),
             "quality_statistics": dg.AssetOut(
-                description="What the quality rules judge: statistics of one cell. The next release is compared with them.",
+                description="What the quality rules judge in one cell; the next release is compared with it.",
                 group_name="release",
                 kinds={"parquet", "greatexpectations"},
                 code_version=version,

@@ -1,7 +1,7 @@
 """What would run, and why: stale targets cut into runs.
 
-The stale assets of one cell go into one run, in which they share start-up and what the gate holds stops the rest; all else
-is one run an asset, upstream first.
+The stale assets of one cell go into one run, in which they share start-up and what the gate holds stops the rest; all
+else is one run an asset, upstream first.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The reconciling sensor compares recorded versions instead of listening to events. So it finds whatever changed while
 nothing was running or between two looks: a re-delivered cell, templates and settings, the prior file, a champion alias
-that was moved by hand in the MLflow UI. Both are off by default; `paeplatform ui --automation` switches them on, as does
-Dagster's UI under Automation.
+that was moved by hand in the MLflow UI. Both are off by default; `paeplatform ui --automation` switches them on, as
+does Dagster's UI under Automation.
 """
 
 from __future__ import annotations

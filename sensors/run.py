@@ -237,6 +237,7 @@ def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> No
 
 @contextmanager
 def opened(settings: PlatformSettings, instance: dg.DagsterInstance | None) -> Iterator[dg.DagsterInstance]:
+    """The instance given, or the one under the home."""
     if instance is not None:
         yield instance
         return
@@ -246,6 +247,11 @@ def opened(settings: PlatformSettings, instance: dg.DagsterInstance | None) -> I
 
 @contextmanager
 def only_one(settings: PlatformSettings) -> Iterator[None]:
+    """Holds the home's lock.
+
+    Raises:
+        InputError: another process holds it.
+    """
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     path = settings.dagster_home / "materialize.lock"
     with path.open("w") as lock:

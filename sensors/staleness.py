@@ -1,8 +1,8 @@
 """Which assets and partitions are out of date, and why.
 
 The rule, per partition: it was never made, its file is gone, its settings or code changed
-(`dagster/code_version`), or an input has other content than the one it was made from (recorded by Dagster or by the asset,
-`assets.provenance`). The champion and the prior are inputs like any others, except that the registry and the
+(`dagster/code_version`), or an input has other content than the one it was made from (recorded by Dagster or by the
+asset, `assets.provenance`). The champion and the prior are inputs like any others, except that the registry and the
 prior file, not the assets, have the last word on them. What the quality gate holds is not wanted downstream.
 """
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from paeplatform.cli import deliveries, infer, inputs, operate, outputs, runs, science, ui
+from paeplatform.cli import deliveries, infer, inputs, operate, outputs, paper_data, runs, science, ui
 from paeplatform.errors import InputError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ infer.add_to(app)
 deliveries.add_to(app)
 operate.add_to(app)
 outputs.add_to(app)
+paper_data.add_to(app)
 inputs.add_to(app)
 
 EXIT_DEFECT = 1

@@ -30,7 +30,9 @@ SHRINKAGE = 8.0  # draws' worth of the starting covariance in each component's
 START_SCALE = 0.5  # of a starting component's covariance, in units of the whole's times n^(-2/dim)
 SMALLEST_SHARE = 0.02  # of a component, in units of an equal share: none is ever given up
 JITTER = 1e-10
-INFLATION = 1.6  # of the fitted widths: those of few draws are too narrow, and what they leave out is not seen again
+INFLATION = (
+    1.6  # of the fitted widths: those of few draws are too narrow, and what they leave out is not seen again
+)
 WIDE_SHARE = 0.0  # of the first component
 WIDE_SCALE = 1.5
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,9 +17,6 @@ import polars as pl
 from paeplatform.errors import InputError
 from paeplatform.outputs.columns import describe
 from paeplatform.outputs.flags import CatalogFlag
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 FORMATS = ("parquet", "fits", "votable", "qp", "hats")
 SUFFIXES = {"parquet": ".parquet", "fits": ".fits", "votable": ".vot", "qp": ".hdf5", "hats": ""}
@@ -90,7 +87,7 @@ def replaced(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def as_table(catalog: pl.DataFrame, *, widen: bool = False) -> Table:
+def as_table(catalog: pl.DataFrame, *, widen: bool = False) -> Any:
     """An astropy table: masked where null, with units, UCDs and descriptions.
 
     Args:
@@ -103,7 +100,7 @@ def as_table(catalog: pl.DataFrame, *, widen: bool = False) -> Table:
     for name in catalog.columns:
         column, known = catalog[name], describe(name)
         values, mask = _values(column, widen)
-        made = MaskedColumn(
+        made: Any = MaskedColumn(
             values, mask=mask, name=name, description=known.description, unit=known.unit or None
         )
         if known.ucd:

@@ -1,4 +1,4 @@
-"""p(z) of a catalogue as qp ensembles: quantiles, and densities on a grid for readers that want those (DESIGN section 6)."""
+"""p(z) of a catalogue as qp ensembles: quantiles, and densities on a grid (DESIGN section 6)."""
 
 from __future__ import annotations
 

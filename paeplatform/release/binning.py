@@ -27,7 +27,8 @@ def bin_exposures(
         Sorted by object_id: object_id i64, ra, dec f64 [deg], cell i64; flux and flux_err Array(f32, n_band) [uJy], NaN
         and inf where no exposure was usable; n_exposures Array(u16, n_band); repeat_chi2 Array(f32, n_band), the sum
         of squared residuals about the mean over sigma^2, NaN with fewer than two exposures; snr f32, the total
-        one; n_bands u16; n_used, n_masked, n_set_aside u32; flags_any u64, all bits of the used exposures; mjd_min, mjd_max f64.
+        one; n_bands u16; n_used, n_masked, n_set_aside u32; flags_any u64, all bits of the used exposures; mjd_min,
+        mjd_max f64.
     """
     place_of = ("object_id", "ra", "dec")
     everything = [rows.select(place_of)] + ([] if quarantined is None else [quarantined.select(place_of)])

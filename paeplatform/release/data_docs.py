@@ -45,7 +45,13 @@ def write_data_docs(
 
 def _overview(outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]]) -> str:
     rows = [
-        (release, cell or "whole delivery", _verdict(found), str(len({one.rule for one in found})), _broken(found))
+        (
+            release,
+            cell or "whole delivery",
+            _verdict(found),
+            str(len({one.rule for one in found})),
+            _broken(found),
+        )
         for (release, cell), found in sorted(outcomes.items())
     ]
     return "<h2>What passed</h2>" + _table(("release", "part", "gate", "rules", "broken"), rows)
@@ -66,9 +72,7 @@ def _failures(outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]]) -> str:
 
 
 def _rules(rules: Rules) -> str:
-    rows = [
-        (rule.name, rule.level, rule.severity, _range(rule), rule.what, rule.why) for rule in rules.rules
-    ]
+    rows = [(rule.name, rule.level, rule.severity, _range(rule), rule.what, rule.why) for rule in rules.rules]
     head = ("rule", "level", "severity", "accepted", "what is judged", "why")
     return "<h2>The rules</h2>" + _table(head, rows)
 

@@ -285,7 +285,7 @@ _ROWS: dict[str, Change] = {
 }
 
 
-# -- files and manifest -------------------------------------------------------------------------------------------------
+# -- files and manifest -----------------------------------------------------------------------------------------------
 def _first_file(manifest: Manifest, **changes: object) -> Manifest:
     first = manifest.files[0].model_copy(update=changes)
     return manifest.model_copy(update={"files": (first, *manifest.files[1:])})

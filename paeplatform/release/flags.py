@@ -1,7 +1,7 @@
 """The 64-bit flags of an exposure, and which flagged exposures are not used.
 
-Bits 0-29 are those of the pixels under the source, ORed; 32 and 33 are set by the photometry tool. Names and bits follow the
-FLAGS headers of Level 2 images as public readers quote them.
+Bits 0-29 are those of the pixels under the source, ORed; 32 and 33 are set by the photometry tool. Names and bits
+follow the FLAGS headers of Level 2 images as public readers quote them.
 """
 
 from __future__ import annotations

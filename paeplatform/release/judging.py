@@ -1,7 +1,7 @@
 """The gate: Great Expectations judges the statistics of a cell against the rules.
 
-A statistic is turned into a score that is 0 in the middle of its accepted range and 1 at its ends, so that one suite with
-one expectation a rule serves all cells, whatever their size. What people read are the numbers themselves.
+A statistic is turned into a score that is 0 in the middle of its accepted range and 1 at its ends, so that one suite
+with one expectation a rule serves all cells, whatever their size. What people read are the numbers themselves.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def verify_files(folder: Path, manifest: Manifest, *, progress: bool = True) -> 
 
 
 def read_batches(folder: Path, file: DeliveryFile, batch_rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
-    """The rows of a file, `batch_rows` at a time: the columns of `EXPOSURE_SCHEMA`, then file (str) and row (u32, from 0).
+    """The rows of a file, `batch_rows` at a time: columns of `EXPOSURE_SCHEMA`, then file (str) and row (u32, from 0).
 
     Raises:
         InputError: the file cannot be read, or a value is not of its column's type (names file, column and row).
@@ -138,7 +138,7 @@ def _verified(path: Path, file: DeliveryFile) -> list[RuleOutcome]:
 
 
 def _same_kind(found: pl.DataType, wanted: pl.DataType, file_format: str) -> bool:
-    """Whether a column can be of its documented type: flags exactly, others by kind; CSV has none but numbers and text."""
+    """Whether a column can be of its documented type: flags exactly, others by kind; CSV has numbers and text."""
     if wanted == pl.UInt64():  # an int32 or int64 loses bits 31 to 63, or their meaning
         return found == wanted or (file_format == "csv" and found.is_integer())
     if wanted.is_float():
@@ -162,7 +162,7 @@ def _shape(path: Path, file_format: str) -> tuple[dict[str, pl.DataType], int]:
     from astropy.io import fits
 
     with fits.open(path, memmap=True) as hdus:
-        rows = len(hdus[1].data)
+        rows = len(hdus[1].data)  # pyright: ignore[reportAttributeAccessIssue]
     return (dict(head.schema) if head is not None else {}), rows
 
 
@@ -196,7 +196,7 @@ def _fits_tables(path: Path, batch_rows: int) -> Iterator[pl.DataFrame]:
     from astropy.io import fits
 
     with fits.open(path, memmap=True) as hdus:
-        data = hdus[1].data
+        data = hdus[1].data  # pyright: ignore[reportAttributeAccessIssue]
         for first in range(0, len(data), batch_rows):
             part = data[first : first + batch_rows]
             columns = {}

@@ -68,7 +68,7 @@ def set_aside(rows: pl.DataFrame, manifest: Manifest, bands: BandSet) -> tuple[p
 
 
 def with_channel(rows: pl.DataFrame, bands: BandSet) -> pl.DataFrame:
-    """Adds channel (i16; that of the row's detector whose centre is nearest) and channel_width [um]; null without one."""
+    """Adds channel (i16; of the row's detector, the one whose centre is nearest) and channel_width [um], or null."""
     detector = rows["det_id"].fill_null(0).to_numpy()
     wave = rows["lambda"].fill_null(np.nan).to_numpy()
     place = np.full(rows.height, -1)

@@ -55,8 +55,8 @@ class DeliverySpec:
         rows_per_file: cut of the files.
         file_format: parquet, csv or fits.
         seed: of everything random, with each source's id.
-        cell_seeds: other seeds for the sources of some cells (column `cell` of the table), for a delivery that is repeated
-            with changes in these cells only.
+        cell_seeds: other seeds for the sources of some cells (column `cell` of the table), for a delivery that is
+            repeated with changes in these cells only.
         depth: of all visits together, "mev" or "inflight".
         first_day: of the observations.
         defects: what to spoil.
@@ -137,7 +137,7 @@ def write_delivery(
 
 
 def exposures(table: pl.DataFrame, bands: BandSet, spec: DeliverySpec) -> pl.DataFrame:
-    """The exposures of some sources, by source and then time; columns of `EXPOSURE_SCHEMA` and `cell` where there is one.
+    """Exposures of some sources, by source and then time; columns of `EXPOSURE_SCHEMA` and `cell`, if there is one.
 
     The random numbers of a source depend on the seed and its place on the sky alone.
     """

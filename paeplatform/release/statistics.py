@@ -1,10 +1,11 @@
-"""What the rules judge: a few numbers for each cell, computed in one pass and kept for the comparison with the next release.
+"""What the rules judge: a few numbers for each cell, kept for the comparison with the next release.
 
 Every statistic comes with its standard error, so that a range can be widened for small cells.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -173,7 +174,7 @@ def _colours(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
         stack[detector] = flux[inside].sum() / n
         noise[detector] = np.sqrt((error[inside] ** 2).sum()) / n
     detectors = sorted(stack)
-    for one, other in zip(detectors[:-1], detectors[1:], strict=True):
+    for one, other in itertools.pairwise(detectors):
         name, column = f"D{one}/D{other}", "flux"
         clear = all(stack[d] > MIN_STACK_SNR * noise[d] > 0.0 for d in (one, other))
         if not clear:

@@ -20,10 +20,10 @@ from assets.versions import content_version
 from paeplatform.config import Preset
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import CheckpointError, InputError, RegistryError
-from resources.registry import CHAMPION, PAE, ModelRegistry
-from tests.platform.conftest import CELLS, Platform
+from resources.registry import CHAMPION, PAE
 from sensors.run import LAUNCHER_TAG
 from sensors.staleness import Target
+from tests.platform.conftest import CELLS, Platform
 
 REWEIGHTED = [f"reweighted_posteriors[mock-r1|{cell}]" for cell in CELLS]
 DOWNSTREAM_OF_FITS = [

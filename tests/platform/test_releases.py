@@ -95,7 +95,7 @@ def plan(platform: Platform) -> list[str]:
 @pytest.fixture(scope="module")
 def automation(platform: Platform) -> Iterator[Automation]:
     assert platform.stale() == []
-    yield Automation(platform)
+    return Automation(platform)
 
 
 def test_a_good_release_is_ingested_and_inferred_a_run_a_cell(automation: Automation, platform: Platform):
