@@ -134,6 +134,28 @@ def _photometry(
     return photometry, quarantined, statistics, outcomes, counts
 
 
+def stored_outcomes(
+    workspace: Workspace, release: str | None = None
+) -> "dict[tuple[str, str], list[RuleOutcome]]":
+    """What the rules say now of the statistics that were kept, by (release, cell key).
+
+    Args:
+        workspace: where the tables are.
+        release: only this one; None takes all.
+    """
+    from paeplatform.release.judging import judge
+    from paeplatform.release.quality_rules import load_rules
+
+    found = {}
+    folder = workspace.table("quality_statistics", "").parent
+    for path in sorted(folder.glob(f"{release or '[!.]*'}/[!.]*.parquet")):
+        name, cell = path.parent.name, path.stem
+        baseline, same = _baseline(workspace, name, cell)
+        statistics = pl.read_parquet(path).drop("accepted")
+        found[name, cell] = judge(statistics, load_rules(), baseline, same_sources=same)
+    return found
+
+
 def _baseline(workspace: Workspace, release: str, cell: str) -> tuple[pl.DataFrame | None, bool]:
     """(statistics of the release created last before this one, whether they are of the same cell).
 

@@ -4,7 +4,7 @@
 
 - speed and trust: staged importance sampling with its fallback on all galaxies, MCLMC at the paper's settings on
   every fourth of them;
-- agreement with a reference: MCLMC chains of 4000 steps that start from a search of the prior, independent of
+- agreement with a reference: MCLMC chains of 6000 steps that start from a search of the prior, independent of
   importance sampling, kept where split R-hat < 1.01;
 - simulation-based calibration (Talts et al. 2018, arXiv:1804.06788): 2000 sources drawn from the prior.
 
@@ -39,7 +39,7 @@ from paeplatform.instrument.bands import load_bands
 PER_BIN = 25  # of 24 bins: 600 galaxies
 BRIGHT = 50.0
 MCLMC_EVERY = 4
-GOLD_EVERY, GOLD_STEPS, GOLD_RHAT = 4, 4000, 1.01
+GOLD_EVERY, GOLD_STEPS, GOLD_RHAT = 3, 6000, 1.01
 N_POCOMC = 2
 N_CALIBRATION = 2000
 RANK_BINS = 20

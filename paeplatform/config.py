@@ -209,7 +209,7 @@ class ImportanceConfig(_Section):
     n_proposal: PositiveInt = 1000  # draws of the amortised proposal, for every source
     n_adapted: PositiveInt = 1000  # draws of each adaptive round, for sources that need it
     n_rounds: Annotated[int, Field(ge=0)] = 16
-    n_components: PositiveInt = 8  # of the mixture fitted to a source's weighted draws
+    n_components: PositiveInt = 4  # of the mixture fitted to a source's weighted draws
     n_starts: PositiveInt = 16  # draws climbed from, for sources whose first stage found next to nothing
     climb_below_ess: Annotated[float, Field(ge=0.0)] = 15.0
     ess_target: PositiveFloat = 300.0  # rounds end when a source has so many effective draws ...

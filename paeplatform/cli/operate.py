@@ -1,4 +1,4 @@
-"""Commands of daily operation: plan, backfill."""
+"""Commands of daily operation: plan, backfill, quality."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.errors import InputError
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds this module's commands."""
-    for command in (plan, backfill):
+    for command in (plan, backfill, quality):
         app.command()(command)
 
 
@@ -118,3 +119,44 @@ def backfill(
         )
     if not summary.ok:
         raise typer.Exit(1)
+
+
+def quality(
+    release: Annotated[
+        str | None, typer.Option(help="Only this release. Default: all ingested.", show_default=False)
+    ] = None,
+    json_: JsonOption = False,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Judge the stored statistics of every cell by the rules as they are now, and write the page of quality checks.
+
+    Changes no gate: a threshold that you have changed takes hold when the cell is made again.
+
+    Example: [bold]paeplatform quality --release qr3-week1[/bold]
+    """
+    settings = settings_for(home, preset)
+    from assets.release import stored_outcomes
+    from paeplatform.release.data_docs import write_data_docs
+    from paeplatform.release.quality_rules import load_rules
+    from resources.workspace import Workspace
+
+    outcomes = stored_outcomes(Workspace.from_settings(settings), release)
+    if not outcomes:
+        raise InputError(
+            f"no statistics of {release or 'any release'} under {settings.store}: ingest one first"
+        )
+    page = write_data_docs(settings.report / "quality", outcomes, load_rules())
+    broken = {
+        f"{name}|{cell}": sorted({one.rule for one in found if not one.passed})
+        for (name, cell), found in outcomes.items()
+    }
+    if json_:
+        typer.echo(json.dumps({"page": str(page), "broken": broken}, indent=1))
+        return
+    table = Table("cell", Column("broken rules", overflow="fold"))
+    for name, rules in broken.items():
+        table.add_row(name, ", ".join(rules) or "none")
+    console = Console()
+    console.print(table)
+    console.print(str(page), highlight=False, soft_wrap=True)

@@ -133,7 +133,7 @@ def _catch_up(settings: PlatformSettings, select: list[str] | None, console: Con
     summary = materialize_stale(
         settings, select=select, progress=True, console=console, defs=build_definitions(settings)
     )
-    if not (summary.made or summary.failed or summary.kept):
+    if not (summary.made or summary.failed or summary.held or summary.kept):
         console.print("Nothing to do: everything is current.")
     else:
         console.print(f"{len(summary.made)} made in {summary.seconds / 60:.1f} min", highlight=False)
@@ -141,12 +141,16 @@ def _catch_up(settings: PlatformSettings, select: list[str] | None, console: Con
 
 
 def _end(summary: RunSummary, console: Console) -> None:
-    """Exit code 1, and the failures again at the end where they are seen, when something failed."""
+    """Exit code 1, and the faults again at the end where they are seen, when something failed or is held."""
     if summary.ok:
         return
     for target, fault in summary.failed:
         console.print(
             f"failed: {target.label}: {fault}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
+    for target, rules in summary.held:
+        console.print(
+            f"held: {target.label}: {rules}", style="yellow", markup=False, highlight=False, soft_wrap=True
         )
     if summary.skipped:
         console.print(f"not tried, since they need it: {len(summary.skipped)}", style="red", highlight=False)

@@ -116,6 +116,7 @@ def test_run_makes_the_selection_once(command: Callable, home: Path) -> None:
         "run",
         "plan",
         "backfill",
+        "quality",
         "simulate-release",
         "export",
         "show",
