@@ -1,8 +1,8 @@
-"""What a backfill costs beside its work: 200 trivial cells through Dagster on SQLite, with the settings the platform writes.
+"""What a backfill costs beside its work: 200 trivial cells through Dagster on SQLite, with the platform's settings.
 
-The assets have the shape of the platform's (a gated one, four behind it, tables kept as Parquet), and no work in them. Two
-ways: a run a cell in one process, as `paeplatform backfill` does, and runs over eight cells, as a backfill of the inference
-assets in Dagster's page does (without the two to five seconds that the daemon takes to start each run's process).
+The assets have the shape of the platform's (a gated one, four behind it, tables kept as Parquet), and no work in them.
+Two ways: a run a cell in one process, as `paeplatform backfill` does, and runs over eight cells, as a backfill of the
+inference assets in Dagster's page does (without the seconds that the daemon takes to start each run's process).
 """
 
 from __future__ import annotations

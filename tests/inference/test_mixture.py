@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, multivariate_t
 
-from paeplatform.inference.mixture import FREEDOM, StudentMixture, fit_mixture, log_prob, sample, tempered
+from paeplatform.inference.mixture import (
+    FREEDOM,
+    INFLATION,
+    StudentMixture,
+    fit_mixture,
+    log_prob,
+    sample,
+    tempered,
+)
 
 DIM = 3
 N_DRAW = 4000
@@ -171,7 +179,8 @@ def test_fit_recovers_two_modes_from_weighted_draws_of_a_wide_proposal():
         shares.append(share[np.asarray(mixture.mean)[:, 0] > 0.0].sum())
     reached = np.median(reached, axis=0)
     assert reached[0] < 0.01  # the first weights are anything but alike
-    assert reached[1] > 0.05 and reached[2] > 0.4 and reached[3] > 0.65
+    # the mixture is INFLATION times wider than the target, on purpose: it cannot reach an efficiency of 1
+    assert reached[1] > 0.05 and reached[2] > 0.35 and reached[3] > 0.5
     assert np.median(shares) == pytest.approx(0.3, abs=0.06)
 
 
@@ -186,7 +195,8 @@ def test_weights_count_as_draws_do():
     mixture = compiled_fit(jnp.asarray(x), jnp.asarray(log_weight), jr.key(4), n_component=6)
     y = np.asarray(compiled_sample(mixture, jr.key(5), N_DRAW))
     assert np.all(np.abs(y.mean(axis=0) - [1.0, 2.0, 3.0]) < 0.15 * np.sqrt(np.diag(covariance)))
-    assert np.all(np.abs(np.log(y.std(axis=0) / np.sqrt(np.diag(covariance)))) < 0.35)
+    wider = y.std(axis=0) / np.sqrt(np.diag(covariance))
+    assert np.all((wider > 1.0) & (wider < 1.2 * INFLATION))  # on purpose; 1.2 for the tails of Student's t
     assert np.corrcoef(y.T)[0, 1] == pytest.approx(0.8, abs=0.1)
 
 
