@@ -36,6 +36,7 @@ AUTOENCODER = "sed-autoencoder"
 FLOW = "latent-flow"
 PROPOSAL = "posterior-proposal"
 PAE = "pae"
+SBI = "sbi-redshift"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -44,6 +45,7 @@ DESCRIPTIONS = {
     FLOW: "Normalising flow from the autoencoder's latents to N(0, I).",
     PROPOSAL: "Photometry to draws near the posterior over (u, z), which importance sampling makes exact.",
     PAE: "The bundle inference loads: autoencoder, flow, proposal, grid, bands. @champion makes the catalogue.",
+    SBI: "Photometry to p(z) in one pass: Transformer encoder and conditional density (simulation-based inference).",
 }
 _PYFUNC = Path(__file__).parent / "pyfunc"
 PYFUNC_CODE = {name: _PYFUNC / f"{name.replace('-', '_')}_model.py" for name in DESCRIPTIONS}
@@ -159,7 +161,7 @@ class ModelRegistry(dg.ConfigurableResource):
         """Logs a model to the open training run and registers it as the next version of `name`.
 
         Args:
-            name: one of AUTOENCODER, FLOW, PROPOSAL, PAE.
+            name: one of AUTOENCODER, FLOW, PROPOSAL, PAE, SBI.
             artifacts: files or folders the model's code finds under these names.
             signature: typed inputs and outputs.
             input_example: shown in the UI and served as a request body; it is stored, not run.
@@ -167,8 +169,8 @@ class ModelRegistry(dg.ConfigurableResource):
                 twice.
 
         Returns:
-            The new version, or the one that already holds this content. The first `pae` gets @champion,
-            later ones @challenger.
+            The new version, or the one that already holds this content. The first `pae` or `sbi-redshift`
+            gets @champion, later ones @challenger.
         """
         mlflow, client = self._mlflow(), self.client()
         known = self._all(name)
@@ -209,7 +211,7 @@ class ModelRegistry(dg.ConfigurableResource):
             model_id=logged.model_id,
         )
         version = str(created.version)
-        if name == PAE:
+        if name in (PAE, SBI):
             alias = CHALLENGER if known else CHAMPION
             client.set_registered_model_alias(name, alias, version)
         return self._described(client.get_model_version(name, version))
