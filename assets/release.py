@@ -27,7 +27,7 @@ PHOTOMETRY = dg.AssetKey("release_photometry")
 
 def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    version = code_version(2, preset, "release.flag_policy")
+    version = code_version(3, preset, "release.flag_policy")
 
     # One cell a run: the gate holds a cell by failing its run, and must not fail its neighbours'.
     @dg.multi_asset(
@@ -128,7 +128,7 @@ def _photometry(
         "set_aside_rows": quarantined.height,
     }
     assert counts["delivered_rows"] == sum(list(counts.values())[1:]), counts
-    statistics = cell_statistics(rows, photometry, quarantined, bands)
+    statistics = cell_statistics(rows, photometry, quarantined, bands, rejected)
     baseline, same = _baseline(workspace, release, cell)
     outcomes = judge(statistics, load_rules(), baseline, same_sources=same)
     return photometry, quarantined, statistics, outcomes, counts

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-import polars as pl
 
 from paeplatform.errors import InputError
-from paeplatform.instrument.bands import BandSet
-from paeplatform.release.flags import Flag
-from paeplatform.release.manifest import Manifest
-from paeplatform.release.reading import file_sha256, write_table
-
-ROW_SHARE = 0.002  # of a cell's rows that a row-level defect spoils; three at least
-MANY_SHARE = 0.20
-Change = Callable[[pl.DataFrame, np.random.Generator, BandSet], pl.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -28,7 +15,8 @@ class Defect:
         name: as asked for.
         doc: what is wrong.
         caught_by: rule of quality_rules.yaml, or reason of `rows.SetAside`.
-        level: "release" and "cell": what is held; "warn": a warning; "row": rows set aside.
+        level: "release" and "cell": what is held; "warn": a warning of a cell, "notice" of the delivery; "row": rows
+            set aside.
         needs_baseline: whether it shows against an earlier release only.
     """
 
@@ -49,7 +37,7 @@ class DefectSpec:
     def __post_init__(self) -> None:
         if self.name not in DEFECTS:
             raise InputError(f"unknown defect {self.name!r}: one of {', '.join(DEFECTS)}")
-        if self.cells and DEFECTS[self.name].level == "release":
+        if self.cells and DEFECTS[self.name].level in ("release", "notice"):
             raise InputError(f"defect {self.name} concerns the whole delivery; it takes no cells")
 
 
@@ -90,6 +78,7 @@ DEFECTS: dict[str, Defect] = {
             "label.no_mixing",
             "release",
         ),
+        Defect("extra_column", "a column that the format does not have", "schema.extra_columns", "notice"),
         Defect("wrong_units", "fluxes and errors in mJy, said to be uJy", "errors.depth", "cell"),
         Defect(
             "noisy_detector", "errors of detector 3 five times what they should be", "errors.depth", "cell"
@@ -108,11 +97,27 @@ DEFECTS: dict[str, Defect] = {
         Defect("colour_shift", "fluxes of detector 2 half as bright again", "colours.locus", "cell", True),
         Defect("fit_quality_shift", "fit quality three times what it was", "fit_ql.drift", "cell"),
         Defect("time_disorder", "exposures of a source are not in order of time", "time.order", "cell"),
+        Defect("noisy_channel", "errors of channel 40 five times too large", "errors.channel_depth", "cell"),
+        Defect("flag_storm_of_one", "most rows of detector 2 carry the outlier flag", "flags.rate", "cell"),
+        Defect("fit_quality_tail", "every eighth fit is bad", "fit_ql.tail", "cell"),
+        Defect("heavy_tails", "noise of the right size that is not Gaussian", "residuals.ks", "cell"),
+        Defect("gain_step", "fluxes of detector 4 twice as bright", "overlap.offset", "cell"),
+        Defect("many_duplicates", "every fifth row delivered twice", "duplicates.fraction", "cell"),
+        Defect("many_wavelengths_off", "every fifth wavelength wrong", "wavelength.inside_detector", "cell"),
+        Defect("many_widths_off", "every fifth width wrong", "width.on_channel", "cell"),
+        Defect("many_times_off", "every fifth time before the release", "time.window", "cell"),
+        Defect("many_nan_errors", "every fifth error is no number", "errors.finite", "cell"),
         Defect("many_bad_rows", "every fifth error is zero", "rows.set_aside_fraction", "cell"),
         Defect(
             "unknown_bits",
             "bit 40, which nothing documents, is set on some rows",
             "flags.unknown_bits",
+            "warn",
+        ),
+        Defect(
+            "helium_airglow",
+            "airglow at 1.083 um that changes between visits",
+            "contaminants.repeats",
             "warn",
         ),
         Defect("bad_position", "declination beyond the pole, right ascension missing", "bad_position", "row"),
@@ -133,223 +138,18 @@ DEFECTS: dict[str, Defect] = {
         Defect(
             "observation_mismatch", "the identifier names another detector", "observation_mismatch", "row"
         ),
+        Defect(
+            "other_collection", "the identifier is of another data collection", "observation_mismatch", "row"
+        ),
+        Defect("unknown_detector", "detector 7", "unknown_detector", "row"),
+        Defect("lost_source_bit", "rows without the SOURCE bit", "source_bit_missing", "row"),
+        Defect("wrong_widths", "widths half as large again", "width_off_channel", "row"),
+        Defect(
+            "flux_spikes",
+            "single exposures hundreds of times brighter than their source",
+            "flux_far_above_band",
+            "row",
+        ),
         Defect("flux_outliers", "fluxes of 1e6 uJy", "flux_outlier", "row"),
     )
-}
-
-
-def damage_rows(
-    rows: pl.DataFrame, sources: pl.DataFrame, bands: BandSet, defects: Sequence[DefectSpec], seed: int
-) -> pl.DataFrame:
-    """Rows of a file with the defects of their cells; rows without column `cell` take defects of all cells only."""
-    for spec in defects:
-        change = _ROWS.get(spec.name)
-        if change is None:
-            continue
-        here = pl.lit(True) if not spec.cells else pl.col("cell").is_in(spec.cells)
-        if spec.cells and "cell" not in rows.columns:
-            raise InputError(f"defect {spec.name}: cells are named, but the sources have no column cell")
-        # each cell by itself, so that a small one is spoilt too
-        keys = ["cell"] if "cell" in rows.columns else []
-        spoilt, rest = rows.filter(here), rows.filter(~here)
-        parts = spoilt.partition_by(keys, maintain_order=True) if keys and spoilt.height else [spoilt]
-        rng = np.random.default_rng([seed, sorted(DEFECTS).index(spec.name), sources.height])
-        rows = pl.concat([rest, *(change(part, rng, bands).select(rows.columns) for part in parts)])
-    return rows
-
-
-def damage_delivery(folder: Path, manifest: Manifest, defects: Sequence[DefectSpec]) -> Manifest:
-    """The manifest and files of a delivery with its defects of level release; returns the manifest to write."""
-    for spec in defects:
-        change = _DELIVERY.get(spec.name)
-        if change is not None:
-            manifest = change(folder, manifest)
-    return manifest
-
-
-# -- rows -------------------------------------------------------------------------------------------------------------
-def _some(rows: pl.DataFrame, rng: np.random.Generator, share: float = ROW_SHARE) -> pl.Series:
-    n = min(rows.height, max(3, round(share * rows.height)))
-    picked = np.zeros(rows.height, bool)
-    picked[rng.choice(rows.height, n, replace=False)] = True
-    return pl.Series(picked)
-
-
-def _set(column: str, value: object, share: float = ROW_SHARE) -> Change:
-    def change(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-        new = value if isinstance(value, pl.Expr) else pl.lit(value)
-        old = pl.col(column)
-        return rows.with_columns(
-            pl.when(_some(rows, rng, share)).then(new.cast(rows.schema[column])).otherwise(old).alias(column)
-        )
-
-    return change
-
-
-def _scaled(factor: float, *columns: str, where: pl.Expr | None = None) -> Change:
-    def change(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-        here = pl.lit(True) if where is None else where
-        return rows.with_columns(
-            pl.when(here).then(pl.col(name) * factor).otherwise(pl.col(name)).alias(name) for name in columns
-        )
-
-    return change
-
-
-def _offset(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    shifted = pl.col("flux") - 4.0 * pl.col("flux_err")
-    return rows.with_columns(
-        pl.when(pl.col("det_id") == 5).then(shifted).otherwise(pl.col("flux")).alias("flux")
-    )
-
-
-def _unstable(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    """Every other visit twelve sigma brighter, as a gain that is not stable does to a bright source."""
-    visit = pl.col("mjd").rank("ordinal").over("ra", "dec", "lvf_id")
-    jump = pl.when(visit % 2 == 0).then(0.5 * pl.col("flux").abs() + 12.0 * pl.col("flux_err")).otherwise(0.0)
-    return rows.with_columns(flux=pl.col("flux") + jump)
-
-
-def _storm(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    storm = pl.col("flags") | pl.lit(1 << Flag.OUTLIER, pl.UInt64)
-    return rows.with_columns(
-        pl.when(_some(rows, rng, 0.7)).then(storm).otherwise(pl.col("flags")).alias("flags")
-    )
-
-
-def _no_source(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    return rows.with_columns(flags=pl.col("flags") & pl.lit(2**64 - 1 - (1 << Flag.SOURCE), pl.UInt64))
-
-
-def _sparse(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    return rows.filter(pl.col("lvf_id") % 3 == 0)
-
-
-def _without_detector(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    return rows.filter(pl.col("det_id") != 4)
-
-
-def _disorder(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    return rows[rng.permutation(rows.height)]
-
-
-def _unknown_bits(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    marked = pl.col("flags") | pl.lit(1 << 40, pl.UInt64)
-    return rows.with_columns(
-        pl.when(_some(rows, rng, 0.02)).then(marked).otherwise(pl.col("flags")).alias("flags")
-    )
-
-
-def _lost_positions(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    picked = np.flatnonzero(_some(rows, rng).to_numpy())
-    ra, dec = rows["ra"].to_numpy().copy(), rows["dec"].to_numpy().copy()
-    ra[picked[::2]], dec[picked[1::2]] = np.nan, 95.0
-    return rows.with_columns(pl.Series("ra", ra), pl.Series("dec", dec))
-
-
-def _twice(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    again = _some(rows, rng).to_numpy()
-    return rows[np.sort(np.concatenate([np.arange(rows.height), np.flatnonzero(again)]))]
-
-
-def _other_detector(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    name = pl.col("obs_publisher_did")
-    other = name.str.slice(0, name.str.len_chars() - 1) + (pl.col("det_id") % 6 + 1).cast(pl.String)
-    return _set("obs_publisher_did", other)(rows, rng, bands)
-
-
-_ROWS: dict[str, Change] = {
-    "wrong_units": _scaled(1e-3, "flux", "flux_err", "flux_err_tractor"),
-    "noisy_detector": _scaled(5.0, "flux_err", where=pl.col("det_id") == 3),
-    "background_offset": _offset,
-    "unstable_gain": _unstable,
-    "flag_storm": _storm,
-    "no_source_bit": _no_source,
-    "missing_detector": _without_detector,
-    "sparse_coverage": _sparse,
-    "colour_shift": _scaled(1.5, "flux", where=pl.col("det_id") == 2),
-    "fit_quality_shift": _scaled(3.0, "fit_ql"),
-    "time_disorder": _disorder,
-    "many_bad_rows": _set("flux_err", 0.0, MANY_SHARE),
-    "unknown_bits": _unknown_bits,
-    "bad_position": _lost_positions,
-    "nan_flux": _set("flux", float("nan")),
-    "negative_errors": _set("flux_err", -1.0),
-    "placeholder_errors": _set("flux_err", 5e4),
-    "wavelength_shift": _set("lambda", (pl.col("lambda") + 1.0) % 4.2 + 0.78),
-    "duplicates": _twice,
-    "bad_observation_id": _set("obs_publisher_did", "level2_2026W30_1A_0001"),
-    "time_outside_window": _set("mjd", pl.col("mjd") - 1000.0),
-    "observation_mismatch": _other_detector,
-    "flux_outliers": _set("flux", 1e6),
-}
-
-
-# -- files and manifest -----------------------------------------------------------------------------------------------
-def _first_file(manifest: Manifest, **changes: object) -> Manifest:
-    first = manifest.files[0].model_copy(update=changes)
-    return manifest.model_copy(update={"files": (first, *manifest.files[1:])})
-
-
-def _rewritten(folder: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Manifest:
-    """The first file with other content and a manifest that knows it."""
-    from paeplatform.release.reading import read_batches
-
-    file = manifest.files[0]
-    rows = change(pl.concat(list(read_batches(folder, file))).drop("file", "row"))
-    write_table(rows, folder / file.name, file.format)
-    return _described_again(folder, manifest, rows.height)
-
-
-def _described_again(folder: Path, manifest: Manifest, rows: int) -> Manifest:
-    path = folder / manifest.files[0].name
-    return _first_file(manifest, sha256=file_sha256(path), bytes=path.stat().st_size, rows=rows)
-
-
-def _checksum(folder: Path, manifest: Manifest) -> Manifest:
-    digest = manifest.files[0].sha256
-    return _first_file(manifest, sha256=("0" if digest[0] != "0" else "1") + digest[1:])
-
-
-def _missing(folder: Path, manifest: Manifest) -> Manifest:
-    (folder / manifest.files[0].name).unlink()
-    return manifest
-
-
-def _row_count(folder: Path, manifest: Manifest) -> Manifest:
-    lied = _first_file(manifest, rows=manifest.files[0].rows + 7)
-    return lied.model_copy(update={"n_rows": manifest.n_rows + 7})
-
-
-def _truncated(folder: Path, manifest: Manifest) -> Manifest:
-    path = folder / manifest.files[0].name
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    return _described_again(folder, manifest, manifest.files[0].rows)
-
-
-def _mixed(rows: pl.DataFrame) -> pl.DataFrame:
-    older = pl.int_range(pl.len()) % 5 == 0
-    return rows.with_columns(
-        pl.when(older)
-        .then(pl.lit("spherex_qr2"))
-        .otherwise(pl.col("data_collection"))
-        .alias("data_collection")
-    )
-
-
-_DELIVERY: dict[str, Callable[[Path, Manifest], Manifest]] = {
-    "checksum_mismatch": _checksum,
-    "missing_file": _missing,
-    "row_count_lie": _row_count,
-    "truncated_file": _truncated,
-    "missing_column": lambda folder, manifest: _rewritten(
-        folder, manifest, lambda rows: rows.drop("flux_err")
-    ),
-    "wrong_dtype": lambda folder, manifest: _rewritten(
-        folder, manifest, lambda rows: rows.with_columns(pl.col("flags").cast(pl.Int32, strict=False))
-    ),
-    "unknown_label": lambda folder, manifest: manifest.model_copy(update={"data_collection": "spherex_qr9"}),
-    "version_mismatch": lambda folder, manifest: manifest.model_copy(update={"pipeline_version": "6.5.6"}),
-    "mixed_releases": lambda folder, manifest: _rewritten(folder, manifest, _mixed),
 }

@@ -278,11 +278,14 @@ def _collections(folder: Path, manifest: Manifest) -> Sequence[tuple[str | None,
     for file in manifest.files:
         try:
             if file.format == "parquet":
-                tables = [pl.scan_parquet(Path(folder) / file.name).select("data_collection").collect()]
+                lazy = pl.scan_parquet(Path(folder) / file.name).select(
+                    pl.col("data_collection").cast(pl.String)
+                )
+                counts = lazy.group_by("data_collection").len().collect(engine="streaming")
+                found += list(counts.iter_rows())
             else:
-                tables = list(read_batches(folder, file))
+                for table in read_batches(folder, file):
+                    found += list(table["data_collection"].cast(pl.String).value_counts().iter_rows())
         except Exception:  # said by file.readable or schema.columns
             continue
-        for table in tables:
-            found += list(table["data_collection"].cast(pl.String).value_counts().iter_rows())
     return found

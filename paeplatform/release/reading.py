@@ -23,6 +23,7 @@ FILE_RULES = (
     "manifest.row_count",
     "file.readable",
     "schema.columns",
+    "schema.extra_columns",
     "schema.dtypes",
 )
 
@@ -126,6 +127,18 @@ def _verified(path: Path, file: DeliveryFile) -> list[RuleOutcome]:
     found.append(
         _outcome("schema.columns", not missing, "columns", text, "all of the long format", file.name)
     )
+    more = [name for name in schema if name not in EXPOSURE_SCHEMA]
+    found.append(
+        _outcome(
+            "schema.extra_columns",
+            not more,
+            ", ".join(more) or "columns",
+            f"{', '.join(more)} beside them" if more else "none",
+            "none",
+            file.name,
+            severity="warn",
+        )
+    )
     wrong = {
         name: dtype
         for name, dtype in schema.items()
@@ -210,6 +223,12 @@ def _fits_tables(path: Path, batch_rows: int) -> Iterator[pl.DataFrame]:
 
 
 def _outcome(
-    rule: str, passed: bool, column: str, observed: object, expected: object, detail: str
+    rule: str,
+    passed: bool,
+    column: str,
+    observed: object,
+    expected: object,
+    detail: str,
+    severity: str = "error",
 ) -> RuleOutcome:
-    return RuleOutcome(rule, "release", "error", bool(passed), column, str(observed), str(expected), detail)
+    return RuleOutcome(rule, "release", severity, bool(passed), column, str(observed), str(expected), detail)

@@ -18,6 +18,7 @@ FLUX_LIMITS = (-1e3, 1e4)
 LEAST_SNR = -5.0
 PLACEHOLDER_ERROR = 4e4  # missing values are written as errors near 5e4
 WIDTH_SLACK = 0.20  # of the channel's bandwidth
+SPIKE_FACTOR = 100.0  # of the mean over the band, and of the source's own level
 PERIOD_DAYS = 10.0  # an observation lies in its planning week, give or take
 _DERIVED = ("obs_id", "obs_collection", "obs_mjd", "obs_detector", "channel", "channel_width")
 
@@ -27,11 +28,14 @@ class SetAside(StrEnum):
 
     TIME_OUTSIDE_WINDOW = "time_outside_window"  # MJD not finite or outside the manifest's window
     BAD_OBSERVATION_ID = "bad_observation_id"  # obs_publisher_did has not the documented form
-    OBSERVATION_MISMATCH = "observation_mismatch"  # its detector or planning week is not the row's
+    OBSERVATION_MISMATCH = (
+        "observation_mismatch"  # its detector, planning week or collection is not the row's
+    )
     UNKNOWN_DETECTOR = "unknown_detector"  # det_id is not 1 to 6
     WRONG_RELEASE = "wrong_release"  # data_collection is of another release: another gain
     FLUX_NOT_FINITE = "flux_not_finite"
     FLUX_OUTLIER = "flux_outlier"  # below -1e3 or above 1e4 uJy, or SNR below -5
+    FLUX_FAR_ABOVE_BAND = "flux_far_above_band"  # over 100 times its band's mean, and its own source's level
     ERROR_NOT_POSITIVE = "error_not_positive"  # or not finite
     ERROR_PLACEHOLDER = "error_placeholder"  # above 4e4 uJy
     WAVELENGTH_OUTSIDE_DETECTOR = "wavelength_outside_detector"
@@ -53,6 +57,7 @@ def set_aside(rows: pl.DataFrame, manifest: Manifest, bands: BandSet) -> tuple[p
     """
     judged = with_channel(with_observation(rows), bands)
     reasons = {reason: rule.fill_null(True) for reason, rule in _rules(manifest)}
+    reasons[SetAside.FLUX_FAR_ABOVE_BAND] = _far_above_band(reasons)
     broken = judged.with_columns(**{reason.value: rule for reason, rule in reasons.items()})
     duplicate = (
         ~pl.struct("obs_id", "det_id", "object_id").is_first_distinct() & pl.col("obs_id").is_not_null()
@@ -107,7 +112,8 @@ def _rules(manifest: Manifest) -> Iterator[tuple[SetAside, pl.Expr]]:
     )
     yield SetAside.TIME_OUTSIDE_WINDOW, ~pl.col("mjd").is_between(manifest.mjd_min, manifest.mjd_max)
     yield SetAside.BAD_OBSERVATION_ID, ~observed
-    yield SetAside.OBSERVATION_MISMATCH, observed & ((pl.col("obs_detector") != detector) | ~in_week)
+    other = (pl.col("obs_detector") != detector) | (pl.col("obs_collection") != pl.col("data_collection"))
+    yield SetAside.OBSERVATION_MISMATCH, observed & (other | ~in_week)
     yield SetAside.UNKNOWN_DETECTOR, ~detector.is_in(list(DETECTOR_RANGE_UM))
     yield SetAside.WRONG_RELEASE, ~pl.col("data_collection").is_in(siblings)
     yield SetAside.FLUX_NOT_FINITE, ~finite_flux
@@ -119,3 +125,17 @@ def _rules(manifest: Manifest) -> Iterator[tuple[SetAside, pl.Expr]]:
     width = pl.col("channel_width")
     yield SetAside.WIDTH_OFF_CHANNEL, ((pl.col("lambda_width") - width).abs() > WIDTH_SLACK * width)
     yield SetAside.SOURCE_BIT_MISSING, (pl.col("flags") & (1 << Flag.SOURCE)) == 0
+
+
+def _far_above_band(reasons: dict[SetAside, pl.Expr]) -> pl.Expr:
+    """Single exposures far above all they can be compared with; a source that is bright in all of its own is not.
+
+    Compared with the mean of the band over the cell without the row, and with the median of the source in the
+    detector; rows that are at fault already take no part.
+    """
+    flux = pl.when(~pl.any_horizontal(reasons.values())).then(pl.col("flux"))
+    others = (flux.count() - 1).clip(1)
+    mean = ((flux.sum() - flux) / others).over("channel")
+    level = flux.abs().median().over("object_id", "det_id")
+    above = (flux > SPIKE_FACTOR * mean.abs()) & (flux > SPIKE_FACTOR * level)
+    return (above & (flux.count().over("channel") > 1)).fill_null(False)

@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import BandSet
-from paeplatform.release.defects import DefectSpec, damage_delivery, damage_rows
+from paeplatform.release.damage import damage_delivery, damage_rows
+from paeplatform.release.defects import DefectSpec
 from paeplatform.release.flags import Flag
 from paeplatform.release.manifest import DeliveryFile, Manifest, write_manifest
 from paeplatform.release.reading import file_sha256, write_table

@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
+from scipy.special import ndtr
 
 from paeplatform.instrument.bands import BandSet
 from paeplatform.release.flags import INFORMATION, KNOWN_BITS, Flag
 from paeplatform.release.rows import SetAside
+from paeplatform.release.schema import DETECTOR_RANGE_UM
 
 SCHEMA = {
     "rule": pl.String,
-    "group": pl.String,  # "all", a detector ("D3"), a pair ("D2/D3") or a bit ("OUTLIER")
+    "group": pl.String,  # "all", a detector ("D3"), a channel ("C40"), a pair ("D2/D3") or a bit ("D3 OUTLIER")
     "column": pl.String,
     "value": pl.Float64,
     "error": pl.Float64,  # standard error of the value
@@ -32,11 +34,17 @@ _REASONS = {
     "errors.finite": (SetAside.ERROR_NOT_POSITIVE, "flux_err"),
 }
 MIN_STACK_SNR = 10.0  # of a detector's stacked flux, for its colours to mean anything
+EDGE_CHANNELS = 3  # each side of where two detectors meet
+BAD_FIT_QUALITY = 3.0  # chi^2-like, so near 1
+CONTAMINATED_UM = {
+    "He 1.083": (1.063, 1.103),
+    "dichroic edge": (2.38, 2.47),
+}  # airglow line; between detectors 3 and 4
 FAULT_BITS = tuple(flag for flag in Flag if flag not in INFORMATION)
 
 
 def cell_statistics(
-    rows: pl.DataFrame, photometry: pl.DataFrame, quarantined: pl.DataFrame, bands: BandSet
+    rows: pl.DataFrame, photometry: pl.DataFrame, quarantined: pl.DataFrame, bands: BandSet, reject: int
 ) -> pl.DataFrame:
     """The statistics of one cell, columns of `SCHEMA`.
 
@@ -45,16 +53,20 @@ def cell_statistics(
         photometry: of its sources (`binning.bin_exposures`).
         quarantined: rows that were set aside, with `reason`.
         bands: channels and expected depth.
+        reject: bits of `flags` that mask an exposure.
     """
+    used = rows.filter((pl.col("flags") & reject) == 0)
     found = [
         *_shares(rows, quarantined),
         *_time_order(rows),
         *_errors(rows, bands),
         *_fluxes(rows),
         *_repeats(photometry, bands),
+        *_residuals(used),
         *_flags(rows, quarantined),
         *_coverage(photometry, bands),
         *_colours(photometry, bands),
+        *_overlaps(photometry, bands),
     ]
     return pl.DataFrame(found, schema=SCHEMA, orient="row")
 
@@ -106,10 +118,14 @@ def _errors(rows: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
     depth = dict(zip(bands.channel.tolist(), (bands.depth_mev_ujy * np.sqrt(n_visit)).tolist(), strict=True))
     ratio = rows.select(
         "det_id",
+        "channel",
         (pl.col("flux_err") / pl.col("channel").replace_strict(depth, default=None)).log10().alias("x"),
     )
     for detector, values in _by_detector(ratio, "x"):
         yield ("errors.depth", f"D{detector}", "flux_err", *_median(values), len(values))
+    for (channel,), part in sorted(ratio.partition_by("channel", as_dict=True).items()):  # type: ignore[type-var]
+        values = part["x"].drop_nulls().to_numpy()
+        yield ("errors.channel_depth", f"C{channel}", "flux_err", *_median(values), len(values))
 
 
 def _fluxes(rows: pl.DataFrame) -> Iterator[Row]:
@@ -119,42 +135,66 @@ def _fluxes(rows: pl.DataFrame) -> Iterator[Row]:
     for detector, values in _by_detector(rows, "fit_ql"):
         good = values[np.isfinite(values)]
         yield ("fit_ql.drift", f"D{detector}", "fit_ql", *_median(good), len(good))
+        bad = _share(int((good > BAD_FIT_QUALITY).sum()), len(good))
+        yield ("fit_ql.tail", f"D{detector}", "fit_ql", *bad, len(good))
 
 
 def _repeats(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
     chi2 = photometry["repeat_chi2"].to_numpy().astype(np.float64).reshape(photometry.height, len(bands))
     count = photometry["n_exposures"].to_numpy().reshape(chi2.shape)
-    for detector in np.unique(bands.detector):
-        inside = np.isfinite(chi2) & (bands.detector == detector)
+    groups = {("repeats.chi2", f"D{detector}"): bands.detector == detector for detector in _detectors(bands)}
+    for name, (low, high) in CONTAMINATED_UM.items():
+        groups["contaminants.repeats", name] = (bands.wave_um > low) & (bands.wave_um < high)
+    for (rule, name), here in groups.items():
+        inside = np.isfinite(chi2) & here
         freedom = int((count[inside] - 1).sum())
         if freedom:
-            error = float(np.sqrt(2.0 / freedom))
-            yield (
-                "repeats.chi2",
-                f"D{detector}",
-                "flux",
-                float(chi2[inside].sum() / freedom),
-                error,
-                freedom,
-            )
+            value, error = float(chi2[inside].sum() / freedom), float(np.sqrt(2.0 / freedom))
+            yield (rule, name, "flux", value, error, freedom)
+
+
+def _residuals(rows: pl.DataFrame) -> Iterator[Row]:
+    """Distance of repeated visits' residuals from N(0, 1): the largest between the two distribution functions.
+
+    Deliveries hold no blank sky; about the mean of its visits an exposure is noise alone, with sigma^2 lessened by
+    that of the mean.
+    """
+    group = ("object_id", "channel")
+    weight = pl.col("flux_err") ** -2.0
+    total = weight.sum().over(group)
+    mean = (weight * pl.col("flux")).sum().over(group) / total
+    repeated = rows.select(
+        "det_id",
+        ((pl.col("flux") - mean) / (pl.col("flux_err") ** 2.0 - 1.0 / total).sqrt()).alias("x"),
+        (1.0 - 1.0 / pl.len().over(group)).alias("freedom"),
+    ).filter(pl.col("freedom") > 0.0, pl.col("x").is_finite())
+    for (detector,), part in sorted(repeated.partition_by("det_id", as_dict=True).items()):  # type: ignore[type-var]
+        below = ndtr(np.sort(part["x"].to_numpy()))
+        steps = np.arange(len(below) + 1) / len(below)
+        distance = float(max((steps[1:] - below).max(), (below - steps[:-1]).max()))
+        freedom = float(part["freedom"].sum())
+        yield ("residuals.ks", f"D{detector}", "flux", distance, freedom**-0.5, int(freedom))
 
 
 def _flags(rows: pl.DataFrame, quarantined: pl.DataFrame) -> Iterator[Row]:
-    flags = pl.concat([rows["flags"], quarantined["flags"]]).drop_nulls()
+    both = pl.concat([part.select("det_id", "flags") for part in (rows, quarantined)]).drop_nulls()
+    flags, detector = both["flags"], both["det_id"].to_numpy()
     n = len(flags)
     source = int((flags & (1 << Flag.SOURCE) != 0).sum())
     yield ("flags.source_bit", "all", "flags", *_share(source, n), n)
     unknown = 2**64 - 1 - sum(1 << bit for bit in KNOWN_BITS)
     odd = int((flags & unknown != 0).sum())
     yield ("flags.unknown_bits", "all", "flags", odd / max(n, 1), 0.0, n)
-    for flag in FAULT_BITS:
-        count = int((flags & (1 << flag) != 0).sum())
-        yield ("flags.rate", flag.name, "flags", *_share(count, n), n)
+    for number in DETECTOR_RANGE_UM:
+        here = flags.to_numpy()[detector == number]
+        for flag in FAULT_BITS:
+            count = int(np.count_nonzero(here & np.uint64(1 << flag)))
+            yield ("flags.rate", f"D{number} {flag.name}", "flags", *_share(count, len(here)), len(here))
 
 
 def _coverage(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
     count = photometry["n_exposures"].to_numpy().reshape(photometry.height, len(bands))
-    seen = sum(bool(count[:, bands.detector == detector].any()) for detector in np.unique(bands.detector))
+    seen = sum(bool(count[:, bands.detector == detector].any()) for detector in _detectors(bands))
     yield ("coverage.detectors", "all", "det_id", float(seen), 0.0, photometry.height)
     share = float(np.median((count > 0).mean(axis=1))) if photometry.height else 0.0
     yield ("coverage.channels", "all", "lambda", share, 0.0, photometry.height)
@@ -168,7 +208,7 @@ def _colours(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
     )
     good = np.isfinite(flux) & np.isfinite(error)
     stack, noise = {}, {}
-    for detector in np.unique(bands.detector):
+    for detector in _detectors(bands):
         inside = good & (bands.detector == detector)
         n = max(int(inside.sum()), 1)
         stack[detector] = flux[inside].sum() / n
@@ -183,6 +223,39 @@ def _colours(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
         relative = np.hypot(noise[one] / stack[one], noise[other] / stack[other])
         value = float(np.log10(stack[one] / stack[other]))
         yield ("colours.locus", name, column, value, float(relative / np.log(10.0)), photometry.height)
+
+
+def _overlaps(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
+    """Flux ratios where two detectors meet, of all sources together; a spectrum goes on there, a gain may not.
+
+    The error is the jackknife's over sources: a few of them may well have a break or a line just there.
+    """
+    flux, error = (
+        photometry[name].to_numpy().astype(np.float64).reshape(photometry.height, len(bands))
+        for name in ("flux", "flux_err")
+    )
+    order = np.argsort(bands.wave_um)
+    for one, other in itertools.pairwise(_detectors(bands)):
+        last = order[bands.detector[order] == one][-EDGE_CHANNELS:]
+        first = order[bands.detector[order] == other][:EDGE_CHANNELS]
+        inside = np.concatenate([last, first])
+        good = np.isfinite(flux[:, inside]).all(axis=1) & np.isfinite(error[:, inside]).all(axis=1)
+        pair = np.stack([flux[good][:, side].sum(axis=1) for side in (last, first)], axis=1)
+        noise = np.sqrt([(error[good][:, side] ** 2).sum() for side in (last, first)])
+        stack, n = pair.sum(axis=0), int(good.sum())
+        without = stack - pair
+        name = f"D{one}/D{other}"
+        if n < 2 or not (stack > MIN_STACK_SNR * noise).all() or not (without > 0.0).all():
+            yield ("overlap.offset", name, "flux", 0.0, 0.0, 0)
+            continue
+        value = np.log10(stack[0] / stack[1])
+        left_out = np.log10(without[:, 0] / without[:, 1])
+        spread = np.sqrt((n - 1) / n * ((left_out - left_out.mean()) ** 2).sum())  # holds the noise too
+        yield ("overlap.offset", name, "flux", float(value), float(spread), n)
+
+
+def _detectors(bands: BandSet) -> list[int]:
+    return sorted({int(detector) for detector in bands.detector})
 
 
 def _by_detector(rows: pl.DataFrame, column: str) -> Iterator[tuple[int, np.ndarray]]:
