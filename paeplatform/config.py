@@ -243,6 +243,14 @@ class StressTestConfig(_Section):
     min_snr: PositiveFloat = 20.0
 
 
+class PromotionConfig(_Section):
+    """The frozen test set, and the rules by which a challenger is promoted on it (`validation.promotion`)."""
+
+    n_sources: PositiveInt = 2000
+    test_seed: Annotated[int, Field(ge=0)] = 771_000_001  # `seed` is that of the trainings
+    rules: Path | None = None  # a file of own rules, relative to the preset's; None = promotion_rules.yaml
+
+
 class ReleaseConfig(_Section):
     """The mock release that stands in for a delivery: which sky cells, how many sources."""
 
@@ -293,6 +301,7 @@ class Preset(_Section):
     stress_test: StressTestConfig = StressTestConfig()
     release: ReleaseConfig
     validation: ValidationConfig = ValidationConfig()
+    promotion: PromotionConfig = PromotionConfig()
 
     @model_validator(mode="after")
     def _redshifts_covered(self) -> Preset:
@@ -300,6 +309,12 @@ class Preset(_Section):
             raise ValueError(
                 f"prior.z_max {self.prior.z_max} must not exceed catalog.z_max {self.catalog.z_max}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _test_set_apart(self) -> Preset:
+        if self.promotion.test_seed == self.seed:
+            raise ValueError(f"promotion.test_seed {self.seed} must differ from seed, that of the trainings")
         return self
 
     def digest(self, *sections: str) -> str:
@@ -341,6 +356,9 @@ def load_preset(name: str | Path) -> Preset:
         raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{origin}: expected a mapping of sections, got {type(tree).__name__}")
+    promotion = tree.get("promotion")
+    if isinstance(promotion, dict) and isinstance(promotion.get("rules"), str):
+        promotion["rules"] = str(path.parent.resolve() / promotion["rules"])
     try:
         return Preset.model_validate(tree)
     except ValidationError as error:
