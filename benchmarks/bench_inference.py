@@ -177,6 +177,7 @@ def _fallback(
         seed=1,
         object_id=object_id[rows],
         pools=[result.pools[row] for row in rows],
+        proposal=model.bundle.proposal,
         progress=False,
     )
 
@@ -198,6 +199,7 @@ def _mclmc(
             seed=2,
             object_id=object_id[rows],
             pools=[found.pools[i] for i in range(len(rows))],
+            proposal=model.bundle.proposal,
             progress=False,
         )
 
@@ -238,6 +240,7 @@ def _agreement(
         object_id=object_id[rows],
         landmarks=model.bundle.landmarks,
         pools=[result.pools[row] for row in rows],
+        proposal=model.bundle.proposal,
         independent_starts=True,
         progress=False,
     )

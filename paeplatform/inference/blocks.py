@@ -108,6 +108,14 @@ def densities(
 
 
 @eqx.filter_jit
+def flow_density(
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, v: Array
+) -> Float[Array, "source draw"]:
+    """Log proposal over v, at given v."""
+    return _over_sources(_flow_density, (posterior, proposal), mesh, (photometry, v))
+
+
+@eqx.filter_jit
 def target_block(
     posterior: LogPosterior, mesh: Mesh, photometry: Photometry, v: Array
 ) -> Float[Array, "source draw"]:

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 # Steps between jumps. With perfect jumps the autocorrelation time is about this long, and split R-hat of halves
-# of 500 steps about 1 + 25/1000. Each jump costs a chain one step, to renew its gradient: 4 %.
-JUMP_EVERY = 25
+# of 500 steps about 1 + 10/1000. Each jump costs a chain one step, to renew its gradient: 10 %.
+JUMP_EVERY = 10
 MIN_DRAWS = 8  # per jump; below, a jump is not worth its bookkeeping
 
 

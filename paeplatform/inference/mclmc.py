@@ -60,6 +60,7 @@ from paeplatform.inference.starts import (
     reinitialise,
     score_bank,
 )
+from paeplatform.pae.proposal import Proposal
 
 METRIC_EVERY = 50  # burn-in steps between two looks at the local geometry
 
@@ -110,6 +111,7 @@ def run_mclmc(
     object_id: np.ndarray | None = None,
     landmarks: Float[np.ndarray, "landmark latent"] | None = None,
     pools: Sequence[Pool] | None = None,
+    proposal: Proposal | None = None,
     independent_starts: bool = False,
     progress: bool = True,
     on_progress: Callable[[float], None] | None = None,
@@ -126,6 +128,7 @@ def run_mclmc(
         object_id: (source,) int64; the row number when not given. Equal ids get equal random numbers.
         pools: weighted draws of each source (`importance`); where given, chains start from them and jump to draws of a
             mixture fitted to them, instead of searching the prior. One for each source.
+        proposal: with pools, half of the jumps' draws are its, which suits faint sources better than any mixture.
         independent_starts: with pools, start from the search of the prior all the same: what chains agree on then
             owes nothing to the draws they jump to.
         landmarks: places in u where the search for starts looks beside the prior draws (`pae.landmarks`).
@@ -161,6 +164,7 @@ def run_mclmc(
                 bank,
                 known,
                 None if pools is None else [pools[row] for row in padded],
+                proposal,
                 mesh,
                 bar.step,
             )
@@ -188,6 +192,7 @@ class _Batch:
         bank: PriorBank | None,
         known: PriorBank | None,
         pools: Sequence[Pool] | None,
+        proposal: Proposal | None,
         mesh: Mesh,
         tick: Callable[[int], None],
     ):
@@ -210,7 +215,7 @@ class _Batch:
         self.failed = ~(self.photometry.weight > 0.0).any(axis=1)
         self.pools, self.hills = pools, None
         if pools is not None:
-            self.hills = jump_bank(posterior, self.photometry, pools, mesh, seed, object_id)
+            self.hills = jump_bank(posterior, self.photometry, pools, mesh, seed, object_id, proposal)
 
     def run(self) -> dict[str, np.ndarray]:
         """All stages; arrays (source, ...) of the batch's size, named as in `PosteriorSamples`."""

@@ -59,6 +59,7 @@ def by_importance(
         seed=preset.seed,
         object_id=object_id[rows],
         pools=[result.pools[row] for row in rows],
+        proposal=proposal,
         progress=progress,
     )
     chains = of_chains(samples, posterior, preset.inference.n_kept)
@@ -112,6 +113,7 @@ def by_mclmc(
         object_id=object_id[usable],
         landmarks=landmarks,
         pools=pools if len(usable) else None,
+        proposal=None if pools is None else proposal,
         progress=progress,
         on_progress=on_progress,
     )
