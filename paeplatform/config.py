@@ -175,6 +175,7 @@ class MclmcConfig(_Section):
     init_draws: PositiveInt = (
         32768  # prior draws searched for starts and jumps; at most n_chains is the paper's way
     )
+    jump_every: PositiveInt = 4  # steps between jumps (`inference.jumps`); each costs a gradient
     reinit_delta_log_like: PositiveFloat = 5.0
     reinit_scatter: PositiveFloat = 0.05
     batch_size: PositiveInt = 32  # sources per compiled call and device, padded
@@ -215,7 +216,81 @@ class ImportanceConfig(_Section):
     ess_target: PositiveFloat = 300.0  # rounds end when a source has so many effective draws ...
     ess_min: PositiveFloat = 100.0  # ... and with fewer than these it is not trusted
     batch_size: PositiveInt = 4  # sources per compiled call and device, padded
-    fallback_batch_size: PositiveInt = 4  # of MCLMC for the handful of sources that are left
+    fallback_batch_size: PositiveInt = 4  # of MCLMC for the handful of sources that are left ...
+    fallback_jump_every: PositiveInt = 10  # ... whose draws are seldom worth a jump
+
+
+class SbiEncoderConfig(_Section):
+    """Row B1: what turns photometry into a context vector (`sbi.encoder`)."""
+
+    features: Literal["scale_free", "paper"] = "scale_free"  # paper: (arcsinh flux, uncertainty) alone
+    token_width: PositiveInt = 10  # bands
+    token_stride: PositiveInt = 5
+    width: PositiveInt = 64
+    n_layers: PositiveInt = 3
+    n_heads: PositiveInt = 4
+    mlp_ratio: PositiveInt = 2
+    global_widths: tuple[PositiveInt, ...] = (512, 256)  # MLP over all bands that starts CLS; () for none
+
+    @model_validator(mode="after")
+    def _divides(self) -> SbiEncoderConfig:
+        if self.width % self.n_heads:
+            raise ValueError(f"width {self.width} must be a multiple of n_heads {self.n_heads}")
+        if self.token_stride > self.token_width:
+            raise ValueError(f"token_stride {self.token_stride} must not exceed token_width {self.token_width}")
+        return self
+
+
+class SbiHeadConfig(_Section):
+    """Row B1: the density of ln(1+z) given the context (`sbi.heads`)."""
+
+    kind: Literal["spline", "maf"] = "spline"
+    hidden: PositiveInt = 128
+    n_components: PositiveInt = 4  # spline: places the spline is centred on
+    n_knots: PositiveInt = 12  # spline: bins
+    n_steps: PositiveInt = 8  # maf
+
+
+class SbiBankConfig(_Section):
+    """Noiseless photometry that SBI trains on (`sbi.bank`), and the noise drawn for it in every epoch (`sbi.noise`)."""
+
+    n_sources: PositiveInt = 300000
+    delta_mag: Annotated[float, Field(ge=0.0)] = 0.2  # Gaussian width of the perturbation of i, beside z and E(B-V)
+    leave_out_release: bool = True  # the mock release's sources, which results are judged on
+    brightness: Literal["catalog", "flat", "importance"] = "catalog"
+    correct_density: bool = True  # weight the loss so that p(z) is the catalogue's whatever the sampling
+    n_visits: PositiveInt = 3
+    visit_loss_max: Fraction = 0.12  # each source's share of lost exposures is uniform up to this
+    error_scatter: Annotated[float, Field(ge=0.0)] = 0.1  # of a band's error, largest; in ln
+    depth_scatter: Annotated[float, Field(ge=0.0)] = 0.1  # of a source's depth, in ln
+    mask_probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2  # of a source to lose bands at random ...
+    mask_fraction_max: Fraction = 0.8  # ... a share uniform up to this
+
+
+class SbiFitConfig(_Section):
+    """Row B2: Adam with decoupled weight decay, early stopping on the validation loss (`sbi.training`)."""
+
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
+    batch_size: PositiveInt = 512
+    epochs: PositiveInt = 30
+    schedule: Literal["constant", "cosine"] = "cosine"
+    patience: PositiveInt = 10
+    threshold: Annotated[float, Field(ge=0.0)] = 0.0
+    validation_fraction: Fraction = 0.1
+
+
+class SbiConfig(_Section):
+    """Rows B1-B3: simulation-based inference."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    encoder: SbiEncoderConfig = SbiEncoderConfig()
+    head: SbiHeadConfig = SbiHeadConfig()
+    bank: SbiBankConfig = SbiBankConfig()
+    fit: SbiFitConfig = SbiFitConfig()
+    summaries: Literal["grid", "samples"] = "grid"
+    n_samples: PositiveInt = 1024
+    batch_size: PositiveInt = 1024  # sources per forward pass of inference
 
 
 class InferenceConfig(_Section):
@@ -293,6 +368,7 @@ class Preset(_Section):
     training_set: TrainingSetConfig
     pae: PaeConfig
     proposal: ProposalConfig
+    sbi: SbiConfig = SbiConfig()
     prior: PriorConfig = PriorConfig()
     inference: InferenceConfig = InferenceConfig()
     importance: ImportanceConfig = ImportanceConfig()

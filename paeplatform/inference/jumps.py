@@ -2,8 +2,8 @@
 
 The posterior of a faint galaxy has many shallow hills, and a chain of 2000 steps crosses between them rarely. Prior
 draws do reach it: of 131,072 draws, the effective number under the posterior was 2,000 to 55,000 for 32 of 33 mock
-galaxies of SNR 10-20, and 17 to 8,100 for 21 of SNR 20-50. So every `JUMP_EVERY` steps each chain picks its next
-state among itself and some prior draws it has not met before, with probabilities in proportion to target over prior.
+galaxies of SNR 10-20, and 17 to 8,100 for 21 of SNR 20-50. So every few steps (`mclmc.jump_every`) each chain picks its
+next state among itself and some draws it has not met before, with probabilities in proportion to target over prior.
 This is iterated sampling importance resampling (Andrieu, Lee & Vihola 2018, Bernoulli 24, 842): it leaves the
 posterior invariant whatever the number of draws, and where the posterior is much narrower than the prior (high SNR)
 it hardly ever moves.
@@ -17,9 +17,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-# Steps between jumps. With perfect jumps the autocorrelation time is about this long, and split R-hat of halves
-# of 500 steps about 1 + 10/1000. Each jump costs a chain one step, to renew its gradient: 10 %.
-JUMP_EVERY = 10
 MIN_DRAWS = 8  # per jump; below, a jump is not worth its bookkeeping
 
 

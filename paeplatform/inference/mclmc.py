@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from paeplatform.config import MclmcConfig
 from paeplatform.inference.draws import Pool
 from paeplatform.inference.jump_banks import jump_bank
-from paeplatform.inference.jumps import JUMP_EVERY, Jumps
+from paeplatform.inference.jumps import Jumps
 from paeplatform.inference.lanes import (
     CHUNK,
     FIRST_STEP,
@@ -311,13 +311,14 @@ class _Batch:
         wanted = np.arange(cfg.keep_latent_every - 1, n_draw, cfg.keep_latent_every)
         u = np.empty((self.n_lane, len(wanted), self.dim - 1), np.float32)
         undone, jumped, done = np.zeros(self.n_lane), np.zeros(self.by_chain), 0
-        n_jumps = (cfg.n_steps - 1) // JUMP_EVERY
+        every = cfg.jump_every
+        n_jumps = (cfg.n_steps - 1) // every
         jumps, bank = None, self.score if self.hills is None else self.hills.log_weight
         if bank is not None and self.posterior.nf_prior:
             jumps = Jumps(bank, n_jumps, cfg.n_chains, self.rngs)
         jumping = jumps is not None and jumps.enabled
         while done < cfg.n_steps:
-            n = min(JUMP_EVERY - done % JUMP_EVERY if jumping else CHUNK, cfg.n_steps - done)
+            n = min(every - done % every if jumping else CHUNK, CHUNK, cfg.n_steps - done)
             if done < cfg.n_discard:
                 n = min(n, cfg.n_discard - done)  # a stretch ends where the kept draws begin
             walker, _, drawn = self._advance(frame, walker, tuning, n, False)
@@ -330,8 +331,8 @@ class _Batch:
                 here = (wanted >= first) & (wanted < first + n)
                 u[:, here] = np.asarray(drawn.u)[:, wanted[here] - first]
                 undone += np.asarray(drawn.undone)
-            if jumps is not None and jumping and done % JUMP_EVERY == 0 and done < cfg.n_steps:
-                walker, moves = self._jump(jumps, done // JUMP_EVERY - 1, frame, walker)
+            if jumps is not None and jumping and done % every == 0 and done < cfg.n_steps:
+                walker, moves = self._jump(jumps, done // every - 1, frame, walker)
                 jumped += moves
         return {
             "z": z.reshape(*self.by_chain, n_draw),

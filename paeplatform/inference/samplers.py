@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from paeplatform.config import Preset
+from paeplatform.config import MclmcConfig, Preset
 from paeplatform.inference.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
 from paeplatform.inference.draws import PosteriorDraws
 from paeplatform.inference.importance import ImportanceResult, run_importance
@@ -54,7 +54,7 @@ def by_importance(
         posterior,
         flux[rows],
         flux_err[rows],
-        preset.mclmc.model_copy(update={"batch_size": preset.importance.fallback_batch_size}),
+        fallback_config(preset),
         n_latent=proposal.dim - 1,
         seed=preset.seed,
         object_id=object_id[rows],
@@ -66,6 +66,14 @@ def by_importance(
     # Chains that got nowhere are no better than weighted draws that are not to be trusted: keep the latter.
     better = np.isfinite(chains.columns["pae_z_mean"])
     return _replaced(found, rows[better], _rows(chains, better))
+
+
+def fallback_config(preset: Preset) -> MclmcConfig:
+    """Settings of MCLMC for the few sources that importance sampling leaves."""
+    cfg = preset.importance
+    return preset.mclmc.model_copy(
+        update={"batch_size": cfg.fallback_batch_size, "jump_every": cfg.fallback_jump_every}
+    )
 
 
 def by_mclmc(

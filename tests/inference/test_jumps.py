@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from paeplatform.inference.jumps import JUMP_EVERY, MIN_DRAWS, Jumps
+from paeplatform.inference.jumps import MIN_DRAWS, Jumps
 
 
 def test_jumps_alone_sample_a_known_target():
@@ -68,4 +68,3 @@ def test_hopeless_draws_are_never_taken_and_small_banks_switch_off():
     assert jumps.choose(0, np.zeros((1, 2))).tolist() == [[-1, -1]]
     assert jumps.choose(0, np.full((1, 2), np.nan)).tolist() == [[-1, -1]]
     assert not Jumps(log_weight, 80, 2, [np.random.default_rng(1)]).enabled
-    assert JUMP_EVERY > 0
