@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from paeplatform.inference.draws import PosteriorDraws
@@ -16,10 +17,32 @@ from paeplatform.inference.predictive import Predictive, posterior_predictive
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
 from paeplatform.instrument.bands import BandSet
 from paeplatform.outputs.flags import in_words
-from paeplatform.validation.style import BLACK, BLUE, GREY, SKY, VERMILION, new_figure, styled
+from paeplatform.validation.style import BLACK, BLUE, GREEN, GREY, SKY, VERMILION, new_figure, styled
 
-_SHOWN = ("pae_status", "pae_path", "pae_ess", "pae_khat", "pae_rhat", "pae_chi2", "pae_n_bands", "pae_moved")
-_MADE_BY = ("release", "bundle_version", "prior_id", "input_data_version", "run_id")
+# Columns of the catalogue in words; methods by the prefix of their columns.
+_SHOWN = {
+    "pae_status": "status",
+    "pae_path": "made by",
+    "pae_ess": "effective draws",
+    "pae_khat": "Pareto k-hat",
+    "pae_rhat": "R-hat",
+    "pae_chi2": "chi^2",
+    "pae_n_bands": "bands used",
+    "pae_moved": "prior moved by",
+}
+_MADE_BY = {
+    "release": "release",
+    "bundle_version": "bundle",
+    "prior_id": "prior",
+    "input_data_version": "photometry",
+    "code_version": "code",
+    "run_id": "run",
+}
+_OTHERS = {"tf": ("template fitting", VERMILION), "sbi": ("SBI", GREEN)}
+_Z_DRAWN, _Z_SHOWN = (
+    (0.005, 0.995),
+    (0.03, 0.97),
+)  # share of p(z) in the histogram, and that the axis holds at least
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,7 @@ def _photometry(axes: Axes, galaxy: Galaxy, bands: BandSet, predictive: Predicti
         ms=3,
         lw=0.8,
         color=BLACK,
-        ecolor=GREY,
+        ecolor=(*to_rgb(GREY), 0.6),
         label="measured",
     )
     if good.any():
@@ -105,27 +128,30 @@ def _photometry(axes: Axes, galaxy: Galaxy, bands: BandSet, predictive: Predicti
     axes.axhline(0.0, color=GREY, lw=0.7)
     axes.set(xlabel="wavelength [µm]", ylabel="flux density [µJy]", xlim=(0.7, 5.05))
     axes.set_title(f"{int(good.sum())} of {len(bands)} bands")
-    axes.legend(loc="upper right", ncols=3)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.1)  # above the data
 
 
 def _redshift(axes: Axes, galaxy: Galaxy) -> None:
     draws = galaxy.z_draws[np.isfinite(galaxy.z_draws)]
     shown = []
     if draws.size:
-        edges = np.histogram_bin_edges(draws, 40)
-        axes.hist(draws, edges, density=True, color=BLUE, alpha=0.5, label="PAE")
-        shown.append(np.quantile(draws, (0.002, 0.998)))
-    quantiles = galaxy.row.get("tf_z_quantiles")
-    if quantiles is not None:
+        low, high = np.quantile(draws, _Z_DRAWN)
+        n_bin = int(np.clip(np.sqrt(draws.size), 12, 60))
+        axes.hist(draws, np.linspace(low, high, n_bin + 1), density=True, color=BLUE, alpha=0.5, label="PAE")
+        shown.append((low, high))
+    for prefix, (label, colour) in _OTHERS.items():
+        quantiles = galaxy.row.get(f"{prefix}_z_quantiles")
+        if quantiles is None:
+            continue
         z, level = np.asarray(quantiles, dtype=np.float64), np.asarray(QUANTILE_LEVELS)
         width = np.maximum(np.diff(z), 1e-5)
-        axes.stairs(np.diff(level) / width, z, color=VERMILION, lw=1.4, label="template fitting")
-        shown.append(z[[0, -1]])
+        axes.stairs(np.diff(level) / width, z, color=colour, lw=1.4, label=label)
+        shown.append(np.interp(_Z_SHOWN, level, z))
     if shown:
         low, high = min(part[0] for part in shown), max(part[1] for part in shown)
-        margin = max(0.1 * (high - low), 0.01)
+        margin = max(0.08 * (high - low), 0.005)
         axes.set_xlim(max(low - margin, 0.0), high + margin)
-        axes.legend(loc="best")
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.1)
     else:
         axes.text(0.5, 0.5, "no posterior", transform=axes.transAxes, ha="center", color=GREY)
     axes.set(xlabel="redshift", ylabel="p(z)")
@@ -133,25 +159,26 @@ def _redshift(axes: Axes, galaxy: Galaxy) -> None:
 
 def _words(axes: Axes, galaxy: Galaxy) -> None:
     row = galaxy.row
-    lines = [
-        f"z (PAE)  {_interval(row, 'pae')}",
-        f"z (TF)   {_interval(row, 'tf')}",
-        f"flags    {in_words(int(row.get('catalog_flags') or 0)).replace('|', ', ')}",
-        "",
-        *(f"{name:<13} {_value(row[name])}" for name in _SHOWN if row.get(name) is not None),
-        "",
-        *(f"{name:<13} {str(row[name])[:26]}" for name in _MADE_BY if row.get(name) is not None),
+    flags = in_words(int(row.get("catalog_flags") or 0)).lower().replace("_", " ").split("|")
+    methods = {"pae": "PAE", **{prefix: label for prefix, (label, _) in _OTHERS.items()}}
+    pairs = [
+        *(
+            (f"z, {label}", _interval(row, prefix))
+            for prefix, label in methods.items()
+            if f"{prefix}_z_median" in row
+        ),
+        *(("flags" if place == 0 else "", flag) for place, flag in enumerate(flags)),
+        ("", ""),
+        *((words, _value(row[name])) for name, words in _SHOWN.items() if row.get(name) is not None),
+        ("", ""),
+        *((words, str(row[name])) for name, words in _MADE_BY.items() if row.get(name) is not None),
     ]
     axes.axis("off")
-    axes.text(
-        0.0,
-        1.0,
-        "\n".join(lines),
-        transform=axes.transAxes,
-        va="top",
-        family="DejaVu Sans Mono",
-        fontsize=8.5,
-    )
+    step = 1.0 / max(len(pairs), 20)
+    for row_number, pair in enumerate(pairs):
+        for place, text, colour in zip((0.0, 0.34), pair, (GREY, BLACK), strict=True):
+            height = 1.0 - row_number * step
+            axes.text(place, height, text, transform=axes.transAxes, va="top", fontsize=8.5, color=colour)
 
 
 def _interval(row: Mapping[str, Any], method: str) -> str:
@@ -159,7 +186,7 @@ def _interval(row: Mapping[str, Any], method: str) -> str:
     if median is None:
         return "none"
     low, high = row[f"{method}_z_err68_low"], row[f"{method}_z_err68_high"]
-    return f"{median:.4f}  (68 %: {low:.4f} to {high:.4f})"
+    return f"{median:.4f}   ({low:.4f} to {high:.4f})"
 
 
 def _value(value: object) -> str:

@@ -15,7 +15,8 @@ _CSS = """
 body{font:15px/1.45 system-ui,sans-serif;color:#222;max-width:1080px;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;width:100%;margin:.6rem 0 1.8rem}th,td{border-bottom:1px solid #ddd;padding:.3rem .5rem;
 text-align:left;vertical-align:top}th{background:#f5f5f5}.held{color:#b3400a;font-weight:600}.passed{color:#00694c}
-.warn{color:#8a6100;font-weight:600}small{color:#666}td.n{white-space:nowrap}
+.warn{color:#8a6100;font-weight:600}.broken{color:#b3400a;font-weight:600}
+summary{cursor:pointer;padding:.2rem 0}small{color:#666}td.n{white-space:nowrap}
 """
 PAGE, SUITE = "quality.html", "cell_quality.json"
 
@@ -35,7 +36,7 @@ def write_data_docs(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _put(folder / SUITE, json.dumps(suite_of(rules).to_json_dict(), indent=1, sort_keys=True, default=str))
-    body = [_overview(outcomes), _failures(outcomes), _rules(rules)]
+    body = [_overview(outcomes), _failures(outcomes), _rules(rules), _values(outcomes)]
     text = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Quality of releases</title>"
         f"<style>{_CSS}</style></head><body><h1>Quality of releases</h1>{''.join(body)}</body></html>"
@@ -77,15 +78,43 @@ def _rules(rules: Rules) -> str:
     return "<h2>The rules</h2>" + _table(head, rows)
 
 
+def _values(outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]]) -> str:
+    """What every rule saw in every part, folded away; of a rule with many groups the range of values."""
+    parts = []
+    for (release, cell), found in sorted(outcomes.items()):
+        by_rule: dict[str, list[RuleOutcome]] = {}
+        for one in found:
+            by_rule.setdefault(one.rule, []).append(one)
+        rows = [
+            (name, _spread(ones), ones[0].expected if len({one.expected for one in ones}) == 1 else "each its own",
+             str(len(ones)), "passed" if all(one.passed for one in ones) else "broken")
+            for name, ones in by_rule.items()
+        ]  # fmt: skip
+        table = _table(("rule", "observed", "accepted", "judged", "outcome"), rows)
+        title = html.escape(f"{release}, {cell or 'whole delivery'}")
+        parts.append(f"<details><summary>{title}</summary>{table}</details>")
+    return "<h2>What was seen</h2>" + "".join(parts)
+
+
+def _spread(ones: Sequence[RuleOutcome]) -> str:
+    try:
+        values = sorted((float(one.observed), one.observed) for one in ones)
+    except ValueError:  # words
+        return "; ".join(dict.fromkeys(one.observed for one in ones))[:200]
+    return values[0][1] if len(values) == 1 else f"{values[0][1]} to {values[-1][1]}"
+
+
 def _range(rule: Rule) -> str:
     parts = []
-    if rule.low is not None or rule.high is not None:
-        parts.append(f"{'' if rule.low is None else rule.low} .. {'' if rule.high is None else rule.high}")
+    if rule.low is not None and rule.high is not None:
+        parts.append(f"{rule.low:g} to {rule.high:g}")
+    elif rule.low is not None or rule.high is not None:
+        parts.append(f"at least {rule.low:g}" if rule.high is None else f"at most {rule.high:g}")
     if rule.drift is not None:
-        parts.append(f"within {rule.drift} of the release before")
+        parts.append(f"{'then ' if parts else ''}within {rule.drift:g} of the release before")
     if rule.sigmas:
-        parts.append(f"and {rule.sigmas:g} standard errors")
-    return ", ".join(parts)
+        parts.append(f"widened by {rule.sigmas:g} standard errors")
+    return ", ".join(parts) or "holds or not"
 
 
 def _verdict(found: Sequence[RuleOutcome]) -> str:
@@ -99,7 +128,7 @@ def _broken(found: Sequence[RuleOutcome]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def cell(text: str) -> str:
-        kind = f" class='{text}'" if text in ("held", "passed", "warn") else ""
+        kind = f" class='{text}'" if text in ("held", "passed", "warn", "broken") else ""
         return f"<td{kind}>{html.escape(text)}</td>"
 
     body = "".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)

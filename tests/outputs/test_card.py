@@ -1,0 +1,60 @@
+"""The card of one galaxy: what is on it, and that it is drawn whatever is missing."""
+
+import numpy as np
+import pytest
+
+from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.instrument.bands import BandSet, load_bands
+from paeplatform.outputs.card import Galaxy, source_card
+from paeplatform.validation.style import figure_png
+
+
+@pytest.fixture(scope="module")
+def bands() -> BandSet:
+    return load_bands()
+
+
+def galaxy(bands: BandSet, **more: object) -> Galaxy:
+    rng = np.random.default_rng(2)
+    flux, error = rng.normal(40.0, 5.0, len(bands)), np.full(len(bands), 5.0)
+    flux[3], error[3] = np.nan, np.inf
+    row = {
+        "object_id": 1918039863766252482, "ra": 150.5, "dec": 2.2, "snr": 25.0, "catalog_flags": 8 | 512,
+        "pae_z_median": 0.5, "pae_z_err68_low": 0.45, "pae_z_err68_high": 0.55, "pae_status": "converged",
+        "tf_z_median": 0.6, "tf_z_err68_low": 0.5, "tf_z_err68_high": 0.7,
+        "tf_z_quantiles": np.interp(QUANTILE_LEVELS, [0, 1], [0.3, 0.9]), "release": "r1", "bundle_version": 3,
+    }  # fmt: skip
+    return Galaxy(row | more, flux, error, rng.normal(0.5, 0.05, 400))
+
+
+def words(figure) -> str:
+    return "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
+
+
+def test_a_card_says_redshifts_by_method_flags_and_what_made_it(bands: BandSet):
+    figure = source_card(galaxy(bands), bands, None)
+    said = words(figure)
+    assert "0.5000   (0.4500 to 0.5500)" in said and "0.6000   (0.5000 to 0.7000)" in said
+    assert "not by proposal" in said and "tf disagrees" in said and "r1" in said
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert labels == ["PAE", "template fitting"]
+    assert "101 of 102 bands" in (figure.axes[0].get_title(), figure.axes[0].get_title(loc="left"))
+    low, high = figure.axes[1].get_xlim()
+    assert low < 0.35 and high > 0.85
+    assert figure_png(figure) == figure_png(source_card(galaxy(bands), bands, None))
+
+
+def test_sbi_is_drawn_where_the_catalogue_has_it(bands: BandSet):
+    quantiles = np.interp(QUANTILE_LEVELS, [0, 1], [0.4, 0.6])
+    figure = source_card(galaxy(bands, sbi_z_quantiles=quantiles, sbi_z_median=0.5,
+                                sbi_z_err68_low=0.45, sbi_z_err68_high=0.55), bands, None)  # fmt: skip
+    assert "SBI" in [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert "z, SBI" in words(figure)
+
+
+def test_a_source_without_a_posterior_has_a_card_too(bands: BandSet):
+    nothing = galaxy(bands, pae_z_median=None, tf_z_median=None, tf_z_quantiles=None, catalog_flags=1 | 2048)
+    empty = Galaxy(nothing.row, np.full(len(bands), np.nan), np.full(len(bands), np.inf), np.zeros(0))
+    figure = source_card(empty, bands, None)
+    assert "no posterior" in words(figure) and "no redshift" in words(figure)
+    assert figure_png(figure).startswith(b"\x89PNG")
