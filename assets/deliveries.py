@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +25,12 @@ from assets.versions import code_version, content_version, file_digest
 from paeplatform.catalog.cells import cell_key
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
+from resources.store import said
 from resources.workspace import Workspace
 
 if TYPE_CHECKING:
     from paeplatform.release.manifest import Manifest
+    from paeplatform.release.outcomes import RuleOutcome
 
 RAW_RELEASE = dg.AssetKey("raw_release")
 CELL_EXPOSURES = dg.AssetKey("cell_exposures")
@@ -121,19 +124,22 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         with _held_when_at_fault(workspace, release, version):
             manifest = load_manifest(folder)
         outcomes = _judged_as_a_whole(folder, manifest)
+        with said(workspace.ingested(release), "written"):
+            keep_outcomes(workspace, release, outcomes)
         yield from check_results("release_exposures", "release", outcomes)
         if broken(outcomes):
             mark_held(workspace, release, version)
         refuse(outcomes, f"release {release}")
         scratch = workspace.scratch_path("cells")
-        with _held_when_at_fault(workspace, release, version):
+        with _held_when_at_fault(workspace, release, version), said(scratch.parent, "written"):
             split = split_delivery(folder, manifest, scratch, order, progress=False)
         cells = split.cells.with_columns(
             key=pl.col("cell").map_elements(lambda cell: cell_key(order, cell), return_dtype=pl.String),
             version=pl.col("sha256").str.head(16),
         ).sort("cell")
-        write_manifest(workspace.ingested(release), manifest)
-        changed = _take_over(context, workspace, release, cells)
+        with said(workspace.ingested(release), "written"):
+            write_manifest(workspace.ingested(release), manifest)
+            changed = _take_over(context, workspace, release, cells)
         mark_held(workspace, release, None)
         workspace.discard(scratch)
         listing = cells.drop("path").with_columns(
@@ -194,9 +200,26 @@ def mark_held(workspace: Workspace, release: str, version: str | None) -> None:
     if version is None:
         path.unlink(missing_ok=True)
         return
+    _put(path, {"version": version})
+
+
+def keep_outcomes(workspace: Workspace, release: str, outcomes: Sequence["RuleOutcome"]) -> None:
+    """Keeps what the rules said of a delivery as a whole, for the page of quality checks."""
+    _put(workspace.ingested(release) / "outcomes.json", [asdict(one) for one in outcomes])
+
+
+def kept_outcomes(workspace: Workspace, release: str | None = None) -> dict[str, list["RuleOutcome"]]:
+    """What was kept of deliveries, by release; of one only, when it is named."""
+    from paeplatform.release.outcomes import RuleOutcome
+
+    paths = sorted(workspace.ingested(release or "*").parent.glob(f"{release or '*'}/outcomes.json"))
+    return {path.parent.name: [RuleOutcome(**one) for one in json.loads(path.read_text())] for path in paths}
+
+
+def _put(path: Path, tree: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps({"version": version}))
+    unfinished.write_text(json.dumps(tree))
     unfinished.replace(path)
 
 

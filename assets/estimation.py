@@ -1,5 +1,6 @@
 """What every asset that samples posteriors shares: the champion, loaded, and the settings that decide its answer."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,11 +37,13 @@ class Estimation:
     Attributes:
         champion: the version of `pae`.
         prior_id: of the redshift prior.
+        prior: the redshift prior, as JSON.
         estimate: flux, flux_err (source, band) [uJy] and object_id (source,) to the table of `estimate_photoz`.
     """
 
     champion: ModelVersion
     prior_id: str
+    prior: str
     estimate: "Callable[[np.ndarray, np.ndarray, np.ndarray], pl.DataFrame]"
 
 
@@ -52,7 +55,7 @@ def posterior_code(number: int, preset: Preset, *settings: str) -> str:
 def load_champion(
     preset: Preset,
     spherex_bands: pl.DataFrame,
-    redshift_prior: pl.DataFrame,
+    redshift_prior: pl.DataFrame | None,
     registry: ModelRegistry,
     workspace: Workspace,
     *,
@@ -65,7 +68,7 @@ def load_champion(
     Args:
         preset: settings of prior and samplers.
         spherex_bands: table of the bands.
-        redshift_prior: table of the fitted prior.
+        redshift_prior: table of the fitted prior; None when `prior` is given.
         registry: where the champion is.
         workspace: prepares JAX.
         version: this version of `pae` in place of the champion.
@@ -80,6 +83,7 @@ def load_champion(
         folder = registry.artifact(champion, "bundle")
     workspace.start_jax()
     from paeplatform.inference.estimate import estimate_photoz
+    from paeplatform.inference.priors import prior_to_dict
     from paeplatform.inference.priors import redshift_prior as chosen_prior
     from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.pae.bundle import load_bundle
@@ -88,7 +92,10 @@ def load_champion(
     filters = gaussian_filters(bands)
     with one_line_failures():
         bundle = load_bundle(folder)
-        z_prior = prior or chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+        if prior is None:
+            assert redshift_prior is not None
+            prior = chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+        z_prior = prior
 
     def estimate(flux: "np.ndarray", flux_err: "np.ndarray", object_id: "np.ndarray") -> pl.DataFrame:
         with one_line_failures():
@@ -96,4 +103,5 @@ def load_champion(
                 bundle, z_prior, bands, filters, flux, flux_err, object_id, preset, progress=progress
             )
 
-    return Estimation(champion, z_prior.prior_id(), estimate)
+    as_json = json.dumps(prior_to_dict(z_prior), sort_keys=True)
+    return Estimation(champion, z_prior.prior_id(), as_json, estimate)

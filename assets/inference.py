@@ -24,13 +24,14 @@ from resources.registry import PAE, ModelRegistry
 from resources.workspace import Workspace
 
 Tables = dict[str, pl.DataFrame]  # by partition
+SAMPLED_WITH = "pae_prior"  # of posteriors: the prior they were sampled with, as JSON
 # Bulky; the catalogue is what users of redshifts read.
-NOT_IN_CATALOG = ("flux", "flux_err", "n_exposures", "repeat_chi2", "pae_z_draws")
+NOT_IN_CATALOG = ("flux", "flux_err", "n_exposures", "repeat_chi2", "pae_z_draws", SAMPLED_WITH)
 
 
 def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    posterior_version = posterior_code(3, preset)
+    posterior_version = posterior_code(4, preset)
     shared = dg.BackfillPolicy.multi_run(SHARED_RUN)
 
     @dg.asset(
@@ -66,6 +67,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 input_data_version=pl.lit(source),
                 bundle_version=pl.lit(chosen.champion.version, pl.Int32),
                 prior_id=pl.lit(chosen.prior_id),
+                **{SAMPLED_WITH: pl.lit(chosen.prior)},
                 code_version=pl.lit(posterior_version),
                 run_id=pl.lit(context.run.run_id),
             )
@@ -142,7 +144,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         partitions_def=release_cells,
         pool=COMPUTE,
         backfill_policy=shared,
-        code_version=posterior_code(1, preset),
+        code_version=posterior_code(2, preset),
     )
     def reweighted_posteriors(
         context: dg.AssetExecutionContext,
@@ -150,12 +152,11 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         release_photometry: Tables,
         inference_prior: pl.DataFrame,
         spherex_bands: pl.DataFrame,
-        redshift_prior: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """Posteriors under the p(z) in force: moved by weights where their draws allow it, else inferred again."""
-        mover = _Mover(preset, inference_prior, spherex_bands, redshift_prior, registry, workspace)
+        mover = _Mover(preset, inference_prior, spherex_bands, registry, workspace)
         made = _Made(context)
         for partition, posteriors in pae_posteriors.items():
             table, inferred_again = mover.move(posteriors, release_photometry[partition])
@@ -255,12 +256,11 @@ class _Mover:
         preset: Preset,
         inference_prior: pl.DataFrame,
         spherex_bands: pl.DataFrame,
-        redshift_prior: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> None:
         self._preset, self._workspace, self._registry = preset, workspace, registry
-        self._tables = spherex_bands, redshift_prior
+        self._bands = spherex_bands
         self._prior = inference_prior.row(0, named=True)
         self.prior_id: str = self._prior["prior_id"]
 
@@ -269,7 +269,8 @@ class _Mover:
 
         Columns pae_reweight_ess and pae_moved ("no", "weights", "inferred") say how a source got there.
         """
-        if self._prior["prior"] == self._prior["base"]:
+        sampled_with = posteriors[SAMPLED_WITH][0] if posteriors.height else self._prior["prior"]
+        if self._prior["prior"] == sampled_with:
             nothing = pl.lit(None, pl.Float32).alias("pae_reweight_ess")
             return posteriors.with_columns(nothing, pl.lit("no").alias("pae_moved")), 0
         import json
@@ -279,7 +280,7 @@ class _Mover:
 
         new = prior_from_dict(json.loads(self._prior["prior"]))
         with one_line_failures():
-            moved = reweight_table(posteriors, self._prior["base"], new)
+            moved = reweight_table(posteriors, sampled_with, new)
         allowed = pl.col("pae_reweight_allowed")
         failed = pl.col("pae_status") == "failed"  # no data: no prior makes a posterior of it
         refused = moved.filter(~allowed & ~failed)["object_id"]
@@ -297,7 +298,8 @@ class _Mover:
         """With the very bundle that made the rest."""
         chosen = load_champion(
             self._preset,
-            *self._tables,
+            self._bands,
+            None,  # the prior is given
             self._registry,
             self._workspace,
             version=int(posteriors["bundle_version"][0]),

@@ -23,14 +23,14 @@ def prior_source(prior_file: Path) -> str:
 def prior_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
 
-    @dg.asset(group_name="inference", kinds={"parquet"}, code_version=code_version(1, preset, "prior"))
+    @dg.asset(group_name="inference", kinds={"parquet"}, code_version=code_version(2, preset, "prior"))
     def inference_prior(
         redshift_prior: pl.DataFrame, workspace: Workspace
     ) -> dg.MaterializeResult[pl.DataFrame]:
         """The p(z) that catalogues stand for: `var/prior/redshift_prior.csv`, or else the preset's.
 
-        Posteriors are sampled under the preset's, and moved to this one by weights; a change of it therefore infers
-        only those sources again that weights cannot move.
+        Posteriors carry the prior they were sampled with and are moved to this one by weights; a change of it, also
+        of the N(z) it is fitted to, therefore infers only those sources again that weights cannot move.
         """
         from paeplatform.inference.prior_file import read_prior_file
         from paeplatform.inference.priors import prior_to_dict
@@ -39,18 +39,20 @@ def prior_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         file = Path(workspace.prior_file)
         source = prior_source(file)
         with one_line_failures():
-            base = chosen_prior(preset.prior, redshift_prior.row(0, named=True))
-            prior = base if source == PRESET else read_prior_file(file)
+            prior = (
+                chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+                if source == PRESET
+                else read_prior_file(file)
+            )
         table = pl.DataFrame(
             {
                 "prior_id": [prior.prior_id()],
                 "prior": [json.dumps(prior_to_dict(prior), sort_keys=True)],
-                "base": [json.dumps(prior_to_dict(base), sort_keys=True)],
             }
         )
         return dg.MaterializeResult(
             value=table,
-            data_version=dg.DataVersion(f"{prior.prior_id()}-of-{base.prior_id()}"),
+            data_version=dg.DataVersion(prior.prior_id()),
             tags={PRIOR_TAG: source},
             metadata={"prior": prior.prior_id(), "source": str(file) if source != PRESET else PRESET},
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from assets.deliveries import CELL_EXPOSURES
+from assets.deliveries import CELL_EXPOSURES, kept_outcomes
 from assets.metadata import preview
 from assets.partitions import release_and_cell, release_cells
 from assets.provenance import GATE_TAG, HELD, PASSED
@@ -16,6 +16,7 @@ from assets.versions import code_version, content_version
 from paeplatform.catalog.cells import parse_cell_key
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
+from resources.store import said
 from resources.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def _photometry(
     path = workspace.table(CELL_EXPOSURES.to_user_string(), release, cell)
     if not path.is_file():
         raise InputError(f"release {release} has no cell {cell}: {path} does not exist")
-    delivered = pl.read_parquet(path)
+    with said(path, "read"):
+        delivered = pl.read_parquet(path)
     rows, quarantined = set_aside(delivered, load_manifest(workspace.ingested(release)), bands)
     rejected = reject_mask(preset.release.flag_policy)
     photometry = bin_exposures(rows, bands, rejected, parse_cell_key(cell)[1], quarantined)
@@ -137,7 +139,8 @@ def _photometry(
 def stored_outcomes(
     workspace: Workspace, release: str | None = None
 ) -> "dict[tuple[str, str], list[RuleOutcome]]":
-    """What the rules say now of the statistics that were kept, by (release, cell key).
+    """What the rules say now of the statistics that were kept, by (release, cell key); "" for the whole delivery, of
+    which stands what they said when it was ingested.
 
     Args:
         workspace: where the tables are.
@@ -146,7 +149,7 @@ def stored_outcomes(
     from paeplatform.release.judging import judge
     from paeplatform.release.quality_rules import load_rules
 
-    found = {}
+    found = {(name, ""): outcomes for name, outcomes in kept_outcomes(workspace, release).items()}
     folder = workspace.table("quality_statistics", "").parent
     for path in sorted(folder.glob(f"{release or '[!.]*'}/[!.]*.parquet")):
         name, cell = path.parent.name, path.stem

@@ -28,5 +28,9 @@ class RegistryError(InputError):
     """A registered model, version or alias that is needed does not exist."""
 
 
+class StoreError(RuntimeError):
+    """A table cannot be kept or read: a full or read-only disk, a damaged file; the message names it and what to do."""
+
+
 class TrainingError(RuntimeError):
     """Training met a non-finite loss; the message names model, epoch and step."""

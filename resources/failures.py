@@ -7,18 +7,43 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from paeplatform.errors import InputError, TrainingError
+from paeplatform.errors import InputError, RegistryError, TrainingError
+
+BUSY_RETRIES, BUSY_WAIT_SECONDS = 3, 10.0
+_BUSY = ("database is locked", "database table is locked")
 
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
     """Re-raises `InputError` and `TrainingError` as a Dagster failure that says their line and is not
-    retried.
+    retried; a database that another process holds is tried again.
 
     Raises:
         dagster.Failure: caused by the original error, which stays reachable as `__cause__`.
+        dagster.RetryRequested: MLflow's database is locked.
     """
     try:
         yield
     except (InputError, TrainingError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    except Exception as error:
+        if is_busy(error):
+            raise dg.RetryRequested(BUSY_RETRIES, BUSY_WAIT_SECONDS) from busy_line(error)
+        raise
+
+
+def is_busy(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, says that a database is locked."""
+    while error is not None:
+        if any(text in str(error) for text in _BUSY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def busy_line(error: BaseException) -> RegistryError:
+    """The same in a line that says what to do."""
+    first = str(error).splitlines()[0]
+    return RegistryError(
+        f"MLflow's database is locked by another process; end it, or try again later ({first})"
+    )

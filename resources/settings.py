@@ -15,6 +15,7 @@ MLFLOW_UI_VARIABLE = "PAEPLATFORM_MLFLOW_UI"
 LANDING_VARIABLE = "PAEPLATFORM_LANDING"
 PRIOR_VARIABLE = "PAEPLATFORM_PRIOR"
 AUTOMATION_VARIABLE = "PAEPLATFORM_AUTOMATION"
+TICK_VARIABLE = "PAEPLATFORM_TICK_SECONDS"
 DEFAULT_PRESET = "demo"
 DEFAULT_MLFLOW_UI = "http://127.0.0.1:5000"
 
@@ -39,6 +40,7 @@ class PlatformSettings:
         landing_zone: folder of deliveries, one folder a release; None: `var/landing` under the home.
         prior_path: CSV of the p(z) in force, which need not exist; None: `var/prior/redshift_prior.csv`.
         automation: whether the sensors start switched on; what is switched in Dagster's UI goes before it.
+        tick_seconds: least time between two looks of a sensor.
     """
 
     home: Path
@@ -47,14 +49,15 @@ class PlatformSettings:
     landing_zone: Path | None = None
     prior_path: Path | None = None
     automation: bool = False
+    tick_seconds: int = 60
 
     @classmethod
     def from_env(cls) -> PlatformSettings:
         """Reads PAEPLATFORM_HOME (default: the project root), PAEPLATFORM_PRESET (default: demo),
-        PAEPLATFORM_LANDING, PAEPLATFORM_PRIOR and PAEPLATFORM_AUTOMATION (on or off).
+        PAEPLATFORM_LANDING, PAEPLATFORM_PRIOR, PAEPLATFORM_AUTOMATION (on or off) and PAEPLATFORM_TICK_SECONDS.
 
         Raises:
-            ConfigError: the home is a file, or the preset is unknown or invalid.
+            ConfigError: the home is a file, the preset is unknown or invalid, or a variable is not what it may be.
         """
         home = Path(os.environ.get(HOME_VARIABLE) or _project_root()).expanduser().resolve()
         if home.exists() and not home.is_dir():
@@ -68,6 +71,7 @@ class PlatformSettings:
             landing_zone=_path(LANDING_VARIABLE),
             prior_path=_path(PRIOR_VARIABLE),
             automation=_switch(AUTOMATION_VARIABLE),
+            tick_seconds=_seconds(TICK_VARIABLE, 60),
         )
 
     @property
@@ -121,6 +125,13 @@ def _switch(variable: str) -> bool:
     if value not in ("on", "off"):
         raise ConfigError(f"{variable}={value!r} must be on or off")
     return value == "on"
+
+
+def _seconds(variable: str, default: int) -> int:
+    value = os.environ.get(variable) or str(default)
+    if not value.isdigit() or not 1 <= int(value) <= 86_400:
+        raise ConfigError(f"{variable}={value!r} must be a whole number of seconds from 1 to 86400")
+    return int(value)
 
 
 def _path(variable: str) -> Path | None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import shutil
 import typing
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 from upath import UPath
 
-from paeplatform.errors import CheckpointError
+from paeplatform.errors import CheckpointError, StoreError
 
 SCRATCH = ".scratch"  # folder under the store for what is not finished yet
 
@@ -45,7 +45,8 @@ class _ParquetIOManager(dg.UPathIOManager):
     def dump_to_path(
         self, context: dg.OutputContext, obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath
     ) -> None:
-        _write(obj, path)
+        with said(path, "written"):
+            _write(obj, path)
         table = pl.scan_parquet(str(path))
         context.add_output_metadata(
             {
@@ -60,7 +61,8 @@ class _ParquetIOManager(dg.UPathIOManager):
         if isinstance(obj, dict) and len(obj) == 1:
             obj = next(iter(obj.values()))
         if not isinstance(obj, dict):
-            super().handle_output(context, obj)
+            with said(self._base_path.joinpath(*context.asset_key.path), "written"):  # its folder, made first
+                super().handle_output(context, obj)
             return
         paths = self._get_paths_for_partitions(context)
         if set(map(str, obj)) != set(map(str, paths)):
@@ -68,8 +70,9 @@ class _ParquetIOManager(dg.UPathIOManager):
                 f"{context.asset_key.to_user_string()}: tables of {sorted(obj)} made, {sorted(paths)} wanted"
             )
         for partition, path in paths.items():
-            self.make_directory(path.parent)
-            _write(obj[partition], path)
+            with said(path, "written"):
+                self.make_directory(path.parent)
+                _write(obj[partition], path)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pl.DataFrame | pl.LazyFrame | Path:
         if not path.exists():
@@ -77,10 +80,12 @@ class _ParquetIOManager(dg.UPathIOManager):
         wanted = context.dagster_type.typing_type
         if typing.get_origin(wanted) is dict:
             wanted = typing.get_args(wanted)[1]
-        if wanted is Path:
-            return Path(str(path))
-        table = pl.scan_parquet(str(path))
-        return table.collect() if wanted is pl.DataFrame else table
+        with said(path, "read"):
+            table = pl.scan_parquet(str(path))
+            table.collect_schema()  # the footer is at the end: a truncated file has none
+            if wanted is Path:
+                return Path(str(path))
+            return table.collect() if wanted is pl.DataFrame else table
 
     def get_path_for_partition(
         self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
@@ -96,6 +101,33 @@ class _ParquetIOManager(dg.UPathIOManager):
         if not isinstance(loaded, dict):
             return loaded
         return pl.concat([loaded[key] for key in sorted(loaded)])
+
+
+@contextmanager
+def said(path: Path | UPath, what: str) -> Iterator[None]:
+    """Names the file and what to do, instead of a library's error that does not.
+
+    Args:
+        path: of the file, or folder.
+        what: "read" or "written".
+
+    Raises:
+        dagster.Failure: caused by a `StoreError`.
+    """
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = " ".join(str(error).split())[:200]
+        system = isinstance(error, OSError) or "os error" in reason.lower()
+        if what != "read" and not system:
+            raise  # of the query that makes the table
+        remedy = (
+            "mend the cause and run again; what stood there before still stands"
+            if system
+            else "it is damaged: delete it, and `paeplatform run` makes it again"
+        )
+        line = f"{path} cannot be {what} ({reason}): {remedy}"
+        raise dg.Failure(description=line, allow_retries=False) from StoreError(line)
 
 
 def _write(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:

@@ -18,7 +18,6 @@ from sensors.staleness import StalenessChecker
 
 TARGET_TAG = "paeplatform/target"
 REASON_TAG = "paeplatform/reason"
-INTERVAL_SECONDS = 60
 _ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
@@ -33,7 +32,7 @@ def release_sensor(settings: PlatformSettings) -> dg.SensorDefinition:
         name="release_sensor",
         asset_selection=dg.AssetSelection.assets("release_exposures", "unplaced_rows"),
         default_status=_status(settings),
-        minimum_interval_seconds=INTERVAL_SECONDS,
+        minimum_interval_seconds=settings.tick_seconds,
         description="Notices new and re-delivered releases in the landing zone and asks for their ingestion.",
     )
     def notice(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -71,7 +70,7 @@ def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.Sen
         name="reconcile_sensor",
         asset_selection=dg.AssetSelection.all(),
         default_status=_status(settings),
-        minimum_interval_seconds=INTERVAL_SECONDS,
+        minimum_interval_seconds=settings.tick_seconds,
         description="Requests runs for assets and partitions that are missing or stale, upstream ones first.",
     )
     def reconcile(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

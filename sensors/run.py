@@ -197,7 +197,9 @@ def materialize(
             if isinstance(cause, InputError):
                 raise cause from None
             cause = cause.__cause__
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        tried = getattr(error, "user_code_process_error_infos", None)  # of a step that retried in vain
+        said = tried[0].cause.message if tried and tried[0].cause else str(error)
+        text = (said.strip() or type(error).__name__).splitlines()[0]
         return Held(text) if " is held: " in text else text
     return None
 

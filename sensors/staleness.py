@@ -16,7 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.deliveries import RAW_RELEASE, delivered_cells, held_version
+from assets.deliveries import CELL_EXPOSURES, RAW_RELEASE, delivered_cells, held_version
 from assets.estimation import CHAMPION_TAG
 from assets.partitions import RELEASE, cell_partition, release_and_cell
 from assets.prior import PRIOR_TAG, prior_source
@@ -31,13 +31,17 @@ from assets.provenance import (
     latest_records,
 )
 from assets.release import PHOTOMETRY
+from resources.failures import busy_line, is_busy
 from resources.registry import PAE, ModelRegistry
 from resources.settings import PlatformSettings
 from resources.workspace import Workspace
 
 CHAMPION_ASSET = dg.AssetKey("pae_champion")
 PRIOR_ASSET = dg.AssetKey("inference_prior")
+NO_CHAMPION = "none"
 SETTINGS_CHANGED = "settings or code changed"
+# Posteriors carry the prior they were sampled with, and are moved to another by weights: (asset, input) not compared.
+_MOVED_BY_WEIGHTS = {(dg.AssetKey("pae_posteriors"), dg.AssetKey("redshift_prior"))}
 # Made in the same step as another asset, which stands for them here.
 _BESIDE = {dg.AssetKey(name) for name in ("unplaced_rows", "quarantined_sources", "quality_statistics")}
 INGESTED = dg.AssetKey("release_exposures")
@@ -169,7 +173,7 @@ class StalenessChecker:
         """The upstream (asset, partition) pairs that this one is made from."""
         return [
             (parent, upstream)
-            for parent in sorted(self._graph.get(key).parent_keys)
+            for parent in self._compared(key)
             for upstream in self._upstream_partitions(key, parent, partition)
         ]
 
@@ -192,7 +196,7 @@ class StalenessChecker:
         moved = self._outside_change(key, tags)
         if moved is not None:
             return moved
-        for parent in sorted(self._graph.get(key).parent_keys):
+        for parent in self._compared(key):
             if parent == CHAMPION_ASSET:
                 moved = self._champion_moved(tags.get(CHAMPION_TAG))
                 if moved is not None:
@@ -209,7 +213,7 @@ class StalenessChecker:
         facts: list[object] = [self._graph.get(key).code_version, (record.tags or {}) if record else None]
         if record is not None:
             facts.append(content_of_record(record))
-        for parent in sorted(self._graph.get(key).parent_keys):
+        for parent in self._compared(key):
             if parent == CHAMPION_ASSET:
                 facts.append(self._champion_now())
             else:
@@ -217,6 +221,20 @@ class StalenessChecker:
         facts.append(self._champion_now() if key == CHAMPION_ASSET else None)
         facts.append(prior_source(self._prior_file) if key == PRIOR_ASSET else None)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _compared(self, key: dg.AssetKey) -> list[dg.AssetKey]:
+        """The inputs whose change makes an asset stale.
+
+        Once there is a champion the registry alone says which it is: a bundle in training neither makes posteriors
+        stale nor keeps a release that arrives meanwhile waiting.
+        """
+        if key == CHAMPION_ASSET and self._champion_now() != NO_CHAMPION:
+            return []
+        return [
+            parent
+            for parent in sorted(self._graph.get(key).parent_keys)
+            if (key, parent) not in _MOVED_BY_WEIGHTS
+        ]
 
     def _outside_change(self, key: dg.AssetKey, tags: dict[str, str]) -> str | None:
         if key == CHAMPION_ASSET:
@@ -228,8 +246,13 @@ class StalenessChecker:
 
     def _champion_now(self) -> str:
         if self._champion is None:
-            champion = self._registry.find_alias(PAE)
-            self._champion = champion.label if champion else "none"
+            try:
+                champion = self._registry.find_alias(PAE)
+            except Exception as error:
+                if is_busy(error):
+                    raise busy_line(error) from None
+                raise
+            self._champion = champion.label if champion else NO_CHAMPION
         return self._champion
 
     def _champion_moved(self, recorded: str | None) -> str | None:
@@ -316,6 +339,9 @@ class StalenessChecker:
             value = record.metadata.get(name)
             if isinstance(value, dg.PathMetadataValue) and "://" not in str(value.path):
                 yield Path(str(value.path))
+        if key == INGESTED and partition is not None:
+            for cell in self.cells(partition):
+                yield self._workspace.table(CELL_EXPOSURES.to_user_string(), partition, cell)
         if isinstance(partition, dg.MultiPartitionKey):  # a run over several cells records no path
             yield self._workspace.table(key.to_user_string(), *release_and_cell(partition))
 

@@ -148,7 +148,7 @@ def quality(
         )
     page = write_data_docs(settings.report / "quality", outcomes, load_rules())
     broken = {
-        f"{name}|{cell}": sorted({one.rule for one in found if not one.passed})
+        f"{name}|{cell or 'whole delivery'}": sorted({one.rule for one in found if not one.passed})
         for (name, cell), found in outcomes.items()
     }
     if json_:

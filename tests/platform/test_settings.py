@@ -31,6 +31,13 @@ def test_a_home_that_is_a_file_and_an_unknown_preset_are_said_in_one_line(
     with pytest.raises(ConfigError, match=r"PAEPLATFORM_HOME=.*file is not a folder"):
         PlatformSettings.from_env()
     monkeypatch.setenv("PAEPLATFORM_HOME", str(tmp_path))
+    monkeypatch.setenv("PAEPLATFORM_TICK_SECONDS", "soon")
+    with pytest.raises(
+        ConfigError, match="PAEPLATFORM_TICK_SECONDS='soon' must be a whole number of seconds"
+    ):
+        PlatformSettings.from_env()
+    monkeypatch.setenv("PAEPLATFORM_TICK_SECONDS", "5")
+    assert PlatformSettings.from_env().tick_seconds == 5
     monkeypatch.setenv("PAEPLATFORM_PRESET", "nonesuch")
     with pytest.raises(ConfigError, match="unknown preset 'nonesuch'"):
         PlatformSettings.from_env()
