@@ -24,6 +24,9 @@ for _name in ("PAEPLATFORM_PRESET", "PAEPLATFORM_MLFLOW_UI", "DAGSTER_HOME", "ML
     os.environ.pop(_name, None)
 _HOME = tempfile.TemporaryDirectory(prefix="paeplatform-tests-")
 os.environ["PAEPLATFORM_HOME"] = _HOME.name
+# Homes of tests, and the processes that tests start, compile the same programs: once is enough.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(_HOME.name) / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 from hypothesis import HealthCheck, settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402

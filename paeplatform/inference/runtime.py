@@ -32,7 +32,12 @@ def use_host_devices(n: int) -> None:
 
 
 def enable_compile_cache(folder: Path | str) -> None:
-    """Keeps every compiled program under `folder`, so that the next process starts in seconds."""
+    """Keeps every compiled program under `folder`, so that the next process starts in seconds.
+
+    A folder that JAX was already given (`JAX_COMPILATION_CACHE_DIR`) stays: pods, or tests, may share one.
+    """
+    if jax.config.jax_compilation_cache_dir:
+        return
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(path))

@@ -25,12 +25,19 @@ print(len(hits))
 
 def test_second_process_finds_the_compiled_programs_of_the_first(tmp_path):
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+    del env["JAX_COMPILATION_CACHE_DIR"]
     command = [sys.executable, "-c", CACHE_SCRIPT, str(tmp_path / "new" / "cache")]
     hits = [
         int(subprocess.run(command, check=True, env=env, capture_output=True, timeout=120).stdout)
         for _ in range(2)
     ]
     assert hits[0] == 0 and hits[1] > 0
+    # a folder of the caller's is used instead
+    env["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "given")
+    subprocess.run(
+        [*command[:-1], str(tmp_path / "other")], check=True, env=env, capture_output=True, timeout=120
+    )
+    assert not (tmp_path / "other").exists()
 
 
 def test_devices_cannot_be_changed_once_jax_runs():
