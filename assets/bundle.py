@@ -1,4 +1,4 @@
-"""Group models: the bundle of autoencoder, flow and proposal that inference uses, and its champion (row K3)."""
+"""Group models: the bundle of autoencoder, flow and proposal that inference uses (row K3)."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from resources.workspace import Workspace
 
 
 def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
-    """The bundle and its champion for a preset."""
+    """The bundle for a preset."""
 
     @dg.asset(
         group_name="models",
@@ -41,7 +41,7 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Path]:
-        """The bundle that inference loads, registered as `pae`: first @champion, later @challenger."""
+        """The bundle that inference loads, registered as `pae` and @challenger until the gate has judged it."""
         workspace.start_jax()
         from paeplatform.pae.bundle import PaeBundle, load_autoencoder, load_flow, load_proposal, save_bundle
         from paeplatform.pae.landmarks import template_landmarks
@@ -96,22 +96,4 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             },
         )
 
-    @dg.asset(group_name="models", kinds={"mlflow"}, deps=[pae_model], code_version="1")
-    def pae_champion(registry: ModelRegistry) -> dg.MaterializeResult:
-        """The version of `pae` that @champion points at now: the model that makes the catalogue.
-
-        Its data version is the model's version, so a champion moved by hand, here or in the MLflow UI, makes
-        the posteriors stale, and a new challenger does not.
-        """
-        with one_line_failures():
-            champion = registry.by_alias(PAE)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(champion.label),
-            metadata={
-                "version": champion.version,
-                "model": dg.MetadataValue.url(champion.url),
-                "tags": dg.MetadataValue.json(dict(champion.tags)),
-            },
-        )
-
-    return [pae_model, pae_champion]
+    return [pae_model]

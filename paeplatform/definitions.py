@@ -17,6 +17,7 @@ from assets.instrument import instrument_assets
 from assets.mock import mock_assets
 from assets.models import model_assets
 from assets.prior import prior_assets
+from assets.promotion import promotion_assets
 from assets.proposal import proposal_assets
 from assets.release import release_assets
 from assets.sed import sed_assets
@@ -63,7 +64,8 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *mock_assets(preset),  # mock_catalog, redshift_prior, training_spectra, mock_photometry
         *model_assets(preset),  # autoencoder, latent_flow
         *proposal_assets(preset),  # posterior_proposal
-        *bundle_assets(preset),  # pae_model, pae_champion
+        *bundle_assets(preset),  # pae_model
+        *promotion_assets(preset),  # frozen_test_set, pae_evaluation, pae_promotion, pae_champion
         *delivery_assets(preset),  # mock_delivery, raw_release, release_exposures, cell_exposures
         *release_assets(preset),  # release_photometry, quarantined_sources, quality_statistics
         *prior_assets(preset),  # inference_prior

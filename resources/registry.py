@@ -1,8 +1,8 @@
 """The model registry: MLflow behind a Dagster resource (row K3).
 
 Four registered models: `sed-autoencoder`, `latent-flow`, `posterior-proposal`, and `pae`, the bundle of them
-that inference loads and the unit of promotion. The first bundle becomes `@champion`, later ones
-`@challenger`; who moves the alias by hand decides what the next inference uses. Inference downloads a
+that inference loads and the unit of promotion. A new version of a promoted model is `@challenger`; the gate
+(`assets.promotion`) or a person makes it `@champion`, which is what inference uses. Inference downloads a
 version's files and reads them with `paeplatform.pae.bundle`, so no code that is stored in the registry is
 ever run by the platform itself.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from resources.tracking import flatten, git_commit, model_requirements, quiet
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import polars as pl
     from matplotlib.figure import Figure
     from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
@@ -39,6 +40,7 @@ PAE = "pae"
 SBI = "sbi-redshift"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+PROMOTED = (PAE, SBI)  # models of which inference uses the champion
 
 DESCRIPTIONS = {
     AUTOENCODER: "Rest-frame galaxy spectra (f_nu, mean 1) to a few latent numbers and back.",
@@ -93,6 +95,13 @@ class TrainingRun:
     def log_json(self, tree: Any, name: str) -> None:
         """Logs a JSON file."""
         self._client.log_text(self.run_id, json.dumps(tree, indent=1, sort_keys=True), name)
+
+    def log_table(self, table: pl.DataFrame, name: str) -> None:
+        """Logs a table as `<name>.parquet`."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.parquet"
+            table.write_parquet(path)
+            self._client.log_artifact(self.run_id, str(path))
 
 
 class ModelRegistry(dg.ConfigurableResource):
@@ -169,8 +178,8 @@ class ModelRegistry(dg.ConfigurableResource):
                 twice.
 
         Returns:
-            The new version, or the one that already holds this content. The first `pae` or `sbi-redshift`
-            gets @champion, later ones @challenger.
+            The new version, or the one that already holds this content. A new one of `PROMOTED` is @challenger
+            until the gate has judged it.
         """
         mlflow, client = self._mlflow(), self.client()
         known = self._all(name)
@@ -211,9 +220,8 @@ class ModelRegistry(dg.ConfigurableResource):
             model_id=logged.model_id,
         )
         version = str(created.version)
-        if name in (PAE, SBI):
-            alias = CHALLENGER if known else CHAMPION
-            client.set_registered_model_alias(name, alias, version)
+        if name in PROMOTED:
+            client.set_registered_model_alias(name, CHALLENGER, version)
         return self._described(client.get_model_version(name, version))
 
     def by_alias(self, name: str = PAE, alias: str = CHAMPION) -> ModelVersion:
@@ -226,7 +234,8 @@ class ModelRegistry(dg.ConfigurableResource):
         if found is None:
             known = ", ".join(str(version) for version in self.versions(name))
             remedy = (
-                f"set it in the MLflow UI (Models > {name} > one of versions {known} > Aliases)"
+                f"set it in the MLflow UI (Models > {name} > one of versions {known} > Aliases) or with "
+                f"`paeplatform promote --model {name}`"
                 if known
                 else "train and register one first, for instance with `paeplatform run`"
             )
@@ -292,6 +301,41 @@ class ModelRegistry(dg.ConfigurableResource):
                 f"no version {version} of model {name}: there are {self.versions(name) or 'none'}"
             )
         self.client().set_registered_model_alias(name, alias, str(version))
+
+    def drop_alias(self, name: str, alias: str) -> None:
+        """Takes an alias down."""
+        self.client().delete_registered_model_alias(name, alias)
+
+    def tag(self, name: str, version: int, tags: Mapping[str, object]) -> None:
+        """Sets tags of a version."""
+        client = self.client()
+        for key, value in tags.items():
+            client.set_model_version_tag(name, str(version), key, str(value))
+
+    def untag(self, name: str, version: int, keys: Iterable[str]) -> None:
+        """Removes those of the tags that a version has."""
+        client = self.client()
+        there = client.get_model_version(name, str(version)).tags
+        for key in keys:
+            if key in there:
+                client.delete_model_version_tag(name, str(version), key)
+
+    def tags_of_model(self, name: str) -> dict[str, str]:
+        """The tags of a registered model itself, whatever the version."""
+        return dict(self.client().get_registered_model(name).tags)
+
+    def tag_model(self, name: str, key: str, value: str) -> None:
+        """Sets a tag of a registered model itself."""
+        self.client().set_registered_model_tag(name, key, value)
+
+    def run_file(self, run_id: str, name: str) -> Path | None:
+        """The local path of a file that a run logged, fetched when it lies elsewhere; None when there is none."""
+        mlflow = self._mlflow()
+        try:
+            path = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
+        except (OSError, mlflow.exceptions.MlflowException):
+            return None
+        return path if path.is_file() else None
 
     def artifact(self, model: ModelVersion, name: str) -> Path:
         """The local path of artifact `name` of a version, fetched when it lies elsewhere.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LAUNCHER_TAG = "paeplatform/launcher"  # marks the runs of this module
 _LAUNCHER = "materialize_stale"
+PROMOTION_ASSET = dg.AssetKey("pae_promotion")
 _CHECK_FAILED = "DagsterAssetCheckFailedError"  # not among what Dagster exports
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the event log has it all
 
@@ -231,9 +232,10 @@ def _selection(defs: dg.Definitions, select: Sequence[str] | None) -> set[dg.Ass
 
 
 def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> None:
-    """A missing champion is said before hours of work; with no bundle yet, the first will become it."""
+    """A missing champion is said before hours of work, unless the gate is about to judge a challenger."""
     registry = ModelRegistry.from_settings(settings)
-    if any(target.asset_key == CHAMPION_ASSET for target in targets) and registry.versions(PAE):
+    keys = {target.asset_key for target in targets}
+    if CHAMPION_ASSET in keys and PROMOTION_ASSET not in keys and registry.versions(PAE):
         registry.by_alias(PAE)
 
 

@@ -41,7 +41,7 @@ def test_importing_the_code_location_loads_no_heavy_library(tmp_path: Path) -> N
 
 
 def test_every_asset_is_grouped_described_versioned_and_has_few_kinds(defs: dg.Definitions) -> None:
-    groups = {"sed", "instrument", "mock", "models", "release", "inference", "validation"}
+    groups = {"sed", "instrument", "mock", "models", "promotion", "release", "inference", "validation"}
     specs = defs.resolve_all_asset_specs()
     assert {spec.group_name for spec in specs} == groups
     for spec in specs:
@@ -66,7 +66,7 @@ def test_partitions_follow_the_preset_and_the_deliveries(defs: dg.Definitions) -
             )
     for name in ("photoz_metrics", "missing_band_stress"):
         assert isinstance(partitions(name), dg.DynamicPartitionsDefinition)
-    for name in ("pae_model", "posterior_proposal"):
+    for name in ("pae_model", "posterior_proposal", "frozen_test_set", "pae_evaluation", "pae_promotion"):
         assert partitions(name) is None
 
 
@@ -90,7 +90,7 @@ def test_every_quality_rule_is_a_partitioned_check_that_blocks_when_it_is_an_err
         assert check.partitions_def == graph.get(check.asset_key).partitions_def
 
 
-SAMPLED = {"pae_posteriors", "missing_band_stress", "reweighted_posteriors"}
+SAMPLED = {"pae_posteriors", "missing_band_stress", "reweighted_posteriors", "pae_evaluation"}
 CHANGES = {
     "pae.flow": ({"pae": {"flow": {"jitter": 0.07}}}, {"latent_flow"}),
     "pae.autoencoder": ({"pae": {"autoencoder": {"fit": {"epochs": 4}}}}, {"autoencoder"}),
@@ -103,11 +103,12 @@ CHANGES = {
     "template_fit": ({"template_fit": {"z_step": 0.25}}, {"template_fits"}),
     "stress_test": ({"stress_test": {"min_snr": 9.0}}, {"missing_band_stress"}),
     "validation": ({"validation": {"n_bootstrap": 30}}, {"photoz_metrics", "validation_report"}),
-    "depth": ({"instrument": {"depth": "inflight"}}, {"mock_photometry", "mock_delivery"}),
+    "depth": ({"instrument": {"depth": "inflight"}}, {"mock_photometry", "mock_delivery", "frozen_test_set"}),
     "flags": (
         {"release": {"flag_policy": "strict"}},
         {"release_photometry", "quarantined_sources", "quality_statistics"},
     ),
+    "test set": ({"promotion": {"n_sources": 50}}, {"frozen_test_set"}),
     "visits": ({"release": {"n_visits": 2}}, {"mock_delivery"}),
 }
 

@@ -43,7 +43,7 @@ def labels(targets: list[Target]) -> list[str]:
 def test_everything_is_made_once_with_a_line_each(platform: Platform) -> None:
     assert platform.first.failed == []
     made = labels([target for target, _ in platform.first.made])
-    assert len(made) == len(set(made)) == 27
+    assert len(made) == len(set(made)) == 30
     assert [line.split()[1] for line in platform.console.replace("[ ", "[").splitlines()] == made
     assert {target.reason for target, _ in platform.first.made} == {"missing"}
 
@@ -200,7 +200,7 @@ CHANGES = {
     ),
     "prior": (
         {"prior": {"amplitude": "marginal"}},
-        ["inference_prior", *POSTERIORS, STRESS, *DOWNSTREAM_OF_POSTERIORS],
+        ["inference_prior", "pae_evaluation", "pae_promotion", *POSTERIORS, STRESS, *DOWNSTREAM_OF_POSTERIORS],
     ),
     "template fit": (
         {"template_fit": {"z_step": 0.25}},
@@ -215,6 +215,8 @@ CHANGES = {
             "latent_flow[4]",
             "posterior_proposal",
             "pae_model",
+            "pae_evaluation",
+            "pae_promotion",
             "pae_champion",
             *POSTERIORS,
             STRESS,

@@ -1,0 +1,34 @@
+"""The frozen test set: mock sources that every registered model is judged on and none is trained on."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from paeplatform.config import Preset
+from paeplatform.instrument.bands import BandSet
+from paeplatform.sed.library import TemplateLibrary
+from paeplatform.validation.evaluate import draw_bright_sources
+
+COLUMNS = ("object_id", "z_true", "mag_z", "template", "galaxy_type", "snr", "flux", "flux_err")
+
+
+def draw_test_sources(preset: Preset, library: TemplateLibrary, bands: BandSet) -> pl.DataFrame:
+    """Sources as bright as a release's, from a catalogue and with noise of a seed of their own.
+
+    Training depends on `preset.seed`, this on `preset.promotion.test_seed` alone, so a platform trained anew with
+    another seed is judged on the same sources. The templates are those that trainings draw from as well.
+
+    Args:
+        preset: uses promotion, catalog, release.mag_z_max, instrument.depth and templates.dust_laws.
+        library: the templates.
+        bands: channels and depths.
+
+    Returns:
+        `COLUMNS` of at most promotion.n_sources sources, in catalogue order.
+
+    Raises:
+        InputError: the catalogue has no source bright enough.
+    """
+    frozen = preset.model_copy(update={"seed": preset.promotion.test_seed})
+    sources = draw_bright_sources(frozen, library, bands, preset.promotion.n_sources, 0.0, progress=False)
+    return sources.select(COLUMNS)
