@@ -98,12 +98,11 @@ def write_delivery(
     unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     unfinished.mkdir(parents=True)
     try:
-        files, identities = [], set()
+        files: list[DeliveryFile] = []
         with tqdm(total=table.height, desc=spec.release, unit="source", disable=not progress) as bar:
             for first in range(0, max(table.height, 1), chunk):
                 part = table[first : first + chunk]
                 rows = damage_rows(exposures(part, bands, spec), part, bands, spec.defects, spec.seed)
-                identities.update(zip(rows["ra"].to_list(), rows["dec"].to_list(), strict=True))
                 path = unfinished / f"spectrophotometry_{spec.release}_{len(files):04d}.{spec.file_format}"
                 write_table(
                     rows.select([name for name in EXPOSURE_SCHEMA if name in rows.columns]),
