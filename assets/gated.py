@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from assets.estimation import Estimation, load_champion, posterior_code
+from assets.estimation import PAE_POSTERIORS, Estimation, load_champion, posterior_code
 from assets.versions import file_digest
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
@@ -30,7 +30,6 @@ class Gated:
         short: first part of its assets' names and of its posteriors' columns; what the served API calls the method.
         code: code version of its posteriors for a preset: whatever decides an answer beside the model itself.
         load: reads a version, without running anything that is stored with it.
-        settings: sections of the preset that `code` covers, for code versions.
         max_sources: that a request may hold when it is served.
     """
 
@@ -65,7 +64,7 @@ def _load_pae(
 
 
 GATED = {
-    PAE: Gated(PAE, "pae", lambda preset: posterior_code(1, preset), _load_pae, max_sources=100),
+    PAE: Gated(PAE, "pae", lambda preset: posterior_code(PAE_POSTERIORS, preset), _load_pae, max_sources=100),
 }
 
 

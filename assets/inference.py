@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import dagster as dg
 import polars as pl
 
-from assets.estimation import CHAMPION_TAG, load_champion, posterior_code
+from assets.estimation import CHAMPION_TAG, PAE_POSTERIORS, load_champion, posterior_code
 from assets.metadata import plot, preview
 from assets.partitions import COMPUTE, SHARED_RUN, release_and_cell, release_cells
 from assets.provenance import hash_of_versions, made_from
@@ -31,7 +31,7 @@ NOT_IN_CATALOG = ("flux", "flux_err", "n_exposures", "repeat_chi2", "pae_z_draws
 
 def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    posterior_version = posterior_code(4, preset)
+    posterior_version = posterior_code(PAE_POSTERIORS, preset)
     shared = dg.BackfillPolicy.multi_run(SHARED_RUN)
 
     @dg.asset(
