@@ -12,7 +12,18 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from paeplatform.cli import deliveries, infer, inputs, operate, outputs, paper_data, runs, science, ui
+from paeplatform.cli import (
+    deliveries,
+    infer,
+    inputs,
+    operate,
+    outputs,
+    paper_data,
+    promotion,
+    runs,
+    science,
+    ui,
+)
 from paeplatform.errors import InputError
 
 app = typer.Typer(
@@ -29,6 +40,7 @@ runs.add_to(app)
 ui.add_to(app)
 science.add_to(app)
 infer.add_to(app)
+promotion.add_to(app)
 deliveries.add_to(app)
 operate.add_to(app)
 outputs.add_to(app)

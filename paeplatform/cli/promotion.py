@@ -1,0 +1,248 @@
+"""Commands of the model registry: models, promote, rollback."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.errors import InputError, RegistryError
+
+if TYPE_CHECKING:
+    from assets.evaluation import Inputs
+    from assets.gated import Gated
+    from paeplatform.validation.promotion import Verdict
+    from resources.registry import ModelRegistry, ModelVersion
+    from resources.settings import PlatformSettings
+
+ModelOption = Annotated[str, typer.Option(help="Registered model: pae or sbi-redshift.")]
+PAE = "pae"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this module's commands."""
+    for command in (models, promote, rollback):
+        app.command()(command)
+
+
+def models(
+    model: Annotated[
+        str | None, typer.Option(help="Only this registered model. Default: all.", show_default=False)
+    ] = None,
+    json_: JsonOption = False,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """List the registered versions: aliases, the gate's verdict and why, who made a champion and when.
+
+    Example: [bold]paeplatform models --model pae --json | jq '.models.pae.history'[/bold]
+    """
+    settings = settings_for(home, preset)
+    from assets.gated import GATED, gated
+    from resources.champions import Champions
+    from resources.registry import ModelRegistry
+
+    registry = ModelRegistry.from_settings(settings)
+    kinds = list(GATED.values()) if model is None else [gated(model)]
+    tree = {}
+    for kind in kinds:
+        history = [vars(move) for move in Champions(registry, kind.name).history()]
+        versions = [
+            _described(registry, registry.by_version(kind.name, number))
+            for number in registry.versions(kind.name)
+        ]
+        tree[kind.name] = {"versions": versions, "history": history}
+    if json_:
+        typer.echo(json.dumps({"home": str(settings.home), "models": tree}, indent=1))
+        return
+    console = Console()
+    if not any(found["versions"] for found in tree.values()):
+        console.print(
+            f"No model is registered under {settings.home}: `paeplatform run` trains and registers them."
+        )
+        return
+    table = Table("model", "aliases", "verdict", Column("why", overflow="fold"), "champion by")
+    for name, found in tree.items():
+        for row in found["versions"]:
+            by = f"{row['promoted_by']}, {row['promoted_at']}" if row["promoted_by"] else ""
+            table.add_row(
+                f"{name} v{row['version']}",
+                ", ".join(f"@{alias}" for alias in row["aliases"]),
+                row["verdict"] or "not judged",
+                escape(row["verdict_reason"] or ""),
+                by,
+            )
+    console.print(table)
+
+
+def promote(
+    model: ModelOption = PAE,
+    version: Annotated[
+        int | None, typer.Option(help="Which version. Default: @challenger.", min=1, show_default=False)
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when the gate says no; asks for --reason.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Kept with the promotion.", show_default=False)] = None,
+    json_: JsonOption = False,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Make a version champion if it passes the gate: not worse in any metric on the frozen test set, better in one.
+
+    A version that was not yet evaluated is evaluated first, as is the champion. Without --force a version that
+    does not pass stays what it is, and the exit code is 1.
+
+    Examples: [bold]paeplatform promote[/bold],
+    [bold]paeplatform promote --model pae --version 3 --force --reason "checked on COSMOS"[/bold]
+    """
+    if force and not (reason or "").strip():
+        raise InputError('--force needs --reason "...": it is kept with the promotion')
+    settings = settings_for(home, preset)
+    from assets.gated import gated
+    from assets.verdicts import hold_against_champion, record_verdict, verdict_table
+    from resources.champions import COMMAND, Champions
+    from resources.registry import CHALLENGER, ModelRegistry
+
+    kind = gated(model)
+    registry = ModelRegistry.from_settings(settings)
+    chosen = (
+        registry.by_version(kind.name, version) if version else registry.find_alias(kind.name, CHALLENGER)
+    )
+    if chosen is None:
+        there = ", ".join(map(str, registry.versions(kind.name))) or "none yet"
+        raise RegistryError(
+            f"{kind.name} has no @{CHALLENGER}: name a version with --version; there are {there}"
+        )
+    champions = Champions(registry, kind.name)
+    champions.notice()
+    current = champions.now()
+    if current is not None and current.version == chosen.version:
+        _say(json_, {"model": kind.name, "version": chosen.version, "outcome": "is champion already"})
+        return
+    inputs = _inputs(settings, registry)
+    against, verdict = hold_against_champion(kind, chosen, inputs)
+    goes = verdict.promote or force
+    note = (reason or "").strip()
+    judged = record_verdict(chosen, verdict, against, inputs, promoted=verdict.promote)
+    if goes:
+        why = (note or verdict.reason) if verdict.promote else f"{note} (against the gate: {verdict.reason})"
+        champions.promote(chosen.version, COMMAND, why)
+    facts = {
+        "model": kind.name,
+        "version": chosen.version,
+        "outcome": "promoted" if goes else "rejected",
+        "forced": goes and not verdict.promote,
+        "against": against,
+        "reason": verdict.reason,
+    }
+    if json_:
+        _say(True, facts | {"metrics": verdict_table(judged).to_dicts()})
+    else:
+        _print_verdict(kind, chosen, facts, verdict)
+    if not goes:
+        raise typer.Exit(1)
+
+
+def rollback(
+    model: ModelOption = PAE,
+    reason: Annotated[str, typer.Option(help="Kept with the rollback.")] = "",
+    json_: JsonOption = False,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Make the champion before this one champion again. Called twice, it goes back two.
+
+    The version that is taken down is not promoted by the automation again. Posteriors follow with the next run.
+
+    Example: [bold]paeplatform rollback --model pae --reason "outliers in hp6-27256"[/bold]
+    """
+    settings = settings_for(home, preset)
+    from assets.gated import gated
+    from resources.champions import Champions
+    from resources.registry import ModelRegistry
+
+    kind = gated(model)
+    move = Champions(ModelRegistry.from_settings(settings), kind.name).rollback(reason)
+    facts = {"model": kind.name, "version": move.version, "outcome": "rolled back", "from": move.previous}
+    _say(json_, facts)
+
+
+def _described(registry: ModelRegistry, found: ModelVersion) -> dict[str, Any]:
+    from assets.evaluation import EVALUATED_AT, METRIC_TAG
+    from assets.verdicts import VERDICT, VERDICT_AGAINST, VERDICT_AT, VERDICT_REASON
+    from resources.champions import DEMOTED_AT, DEMOTED_BY, PROMOTED_AT, PROMOTED_BY, PROMOTED_OVER
+
+    names = (VERDICT, VERDICT_REASON, VERDICT_AGAINST, VERDICT_AT, EVALUATED_AT)
+    names += (PROMOTED_BY, PROMOTED_AT, PROMOTED_OVER, DEMOTED_BY, DEMOTED_AT)
+    metrics = {
+        key.removeprefix(METRIC_TAG): text for key, text in found.tags.items() if key.startswith(METRIC_TAG)
+    }
+    return {
+        "version": found.version,
+        "aliases": registry.aliases(found),
+        **{name: found.tags.get(name) for name in names},
+        "metrics": metrics,
+        "url": found.url,
+    }
+
+
+def _inputs(settings: PlatformSettings, registry: ModelRegistry) -> Inputs:
+    """What an evaluation needs, as the last run left it in the store.
+
+    Raises:
+        RegistryError: an asset that is needed has not been made.
+    """
+    import polars as pl
+
+    from assets.evaluation import Inputs
+    from resources.workspace import Workspace
+
+    def table(name: str) -> pl.DataFrame:
+        path = settings.store / f"{name}.parquet"
+        if not path.is_file():
+            raise RegistryError(f"{path} does not exist: make it with `paeplatform run --select {name}`")
+        return pl.read_parquet(path)
+
+    return Inputs(
+        settings.preset,
+        table("frozen_test_set"),
+        table("spherex_bands"),
+        table("redshift_prior"),
+        registry,
+        Workspace.from_settings(settings),
+        "command line",
+    )
+
+
+def _print_verdict(kind: Gated, chosen: ModelVersion, facts: dict[str, Any], verdict: Verdict) -> None:
+    console = Console()
+    table = Table("metric", "challenger", "champion", "", Column("why", overflow="fold"))
+    for row in verdict.metrics:
+        mark = {True: "[green]passes[/]", False: "[red]fails[/]", None: "-"}[row.passes]
+        values = ("" if value is None else f"{value:.4g}" for value in (row.challenger, row.champion))
+        table.add_row(
+            row.name, *values, "[green]better[/]" if row.passes and row.better else mark, row.reason
+        )
+    console.print(table)
+    against = "the limits" if facts["against"] == "limits" else facts["against"]
+    said = "promoted" if facts["outcome"] == "promoted" else "not promoted"
+    forced = ", by --force" if facts["forced"] else ""
+    console.print(
+        f"{kind.name} {chosen.label} {said}{forced}; against {against}: {verdict.reason}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _say(json_: bool, facts: dict[str, Any]) -> None:
+    if json_:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    more = f" from v{facts['from']}" if "from" in facts else ""
+    Console().print(f"{facts['model']} v{facts['version']}: {facts['outcome']}{more}", highlight=False)
