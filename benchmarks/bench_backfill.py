@@ -5,8 +5,6 @@ Two ways: a run a cell in one process, as `paeplatform backfill` does, and runs 
 inference assets in Dagster's page does (without the seconds that the daemon takes to start each run's process).
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 import warnings

@@ -174,13 +174,15 @@ class Stage:
             raise SystemExit(f"Dagster refused the backfill: {data}")
 
     def move_champion(self) -> None:
-        """Another version of the bundle becomes the champion, through MLflow's server as its page does it."""
+        """Another version of the bundle becomes champion: the alias is moved in MLflow's server, as its page does."""
         from mlflow import MlflowClient
 
-        client = MlflowClient(f"http://127.0.0.1:{self.mlflow}")
-        first = client.get_model_version_by_alias(PAE, CHAMPION)
-        new = client.create_model_version(PAE, source=first.source, run_id=first.run_id)
-        client.set_registered_model_alias(PAE, CHAMPION, new.version)
+        from resources.registry import ModelRegistry
+
+        registry = ModelRegistry.from_settings(self.settings).client()
+        first = registry.get_model_version_by_alias(PAE, CHAMPION)
+        new = registry.create_model_version(PAE, source=first.source, run_id=first.run_id)
+        MlflowClient(f"http://127.0.0.1:{self.mlflow}").set_registered_model_alias(PAE, CHAMPION, new.version)
 
 
 def play(stage: Stage) -> None:

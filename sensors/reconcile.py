@@ -8,9 +8,11 @@ does Dagster's UI under Automation.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import dagster as dg
 
-from assets.partitions import releases
+from assets.partitions import release_and_cell, release_cells, releases
 from resources.settings import PlatformSettings
 from sensors.plan import PlannedRun, plan_runs
 from sensors.releases import changed_deliveries
@@ -74,8 +76,9 @@ def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.Sen
         description="Requests runs for assets and partitions that are missing or stale, upstream ones first.",
     )
     def reconcile(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        runs = plan_runs(StalenessChecker(defs, context.instance, settings))
+        # Before the state is read: a run that ends while it is read has recorded more than was seen, and is waited for.
         busy = active_targets(context.instance)
+        runs = plan_runs(StalenessChecker(defs, context.instance, settings))
         requests = [request(run) for run in runs if run.name not in busy]
         if not requests:
             return dg.SkipReason(
@@ -101,9 +104,26 @@ def request(run: PlannedRun) -> dg.RunRequest:
 
 
 def active_targets(instance: dg.DagsterInstance) -> set[str]:
-    """What runs that are queued or at work are about."""
-    return {
-        name
-        for run in instance.get_runs(dg.RunsFilter(statuses=_ACTIVE))
-        if (name := run.tags.get(TARGET_TAG)) is not None
-    }
+    """What runs that are queued or at work are about, whoever asked for them."""
+    found: set[str] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=_ACTIVE)):
+        target = run.tags.get(TARGET_TAG)
+        found |= {target} if target is not None else set(_about(run, instance))
+    return found
+
+
+def _about(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Iterator[str]:
+    """The same names for a run that the page or a command line asked for: cells, or assets with their partition."""
+    assets = [key.to_user_string() for key in run.asset_selection or ()]
+    start, end = (run.tags.get(f"dagster/asset_partition_range_{side}") for side in ("start", "end"))
+    if start is not None and end is not None:
+        between = dg.PartitionKeyRange(start, end)
+        if "|" in start:
+            keys = release_cells.get_partition_keys_in_range(between, dynamic_partitions_store=instance)
+            yield from ("|".join(release_and_cell(key)) for key in keys)
+        return
+    partition = run.tags.get("dagster/partition")
+    if partition is not None and "|" in partition:
+        yield "|".join(release_and_cell(partition))
+    else:
+        yield from (name if partition is None else f"{name}[{partition}]" for name in assets)

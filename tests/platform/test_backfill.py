@@ -74,7 +74,8 @@ def test_the_page_of_quality_checks_names_what_is_held(platform: Platform, tmp_p
     from resources.workspace import Workspace
 
     outcomes = stored_outcomes(Workspace.from_settings(platform.settings), "bf-a")
-    assert set(outcomes) == {("bf-a", FIRST), ("bf-a", SECOND)}
+    assert set(outcomes) == {("bf-a", ""), ("bf-a", FIRST), ("bf-a", SECOND)}
+    assert {one.rule for one in outcomes["bf-a", ""]} >= {"manifest.checksum", "label.known"}
     page = write_data_docs(tmp_path / "docs", outcomes, load_rules()).read_text()
     assert (
         "coverage.detectors" in page and "at least 6" in page and "<script" not in page and "http" not in page

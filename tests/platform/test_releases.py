@@ -15,7 +15,7 @@ from paeplatform.definitions import build_definitions
 from paeplatform.instrument.bands import load_bands
 from paeplatform.release.defects import DefectSpec
 from paeplatform.release.simulation import DeliverySpec, write_delivery
-from resources.registry import CHAMPION, PAE
+from resources.registry import CHALLENGER, CHAMPION, PAE
 from sensors.plan import plan_runs
 from sensors.releases import changed_deliveries
 from sensors.staleness import StalenessChecker
@@ -230,6 +230,112 @@ def test_another_champion_infers_again(automation: Automation, platform: Platfor
         automation.settle()
         client.delete_model_version(PAE, str(newest))
     assert platform.stale() == []
+
+
+def test_runs_that_others_asked_for_are_waited_for(automation: Automation, platform: Platform):
+    from sensors.reconcile import active_targets
+
+    job = build_definitions(platform.settings).resolve_implicit_global_asset_job_def()
+    first, last = (str(cell_partition("rel-a", cell)) for cell in CELLS)
+    cases = [
+        ({"dagster/partition": first}, {"redshift_catalog"}, {f"rel-a|{FIRST}"}),
+        ({"dagster/partition": "rel-a"}, {"release_exposures"}, {"release_exposures[rel-a]"}),
+        ({}, {"pae_champion"}, {"pae_champion"}),
+        (
+            {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
+            {"redshift_catalog"},
+            {f"rel-a|{cell}" for cell in CELLS},
+        ),
+    ]
+    for tags, assets, wanted in cases:
+        selection = frozenset(map(dg.AssetKey, assets))
+        run = platform.instance.create_run_for_job(
+            job, status=dg.DagsterRunStatus.STARTED, tags=tags, asset_selection=selection
+        )
+        assert active_targets(platform.instance) == wanted
+        platform.instance.report_run_canceled(run)
+
+
+def test_a_run_that_ends_while_the_sensor_looks_is_not_asked_for_again(
+    automation: Automation, platform: Platform, monkeypatch: pytest.MonkeyPatch
+):
+    """The state that the sensor has read may be from before the run's last records."""
+    path = platform.settings.store / "redshift_catalog" / "rel-a" / f"{FIRST}.parquet"
+    kept, name = path.read_bytes(), f"rel-a|{FIRST}"
+    job = build_definitions(platform.settings).resolve_implicit_global_asset_job_def()
+    run = platform.instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.STARTED, tags={"paeplatform/target": name}
+    )
+
+    def ends_meanwhile(checker: StalenessChecker):
+        found = plan_runs(checker)
+        platform.instance.report_run_canceled(run)
+        path.write_bytes(kept)
+        return found
+
+    monkeypatch.setattr("sensors.reconcile.plan_runs", ends_meanwhile)
+    path.unlink()
+    sensor = next(
+        one for one in build_definitions(platform.settings).sensors if one.name == "reconcile_sensor"
+    )
+    found = sensor(dg.build_sensor_context(instance=platform.instance))
+    assert isinstance(found, dg.SkipReason) and "1 runs planned, all under way" in str(found.skip_message)
+    assert platform.stale() == []
+
+
+TRAINED = ("training_spectra", "autoencoder[4]", "latent_flow[4]", "posterior_proposal", "pae_model")
+
+
+def other_catalogue(platform: Platform) -> Platform:
+    preset = platform.settings.preset
+    changed = preset.model_copy(update={"catalog": preset.catalog.model_copy(update={"counts_slope": 0.5})})
+    return replace(platform, settings=replace(platform.settings, preset=changed))
+
+
+def test_another_catalogue_asks_for_training_and_for_no_posterior(automation: Automation, platform: Platform):
+    changed = other_catalogue(platform)
+    assert plan(changed) == ["mock_catalog"], "what follows is planned when it is made"
+    stale = {target.label for target in changed.stale(changed.settings.preset)}
+    assert {"mock_catalog", "redshift_prior", *TRAINED} <= stale
+    of_releases = {name for name in stale if "[rel-" in name}
+    assert {name.split("[")[0] for name in of_releases} == {"reweighted_posteriors", "redshift_catalog"}
+    assert "pae_champion" not in stale
+
+
+def test_other_templates_ask_for_training_and_template_fits_and_for_no_posterior(
+    automation: Automation, platform: Platform, tmp_path: Path
+):
+    preset = platform.settings.preset
+    changed = preset.model_copy(
+        update={"templates": preset.templates.model_copy(update={"folder": tmp_path})}
+    )
+    stale = {target.label for target in platform.stale(changed)}
+    assert {"sed_templates", "mock_catalog", *TRAINED} <= stale
+    of_releases = {name.split("[")[0] for name in stale if "[rel-" in name}
+    assert of_releases == {"template_fits", "reweighted_posteriors", "redshift_catalog"}
+
+
+@pytest.mark.slow
+def test_another_catalogue_trains_a_challenger_and_promotion_infers(
+    automation: Automation, platform: Platform
+):
+    before, versions = made(platform, "pae_posteriors"), platform.registry.versions(PAE)
+    changed = other_catalogue(platform)
+    try:
+        assert changed.run(select=["pae_model"]).ok
+        (newest,) = set(platform.registry.versions(PAE)) - set(versions)
+        assert platform.registry.by_alias(PAE, CHALLENGER).version == newest
+        assert platform.registry.by_alias(PAE).version == 1
+        assert made(platform, "pae_posteriors") == before
+        assert not [name for name in plan(changed) if name.startswith("rel-")]
+        stale = {target.label for target in changed.stale(changed.settings.preset)}
+        assert not {name for name in stale if name.startswith("pae_posteriors[rel-")}
+        platform.registry.set_alias(PAE, CHAMPION, newest)
+        stale = {target.label for target in changed.stale(changed.settings.preset)}
+        assert {f"pae_posteriors[{name}]" for name in CELLS_OF_ALL if name.startswith("rel-")} <= stale
+    finally:
+        platform.registry.set_alias(PAE, CHAMPION, 1)
+        assert platform.run().ok or platform.stale() == []
 
 
 def test_a_release_delivered_again_with_one_cell_changed_touches_that_cell(
