@@ -207,8 +207,7 @@ CHANGES = {
         [*(f"template_fits[mock-r1|{cell}]" for cell in CELLS), *DOWNSTREAM_OF_FITS],
     ),
     "stress test": ({"stress_test": {"n_sources": 2}}, [STRESS, "validation_report[mock-r1]"]),
-    # A new flow makes a challenger; only promoting it would touch the posteriors. The report shows the
-    # flow's curves.
+    # A new flow makes a challenger; only promoting it touches the posteriors. The report shows the flow's curves.
     "flow": (
         {"pae": {"flow": {"jitter": 0.07}}},
         [
@@ -217,10 +216,7 @@ CHANGES = {
             "pae_model",
             "pae_evaluation",
             "pae_promotion",
-            "pae_champion",
-            *POSTERIORS,
-            STRESS,
-            *DOWNSTREAM_OF_POSTERIORS,
+            "validation_report[mock-r1]",
         ],
     ),
 }
@@ -349,7 +345,8 @@ def test_the_sensor_asks_for_one_layer_at_a_time(platform: Platform) -> None:
     with dg.DagsterInstance.ephemeral() as empty:
         result = evaluate(platform, empty)
     asked = [request.asset_selection for request in result.run_requests]
-    assert asked == [[dg.AssetKey("sed_templates")], [dg.AssetKey("spherex_bands")]]
+    # The registry has a champion, so that asset does not wait for a training.
+    assert sorted(asked) == [[dg.AssetKey(name)] for name in ("pae_champion", "sed_templates", "spherex_bands")]
 
     assert evaluate(platform, platform.instance).skip_message == "everything is fresh"
 
