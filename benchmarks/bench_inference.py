@@ -3,7 +3,7 @@
 `run()` returns dicts {name, value, unit, target, bound, meets}; some half an hour on two cores. Three parts:
 
 - speed and trust: staged importance sampling with its fallback on all galaxies, MCLMC at the paper's settings on
-  every fourth of them. Its rate is also taken without jumps; the ratio is to the faster of the two;
+  every fourth of them, as the platform runs it and, for its rate and R-hat, without search and jumps;
 - agreement with a reference: MCLMC chains of 6000 steps that start from a search of the prior, independent of
   importance sampling, kept where split R-hat < 1.01;
 - simulation-based calibration (Talts et al. 2018, arXiv:1804.06788): 2000 sources drawn from the prior.
@@ -73,10 +73,14 @@ def run(model: StandardModel | None = None, per_bin: int = PER_BIN) -> list[dict
     density_us = _density_us(model.posterior, flux, flux_err)
 
     figures, result, rate = _importance(model, flux, flux_err, object_id, snr, density_us)
-    more, mclmc_rate = _mclmc(model, flux, flux_err, object_id, snr)
+    more, mclmc_rate, plain_rate = _mclmc(model, flux, flux_err, object_id, snr)
     figures += more
     figures.append(
         figure("importance_over_mclmc", rate / mclmc_rate, "", TARGETS["speedup"], None, more=True)
+    )
+    # The recipe without jumps is no sampler of these posteriors (its R-hat is beside it); the ratio is kept for scale.
+    figures.append(
+        figure("importance_over_mclmc_without_jumps", rate / plain_rate, "", None, None, more=True)
     )
     _keep(figures)
     figures += _agreement(model, flux, flux_err, object_id, snr, result)
@@ -185,7 +189,7 @@ def _fallback(
 
 def _mclmc(
     model: StandardModel, flux: np.ndarray, flux_err: np.ndarray, object_id: np.ndarray, snr: np.ndarray
-) -> tuple[list[dict[str, Any]], float]:
+) -> tuple[list[dict[str, Any]], float, float]:
     """The sampler by itself: 4 chains of 500 + 600 + 2000 steps a galaxy, started and jumping as method "mclmc"."""
     rows = np.arange(0, len(flux), MCLMC_EVERY)
 
@@ -208,28 +212,37 @@ def _mclmc(
     began = time.perf_counter()
     samples = sample(rows, 1.0)
     per_hour = 3600.0 * len(rows) / (time.perf_counter() - began)
-    plain = _without_jumps(model, flux, flux_err, object_id)
+    plain, plain_rhat = _without_jumps(model, flux, flux_err, object_id)
     rhat = split_rhat(samples.z)
     acl, bright = autocorrelation_length(samples.z), snr[rows] >= BRIGHT
-    return [
-        figure("mclmc_galaxies", len(rows), "", None, None),
-        figure("mclmc_per_hour", per_hour, "1/h", None, None, more=True),
-        figure("mclmc_without_jumps_per_hour", plain, "1/h", None, None, more=True),
-        figure("mclmc_rhat_below_1.1", (rhat < 1.1).mean(), "", TARGETS["rhat"], None, more=True),
-        figure("mclmc_rhat_below_1.1_snr_above_50", (rhat[bright] < 1.1).mean(), "", None, None, more=True),
-        figure("mclmc_acl_median", np.median(acl), "steps", TARGETS["acl_median"], None),
-        figure("mclmc_acl_95_percent", np.quantile(acl, 0.95), "steps", TARGETS["acl_95"], None),
-    ], max(per_hour, plain)
+    return (
+        [
+            figure("mclmc_galaxies", len(rows), "", None, None),
+            figure("mclmc_per_hour", per_hour, "1/h", None, None, more=True),
+            figure("mclmc_without_jumps_per_hour", plain, "1/h", None, None, more=True),
+            figure("mclmc_without_jumps_rhat_below_1.1", plain_rhat, "", None, None, more=True),
+            figure("mclmc_rhat_below_1.1", (rhat < 1.1).mean(), "", TARGETS["rhat"], None, more=True),
+            figure(
+                "mclmc_rhat_below_1.1_snr_above_50", (rhat[bright] < 1.1).mean(), "", None, None, more=True
+            ),
+            figure("mclmc_acl_median", np.median(acl), "steps", TARGETS["acl_median"], None),
+            figure("mclmc_acl_95_percent", np.quantile(acl, 0.95), "steps", TARGETS["acl_95"], None),
+        ],
+        per_hour,
+        plain,
+    )
 
 
 def _without_jumps(
     model: StandardModel, flux: np.ndarray, flux_err: np.ndarray, object_id: np.ndarray
-) -> float:
-    """Galaxies an hour of the paper's own recipe: plain starts, the same stages, no search and no jumps."""
+) -> tuple[float, float]:
+    """The paper's own recipe, plain starts, the same stages, no search and no jumps: (galaxies an hour, share with
+    R-hat below 1.1).
+    """
     cfg = model.preset.mclmc.model_copy(update={"init_draws": model.preset.mclmc.n_chains})
     rows = np.linspace(0, len(flux) - 1, cfg.batch_size * jax.device_count()).astype(int)
     began = time.perf_counter()
-    run_mclmc(
+    samples = run_mclmc(
         model.posterior,
         flux[rows],
         flux_err[rows],
@@ -239,7 +252,8 @@ def _without_jumps(
         object_id=object_id[rows],
         progress=False,
     )
-    return 3600.0 * len(rows) / (time.perf_counter() - began)
+    per_hour = 3600.0 * len(rows) / (time.perf_counter() - began)
+    return per_hour, float((split_rhat(samples.z) < 1.1).mean())
 
 
 # -- agreement with a reference -------------------------------------------------------------------------------------

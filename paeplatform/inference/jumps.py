@@ -17,7 +17,16 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from paeplatform.config import MclmcConfig
+
+EVERY_DISCARDED = 10  # steps between jumps while draws are discarded: the bank is for those that are kept
 MIN_DRAWS = 8  # per jump; below, a jump is not worth its bookkeeping
+
+
+def jump_times(cfg: MclmcConfig) -> list[int]:
+    """Numbers of sampling steps after which chains may jump; the last step is none of them."""
+    discarded = range(EVERY_DISCARDED, cfg.n_discard, EVERY_DISCARDED)
+    return [*discarded, *range(max(cfg.n_discard, 1), cfg.n_steps, cfg.jump_every)]
 
 
 class Jumps:

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from paeplatform.config import MclmcConfig
 from paeplatform.inference.draws import Pool
 from paeplatform.inference.jump_banks import jump_bank
-from paeplatform.inference.jumps import Jumps
+from paeplatform.inference.jumps import Jumps, jump_times
 from paeplatform.inference.lanes import (
     CHUNK,
     FIRST_STEP,
@@ -311,16 +311,16 @@ class _Batch:
         wanted = np.arange(cfg.keep_latent_every - 1, n_draw, cfg.keep_latent_every)
         u = np.empty((self.n_lane, len(wanted), self.dim - 1), np.float32)
         undone, jumped, done = np.zeros(self.n_lane), np.zeros(self.by_chain), 0
-        every = cfg.jump_every
-        n_jumps = (cfg.n_steps - 1) // every
+        times = jump_times(cfg)
         jumps, bank = None, self.score if self.hills is None else self.hills.log_weight
         if bank is not None and self.posterior.nf_prior:
-            jumps = Jumps(bank, n_jumps, cfg.n_chains, self.rngs)
+            jumps = Jumps(bank, len(times), cfg.n_chains, self.rngs)
         jumping = jumps is not None and jumps.enabled
+        # a stretch of steps ends at a jump, where the kept draws begin, and at the end
+        ends = sorted({*(times if jumping else ()), cfg.n_discard, cfg.n_steps})
+        number = 0
         while done < cfg.n_steps:
-            n = min(every - done % every if jumping else CHUNK, CHUNK, cfg.n_steps - done)
-            if done < cfg.n_discard:
-                n = min(n, cfg.n_discard - done)  # a stretch ends where the kept draws begin
+            n = min(next(end for end in ends if end > done) - done, CHUNK)
             walker, _, drawn = self._advance(frame, walker, tuning, n, False)
             first, done = done - cfg.n_discard, done + n
             if first >= 0:
@@ -331,15 +331,15 @@ class _Batch:
                 here = (wanted >= first) & (wanted < first + n)
                 u[:, here] = np.asarray(drawn.u)[:, wanted[here] - first]
                 undone += np.asarray(drawn.undone)
-            if jumps is not None and jumping and done % every == 0 and done < cfg.n_steps:
-                walker, moves = self._jump(jumps, done // every - 1, frame, walker)
-                jumped += moves
+            if jumps is not None and jumping and done == times[min(number, len(times) - 1)]:
+                walker, moves = self._jump(jumps, number, frame, walker)
+                number, jumped = number + 1, jumped + moves
         return {
             "z": z.reshape(*self.by_chain, n_draw),
             "u": u.reshape(*self.by_chain, len(wanted), self.dim - 1),
             "log_prob": log_prob.reshape(*self.by_chain, n_draw),
             "rejected": undone.reshape(self.by_chain).mean(axis=1) / n_draw,
-            "jumped": jumped.mean(axis=1) / max(n_jumps, 1),
+            "jumped": jumped.mean(axis=1) / max(len(times), 1),
         }
 
     def _jump(self, jumps: Jumps, number: int, frame: Frame, walker: Walker) -> tuple[Walker, np.ndarray]:

@@ -52,6 +52,7 @@ def quick_mclmc():
         n_steps=1100,
         n_discard=100,
         init_draws=512,
+        jump_every=25,
         batch_size=4,
         keep_latent_every=10,
     )

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from paeplatform.inference.jumps import MIN_DRAWS, Jumps
+from paeplatform.config import MclmcConfig
+from paeplatform.inference.jumps import EVERY_DISCARDED, MIN_DRAWS, Jumps, jump_times
 
 
 def test_jumps_alone_sample_a_known_target():
@@ -68,3 +69,9 @@ def test_hopeless_draws_are_never_taken_and_small_banks_switch_off():
     assert jumps.choose(0, np.zeros((1, 2))).tolist() == [[-1, -1]]
     assert jumps.choose(0, np.full((1, 2), np.nan)).tolist() == [[-1, -1]]
     assert not Jumps(log_weight, 80, 2, [np.random.default_rng(1)]).enabled
+
+
+def test_jumps_are_frequent_where_draws_are_kept_and_never_after_the_last_step():
+    times = jump_times(MclmcConfig(n_steps=120, n_discard=50, jump_every=4))
+    assert times == [10, 20, 30, 40, *range(50, 120, 4)] and EVERY_DISCARDED == 10
+    assert jump_times(MclmcConfig(n_steps=60, n_discard=5, jump_every=30)) == [5, 35]
