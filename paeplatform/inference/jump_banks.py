@@ -4,7 +4,7 @@ The mixture fitted to a source's draws (`mixture`) covers every hill that import
 jump to independent draws of it, accepted by target over proposal (`jumps`), pass between hills however narrow;
 prior draws, which serve faint sources as well, never land on the hills of a bright one. A mixture of Student t is a
 poor picture of a faint source's bent and broad posterior, for which the amortised proposal is nearly exact: half of
-the draws are the proposal's, and all are weighted against both together (decision 12).
+the draws are the proposal's, and all are weighted against both together (decision 13).
 """
 
 from __future__ import annotations
