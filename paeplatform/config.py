@@ -175,7 +175,7 @@ class MclmcConfig(_Section):
     init_draws: PositiveInt = (
         32768  # prior draws searched for starts and jumps; at most n_chains is the paper's way
     )
-    jump_every: PositiveInt = 4  # steps between jumps (`inference.jumps`); each costs a gradient
+    jump_every: PositiveInt = 3  # steps between jumps (`inference.jumps`) of kept draws; each costs a gradient
     reinit_delta_log_like: PositiveFloat = 5.0
     reinit_scatter: PositiveFloat = 0.05
     batch_size: PositiveInt = 32  # sources per compiled call and device, padded
@@ -216,7 +216,7 @@ class ImportanceConfig(_Section):
     ess_target: PositiveFloat = 300.0  # rounds end when a source has so many effective draws ...
     ess_min: PositiveFloat = 100.0  # ... and with fewer than these it is not trusted
     batch_size: PositiveInt = 4  # sources per compiled call and device, padded
-    fallback_batch_size: PositiveInt = 4  # of MCLMC for the handful of sources that are left ...
+    fallback_batch_size: PositiveInt = 2  # of MCLMC for the handful of sources that are left ...
     fallback_jump_every: PositiveInt = 10  # ... whose draws are seldom worth a jump
 
 
@@ -237,7 +237,9 @@ class SbiEncoderConfig(_Section):
         if self.width % self.n_heads:
             raise ValueError(f"width {self.width} must be a multiple of n_heads {self.n_heads}")
         if self.token_stride > self.token_width:
-            raise ValueError(f"token_stride {self.token_stride} must not exceed token_width {self.token_width}")
+            raise ValueError(
+                f"token_stride {self.token_stride} must not exceed token_width {self.token_width}"
+            )
         return self
 
 
@@ -255,10 +257,13 @@ class SbiBankConfig(_Section):
     """Noiseless photometry that SBI trains on (`sbi.bank`), and the noise drawn for it in every epoch (`sbi.noise`)."""
 
     n_sources: PositiveInt = 300000
-    delta_mag: Annotated[float, Field(ge=0.0)] = 0.2  # Gaussian width of the perturbation of i, beside z and E(B-V)
+    delta_mag: Annotated[float, Field(ge=0.0)] = (
+        0.2  # Gaussian width of the perturbation of i, beside z and E(B-V)
+    )
+    exchange_seds: bool = True  # a copy takes template, dust law and E(B-V) of another source of its type
     leave_out_release: bool = True  # the mock release's sources, which results are judged on
     brightness: Literal["catalog", "flat", "importance"] = "catalog"
-    correct_density: bool = True  # weight the loss so that p(z) is the catalogue's whatever the sampling
+    correct_density: bool = True  # importance: weight the loss so that p(z) is the catalogue's all the same
     n_visits: PositiveInt = 3
     visit_loss_max: Fraction = 0.12  # each source's share of lost exposures is uniform up to this
     error_scatter: Annotated[float, Field(ge=0.0)] = 0.1  # of a band's error, largest; in ln

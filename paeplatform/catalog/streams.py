@@ -24,6 +24,8 @@ class Stream(IntEnum):
     TRAINING_REDSHIFT = 8
     TRAINING_EBV = 9
     RELEASE_DRAW = 10
+    SBI_BANK = 11
+    SBI_TRAINING = 12
 
 
 def stream_rng(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -100,8 +100,8 @@ def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
         source_id=base["object_id"].to_numpy().astype(np.int64)[row],
         template_index=base["template_index"].to_numpy().astype(np.int16)[row],
         dust_law=base["dust_law"].to_numpy().astype(np.int8)[row],
-        ebv=np.minimum(_reflect(ebv, 0.0, ebv_max).astype(np.float32), np.float32(ebv_max)),
-        z=np.clip(_reflect(z, 0.0, z_max), Z_FLOOR, z_max).astype(np.float32),
+        ebv=np.minimum(reflect(ebv, 0.0, ebv_max).astype(np.float32), np.float32(ebv_max)),
+        z=np.clip(reflect(z, 0.0, z_max), Z_FLOOR, z_max).astype(np.float32),
         n_base=len(base),
         n_unperturbed=int((~perturbed).sum()),
     )
@@ -227,7 +227,7 @@ def _batches(
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _reflect(value: np.ndarray, low: float, high: float) -> np.ndarray:
+def reflect(value: np.ndarray, low: float, high: float) -> np.ndarray:
     """Folds values back into [low, high] as a mirror at each end does."""
     if high <= low:
         return np.full_like(value, low)

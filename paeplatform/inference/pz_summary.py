@@ -99,7 +99,7 @@ def redshift_columns(
 
 
 def summarise_pz_grid(
-    z_grid: Float[np.ndarray, " node"],
+    z_grid: Float[np.ndarray, " node"] | Float[np.ndarray, "source node"],
     pz: Float[np.ndarray, "source node"],
     *,
     prefix: str,
@@ -109,12 +109,13 @@ def summarise_pz_grid(
     """Redshift statistics of densities tabulated on a grid and linear between its nodes; all of them exact.
 
     Args:
-        z_grid: increases strictly, over -1; the density is nought outside it.
+        z_grid: over -1; the density is nought outside it. One grid for all sources increases strictly; with one for
+            each, neighbouring nodes may coincide.
         pz: not negative, any scale. A row that is nought throughout, or holds a value that is negative or not
             finite, has no posterior.
         prefix: of the columns, e.g. "tf".
-        z_min: lower end of the range that `at_edge` refers to; None for the first node.
-        z_max: upper end; None for the last node.
+        z_min: lower end of the range that `at_edge` refers to; None for the first node of all.
+        z_max: upper end; None for the last node of all.
 
     Returns:
         The columns of `redshift_columns`. The mode is the highest node (the first of several), and a peak counts
@@ -124,22 +125,25 @@ def summarise_pz_grid(
         InputError: shapes do not agree, or the grid does not increase or has fewer than two nodes.
     """
     z_grid, pz = np.asarray(z_grid, dtype=np.float64), np.asarray(pz)
-    if z_grid.ndim != 1 or len(z_grid) < 2 or pz.ndim != 2 or pz.shape[1] != len(z_grid):
+    own = z_grid.ndim == 2  # a grid for each source
+    if pz.ndim != 2 or z_grid.shape != (pz.shape if own else pz.shape[1:]) or z_grid.shape[-1] < 2:
         raise InputError(
-            f"z_grid {z_grid.shape} and pz {pz.shape} must be (node,) and (source, node), 2 nodes or more"
+            f"z_grid {z_grid.shape} and pz {pz.shape} must be (node,) or (source, node) and (source, node), "
+            "2 nodes or more"
         )
-    if not (np.isfinite(z_grid).all() and np.all(np.diff(z_grid) > 0.0)):
-        raise InputError("z_grid must be finite and increase strictly")
-    z_min = float(z_grid[0]) if z_min is None else z_min
-    z_max = float(z_grid[-1]) if z_max is None else z_max
+    step = np.diff(z_grid, axis=-1)
+    if not (np.isfinite(z_grid).all() and np.all(step >= 0.0 if own else step > 0.0)):
+        raise InputError(f"z_grid must be finite and increase{'' if own else ' strictly'}")
+    z_min = float(z_grid.min(initial=np.inf)) if z_min is None else z_min
+    z_max = float(z_grid.max(initial=-np.inf)) if z_max is None else z_max
     _check_limits(z_min, z_max)
     with np.errstate(invalid="ignore", over="ignore"):
         total = pz.sum(axis=1, dtype=np.float64)
         good = (pz >= 0.0).all(axis=1) & np.isfinite(total) & (total > 0.0)
     rows = np.flatnonzero(good)
     chunks = [
-        _of_grid(z_grid, pz[rows[first : first + _ROWS]].astype(np.float64), z_min, z_max)
-        for first in range(0, len(rows), _ROWS)
+        _of_grid(z_grid[chunk] if own else z_grid, pz[chunk].astype(np.float64), z_min, z_max)
+        for chunk in (rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS))
     ]
     return _columns(chunks, good, prefix)
 
@@ -277,12 +281,13 @@ def _several_peaks(
 
 # ---------------------------------------------------------------- a density on a grid
 def _of_grid(z: np.ndarray, pz: np.ndarray, z_min: float, z_max: float) -> _Chunk:
-    width = np.diff(z)
+    z = np.broadcast_to(z, pz.shape)
+    width = np.diff(z, axis=1)
     pz = pz / pz.max(axis=1, keepdims=True)  # so that a scale of 1e-300 loses nothing
     pz /= (0.5 * width * (pz[:, 1:] + pz[:, :-1])).sum(axis=1, keepdims=True)
     left, right = pz[:, :-1], pz[:, 1:]
     cdf = np.concatenate([np.zeros((len(pz), 1)), np.cumsum(0.5 * width * (left + right), axis=1)], axis=1)
-    a, b = z[:-1], z[1:]
+    a, b = z[:, :-1], z[:, 1:]
     mean = (width / 6.0 * (left * (2.0 * a + b) + right * (a + 2.0 * b))).sum(axis=1)
     a, b = a - mean[:, None], b - mean[:, None]
     moment = left * (3.0 * a**2 + 2.0 * a * b + b**2) + right * (a**2 + 2.0 * a * b + 3.0 * b**2)
@@ -292,12 +297,12 @@ def _of_grid(z: np.ndarray, pz: np.ndarray, z_min: float, z_max: float) -> _Chun
     levels = np.broadcast_to(_levels, (len(pz), len(_levels)))
     cell = np.maximum(_first_at_least(cdf, levels) - 1, 0)
     area = levels - cdf[row, cell]
-    slope = ((right - left) / width)[row, cell]
+    slope = np.divide(right - left, width, out=np.zeros_like(left), where=width > 0.0)[row, cell]
     base = left[row, cell]
     # the root of base d + slope d^2 / 2 = area, written so that slope = 0 needs no special case
     root = base + np.sqrt(np.maximum(base**2 + 2.0 * slope * area, 0.0))
     step = np.divide(2.0 * area, root, out=np.zeros_like(area), where=root > 0.0)
-    quantile = z[cell] + np.clip(step, 0.0, width[cell])
+    quantile = z[row, cell] + np.clip(step, 0.0, width[row, cell])
 
     border = np.expm1(np.interp([EDGE_RANGE, 1.0 - EDGE_RANGE], [0.0, 1.0], np.log1p([z_min, z_max])))
     between = _mass_between(z, pz, cdf, float(border[0]), float(border[1]))
@@ -306,7 +311,7 @@ def _of_grid(z: np.ndarray, pz: np.ndarray, z_min: float, z_max: float) -> _Chun
         _several_peaks(np.pad(p, 1), np.concatenate([[0.0], c, c[-1:]]))
         for p, c in zip(pz, cdf, strict=True)
     ]
-    mode = z[pz.argmax(axis=1)]
+    mode = z[row[:, 0], pz.argmax(axis=1)]
     return _Chunk(mean, std, mode, quantile, np.array(multimodal), 1.0 - between > EDGE_FRACTION)
 
 
@@ -314,12 +319,15 @@ def _mass_between(
     z: np.ndarray, pz: np.ndarray, cdf: np.ndarray, low: float, high: float
 ) -> Float[np.ndarray, " source"]:
     """Integral of the piecewise linear densities from `low` to `high`."""
+    row = np.arange(len(z))
 
     def below(at: float) -> np.ndarray:
-        at = float(np.clip(at, z[0], z[-1]))
-        cell = int(np.clip(np.searchsorted(z, at) - 1, 0, len(z) - 2))
-        d = at - z[cell]
-        slope = (pz[:, cell + 1] - pz[:, cell]) / (z[cell + 1] - z[cell])
-        return cdf[:, cell] + pz[:, cell] * d + 0.5 * slope * d**2
+        place = np.clip(at, z[:, 0], z[:, -1])
+        cell = np.clip((z[:, :-1] < place[:, None]).sum(axis=1) - 1, 0, z.shape[1] - 2)
+        left, width = z[row, cell], z[row, cell + 1] - z[row, cell]
+        rise = pz[row, cell + 1] - pz[row, cell]
+        slope = np.divide(rise, width, out=np.zeros_like(rise), where=width > 0.0)
+        d = place - left
+        return cdf[row, cell] + pz[row, cell] * d + 0.5 * slope * d**2
 
     return below(high) - below(low)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from paeplatform.config import FitConfig
 from paeplatform.errors import CheckpointError, TrainingError
+from paeplatform.fit_record import EpochRecord, FitResult, stop_reason
 from paeplatform.pae.checkpoint import array_digest, read_header, read_state, write_state
 
 GRADIENT_CLIP = 1.0  # global norm; quiet in healthy training, tames the few spectra with extreme lines
@@ -35,37 +36,6 @@ VALIDATION_BATCH = 1024
 CHECKPOINT_SHARE = 0.05  # writing checkpoints may take this share of the run
 
 LossFn = Callable[[Any, Float[Array, "batch column"], PRNGKeyArray], Float[Array, ""]]
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """Losses of one epoch (counted from 1)."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """Outcome of `fit`.
-
-    Attributes:
-        model: with the weights of the best epoch.
-        history: one record an epoch.
-        best_epoch: counted from 1.
-        stopped: "patience" or "epochs".
-        resumed_from: epoch of the checkpoint continued from, 0 for a fresh run.
-        seconds: wall time of this call.
-    """
-
-    model: Any
-    history: tuple[EpochRecord, ...]
-    best_epoch: int
-    stopped: str
-    resumed_from: int
-    seconds: float
 
 
 def split_indices(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +123,7 @@ def fit(
                 best = params
             state = (params, best, opt_state)
             history.append(record)
-            finished = _stop_reason(history, cfg)
+            finished = stop_reason(history, cfg)
             due = time.monotonic() - last_write > write_seconds / CHECKPOINT_SHARE
             if path is not None and (finished or due):
                 before = time.monotonic()
@@ -241,21 +211,6 @@ def _schedule(cfg: FitConfig, n_steps: int) -> optax.Schedule:
     return optax.warmup_cosine_decay_schedule(
         0.0, cfg.learning_rate, warmup, max(total, warmup + 1), cfg.learning_rate * FINAL_LEARNING_RATE
     )
-
-
-def _stop_reason(history: list[EpochRecord], cfg: FitConfig) -> str | None:
-    """ "patience", "epochs", or None while training goes on."""
-    reference, waited = np.inf, 0
-    for record in history:
-        if record.validation_loss < reference - cfg.threshold * abs(
-            reference if np.isfinite(reference) else 0.0
-        ):
-            reference, waited = record.validation_loss, 0
-        else:
-            waited += 1
-    if waited >= cfg.patience:
-        return "patience"
-    return "epochs" if len(history) >= cfg.epochs else None
 
 
 def _check_finite(losses: np.ndarray, validation_loss: float, name: str, epoch: int, rate: float) -> None:

@@ -1,0 +1,1 @@
+"""Simulation-based inference: photometry to p(z) in one pass of a network (paper section VII)."""
