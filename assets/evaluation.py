@@ -151,6 +151,7 @@ def interval_text(value: float | None, low: float | None, high: float | None) ->
 
 def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
     registry, preset = inputs.registry, inputs.preset
+    inputs.workspace.start_jax()  # whatever the model: a process that has looked at JAX keeps its devices
     estimation = kind.load(
         preset, inputs.spherex_bands, inputs.redshift_prior, registry, inputs.workspace, model.version
     )

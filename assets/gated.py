@@ -6,6 +6,7 @@ A model of one's own joins by an entry in `GATED` (docs/models.md): assets of it
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntFlag
 from pathlib import Path
 
 import polars as pl
@@ -31,6 +32,8 @@ class Gated:
         code: code version of its posteriors for a preset: whatever decides an answer beside the model itself.
         load: reads a version, without running anything that is stored with it.
         max_sources: that a request may hold when it is served.
+        flag_column: of its posteriors.
+        flag_type: the names of these flags' bits.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Gated:
     code: Callable[[Preset], str]
     load: Loader
     max_sources: int
+    flag_column: str
+    flag_type: Callable[[], type[IntFlag]]
 
     @property
     def model_asset(self) -> str:
@@ -63,8 +68,22 @@ def _load_pae(
     )
 
 
+def _pae_flags() -> type[IntFlag]:
+    from paeplatform.inference.summaries import ZFlag
+
+    return ZFlag
+
+
 GATED = {
-    PAE: Gated(PAE, "pae", lambda preset: posterior_code(PAE_POSTERIORS, preset), _load_pae, max_sources=100),
+    PAE: Gated(
+        name=PAE,
+        short="pae",
+        code=lambda preset: posterior_code(PAE_POSTERIORS, preset),
+        load=_load_pae,
+        max_sources=100,
+        flag_column="z_flags",
+        flag_type=_pae_flags,
+    ),
 }
 
 

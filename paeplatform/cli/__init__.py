@@ -22,6 +22,7 @@ from paeplatform.cli import (
     promotion,
     runs,
     science,
+    serve,
     ui,
 )
 from paeplatform.errors import InputError
@@ -41,6 +42,7 @@ ui.add_to(app)
 science.add_to(app)
 infer.add_to(app)
 promotion.add_to(app)
+serve.add_to(app)
 deliveries.add_to(app)
 operate.add_to(app)
 outputs.add_to(app)

@@ -262,7 +262,10 @@ def _load_landmarks(path: Path, recorded: Any, n_latent: int) -> np.ndarray | No
     if recorded is None:
         return None
     _check_sum(path, _read(path), recorded)
-    landmarks = np.load(path, allow_pickle=False)
+    try:
+        landmarks = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: no array of numbers ({_one_line(error)})") from error
     if landmarks.ndim != 2 or landmarks.shape[1] != n_latent or not np.isfinite(landmarks).all():
         raise CheckpointError(f"{path}: must hold finite rows of {n_latent} numbers, found {landmarks.shape}")
     return landmarks

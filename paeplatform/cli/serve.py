@@ -1,0 +1,84 @@
+"""`paeplatform serve`: p(z) of photometry over HTTP, from the champions."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from paeplatform.cli.options import HomeOption, PresetOption, settings_for
+from paeplatform.errors import InputError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this module's command."""
+    app.command()(serve)
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. There is no authentication: keep to this machine.")
+    ] = "127.0.0.1",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Serve only this registered model. May be given again. Default: all.", show_default=False
+        ),
+    ] = None,
+    poll: Annotated[
+        float, typer.Option(help="Seconds between two looks at @champion.", min=0.5, max=3600.0)
+    ] = 10.0,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Answer photometry with p(z) from the champions, until Ctrl-C.
+
+    POST /v1/photoz, GET /v1/models, GET /health. The numbers are those of the catalogue's posteriors for the same
+    photometry, object_id and preset. A champion that moves is taken over without a pause.
+
+    Examples: [bold]paeplatform serve --port 8080[/bold],
+    [bold]paeplatform serve --model sbi-redshift --preset standard --home runs/standard[/bold]
+    """
+    settings = settings_for(home, preset)
+    from assets.gated import GATED, gated
+
+    kinds = list({one.name: one for one in map(gated, model)}.values()) if model else list(GATED.values())
+    _require_free(host, port)
+
+    import uvicorn
+
+    from paeplatform.instrument.bands import load_bands
+    from paeplatform.serving.app import create_app
+    from paeplatform.serving.champion import ServedChampion
+
+    n_bands = len(load_bands())
+    champions = [ServedChampion(kind, settings, n_bands=n_bands, poll_seconds=poll) for kind in kinds]
+    console = Console()
+    names = ", ".join(f"{kind.name} as {kind.short}" for kind in kinds)
+    console.print(
+        f"  http://{host}:{port}/v1/photoz   serves {names}\n  http://{host}:{port}/health      says when they are "
+        "loaded and warm\n\nCtrl-C ends it.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if host not in LOOPBACK:
+        console.print(f"{host} may be reached by others: there is no authentication here.", style="yellow")
+    uvicorn.run(create_app(champions, n_bands), host=host, port=port, log_level="warning")
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raises InputError when the address cannot be listened on."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise InputError(
+            f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another --port or --host"
+        ) from error

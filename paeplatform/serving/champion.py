@@ -1,0 +1,169 @@
+"""The champion in memory, exchanged when @champion moves; requests go on with the old one until the new one is warm."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from assets.gated import Gated
+from assets.tables import bands_table
+from paeplatform.errors import RegistryError
+from paeplatform.serving.batching import Batcher
+from resources.registry import CHAMPION, ModelRegistry
+from resources.settings import PlatformSettings
+from resources.workspace import Workspace
+
+if TYPE_CHECKING:
+    from assets.estimation import Estimation
+    from resources.registry import ModelVersion
+
+_log = logging.getLogger(__name__)
+WAITING_REQUESTS = 10  # of the largest size that may wait
+_WARM_SNR = 40.0
+
+
+class Unavailable(RuntimeError):
+    """No champion can answer now; the message says why."""
+
+
+class Loaded(NamedTuple):
+    """A champion ready to answer."""
+
+    model: ModelVersion
+    estimation: Estimation
+    since: str
+
+
+class ServedChampion:
+    """One registered model behind the API."""
+
+    def __init__(
+        self, kind: Gated, settings: PlatformSettings, *, n_bands: int, poll_seconds: float = 10.0
+    ) -> None:
+        """Nothing is loaded before `start`.
+
+        Args:
+            kind: which model.
+            settings: home and preset, which decide the answers as they do for the catalogue.
+            n_bands: of the photometry.
+            poll_seconds: between two looks at the alias.
+        """
+        self.kind, self.poll_seconds = kind, poll_seconds
+        self._settings, self._n_bands = settings, n_bands
+        self._registry = ModelRegistry.from_settings(settings)
+        self._loaded: Loaded | None = None
+        self._fault: str | None = "it is being loaded"
+        self._refused: str | None = None  # the version that could not be loaded
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"watch-{kind.short}", daemon=True)
+        self.batcher: Batcher[Loaded] = Batcher(
+            self._answer, max_sources=kind.max_sources, max_waiting=WAITING_REQUESTS * kind.max_sources
+        )
+
+    def start(self) -> None:
+        """Begins to watch the alias; the first look loads."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends both threads; what is queued is answered first."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.batcher.close()
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """Who answers now."""
+        return self._loaded
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong: why nobody answers, or why a newer champion does not."""
+        return self._fault
+
+    def available(self) -> Loaded:
+        """Who answers now.
+
+        Raises:
+            Unavailable: nobody does.
+        """
+        if self._loaded is None:
+            raise Unavailable(f"{self.kind.name}@{CHAMPION}: {self._fault}")
+        return self._loaded
+
+    def look(self) -> None:
+        """Looks at the alias once, and loads what it points at when that is another version."""
+        try:
+            model = self._registry.by_alias(self.kind.name)
+        except RegistryError as error:
+            self._loaded, self._fault = None, str(error)
+            return
+        if self._loaded is not None and self._loaded.model.version == model.version:
+            self._fault = None
+            return
+        if self._refused == model.label:  # moving the alias again tries again
+            return
+        try:
+            fresh = self._load(model)
+        except Exception as error:
+            self._refused = model.label
+            self._fault = f"{model.label} cannot be loaded: {' '.join(str(error).split())}"
+            _log.warning("%s %s", self.kind.name, self._fault)
+            return
+        self._loaded, self._fault, self._refused = fresh, None, None
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.look()
+            except Exception as error:  # a database that is locked, a disk that is away: look again later
+                _log.warning("%s: the alias could not be read: %s", self.kind.name, error)
+                if self._loaded is None:
+                    self._fault = f"the registry cannot be read: {' '.join(str(error).split())}"
+            self._stop.wait(self.poll_seconds)
+
+    def _load(self, model: ModelVersion) -> Loaded:
+        estimation = self.kind.load(
+            self._settings.preset,
+            self._bands(),
+            self._prior(),
+            self._registry,
+            Workspace.from_settings(self._settings),
+            model.version,
+        )
+        flux, flux_err, object_id = warm_up_sources(self._n_bands)
+        estimation.estimate(flux, flux_err, object_id)  # compiles before anyone waits for it
+        return Loaded(model, estimation, datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def _bands(self) -> pl.DataFrame:
+        from paeplatform.instrument.bands import load_bands
+
+        path = self._settings.store / "spherex_bands.parquet"
+        return pl.read_parquet(path) if path.is_file() else bands_table(load_bands())
+
+    def _prior(self) -> pl.DataFrame:
+        path = self._settings.store / "redshift_prior.parquet"
+        if not path.is_file():
+            raise RegistryError(
+                f"{path} does not exist: make it with `paeplatform run --select redshift_prior`"
+            )
+        return pl.read_parquet(path)
+
+    def _answer(
+        self, flux: np.ndarray, flux_err: np.ndarray, object_id: np.ndarray
+    ) -> tuple[Loaded, pl.DataFrame]:
+        loaded = self.available()
+        return loaded, loaded.estimation.estimate(flux, flux_err, object_id)
+
+
+def warm_up_sources(n_bands: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two sources that take a sampler through its stages: a plain one, and a bright one unlike any galaxy."""
+    rng = np.random.default_rng(0)
+    flux = np.stack([np.full(n_bands, 20.0), 20.0 * (1.0 + rng.standard_normal(n_bands))])
+    flux_err = np.stack([np.full(n_bands, 4.0), np.full(n_bands, 20.0 / _WARM_SNR)])
+    return flux.astype(np.float32), flux_err.astype(np.float32), np.arange(2)
