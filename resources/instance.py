@@ -24,6 +24,11 @@ concurrency:
   pools:
     granularity: op
     default_limit: 1
+# A run whose process did not start or died is started again; one in which a step failed is not.
+run_retries:
+  enabled: true
+  max_retries: 2
+  retry_on_asset_or_op_failure: false
 run_monitoring:
   enabled: true
   start_timeout_seconds: 300

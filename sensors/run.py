@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LAUNCHER_TAG = "paeplatform/launcher"  # marks the runs of this module
+REASON = "paeplatform/reason"
+MAX_RETRIES = "dagster/max_retries"  # by the daemon, of a run whose process died: `bury_orphans` sees to ours
 _LAUNCHER = "materialize_stale"
 PROMOTION_ASSET = dg.AssetKey("pae_promotion")
 _CHECK_FAILED = "DagsterAssetCheckFailedError"  # not among what Dagster exports
@@ -188,7 +190,7 @@ def materialize(
             partition_key=partition_key,
             instance=instance,
             run_config=_QUIET,
-            tags={LAUNCHER_TAG: _LAUNCHER, "paeplatform/reason": reason[:200], **(tags or {})},
+            tags={LAUNCHER_TAG: _LAUNCHER, REASON: reason[:200], MAX_RETRIES: "0", **(tags or {})},
         )
     except Exception as error:
         if type(error).__name__ == _CHECK_FAILED:

@@ -128,6 +128,9 @@ def platform_services(
         "load_from:\n  - python_module: {module_name: paeplatform.definitions, location_name: paeplatform}\n"
     )
     env = {
+        # Trainings use every core: a process that starts beside one takes longer than Dagster's minute.
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
         **os.environ,
         "DAGSTER_HOME": str(dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "1",

@@ -48,6 +48,8 @@ def test_the_instance_keeps_its_state_and_the_users_edits_under_the_home(tmp_pat
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("release", ["r1"])
         assert not instance.telemetry_enabled
+        assert instance.run_retries_enabled and instance.run_retries_max_retries == 2
+        assert not instance.run_retries_retry_on_asset_or_op_failure
     with open_instance(settings) as instance:
         assert instance.get_dynamic_partitions("release") == ["r1"]
     edited = settings.dagster_home / "dagster.yaml"
