@@ -12,10 +12,11 @@ from pathlib import Path
 import polars as pl
 
 from assets.estimation import PAE_POSTERIORS, Estimation, load_champion, posterior_code
+from assets.sbi_estimation import load_sbi_version, sbi_code
 from assets.versions import file_digest
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
-from resources.registry import PAE, ModelRegistry
+from resources.registry import PAE, SBI, ModelRegistry
 from resources.workspace import Workspace
 
 # preset, spherex_bands, redshift_prior, registry, workspace, version -> ready to answer
@@ -50,6 +51,11 @@ class Gated:
         return f"{self.short}_model"
 
     @property
+    def promotion_asset(self) -> str:
+        """The asset in which the gate judges it."""
+        return f"{self.short}_promotion"
+
+    @property
     def champion_asset(self) -> str:
         """The asset that follows its @champion."""
         return f"{self.short}_champion"
@@ -74,6 +80,12 @@ def _pae_flags() -> type[IntFlag]:
     return ZFlag
 
 
+def _sbi_flags() -> type[IntFlag]:
+    from paeplatform.sbi.domain import SbiFlag
+
+    return SbiFlag
+
+
 GATED = {
     PAE: Gated(
         name=PAE,
@@ -83,6 +95,15 @@ GATED = {
         max_sources=100,
         flag_column="z_flags",
         flag_type=_pae_flags,
+    ),
+    SBI: Gated(
+        name=SBI,
+        short="sbi",
+        code=sbi_code,
+        load=load_sbi_version,
+        max_sources=1000,
+        flag_column="sbi_flags",
+        flag_type=_sbi_flags,
     ),
 }
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import dagster as dg
 import polars as pl
 
+from assets.cells import Made, Tables, content_of_table, counts
 from assets.estimation import CHAMPION_TAG, PAE_POSTERIORS, load_champion, posterior_code
-from assets.metadata import plot, preview
+from assets.metadata import plot
 from assets.partitions import COMPUTE, SHARED_RUN, release_and_cell, release_cells
-from assets.provenance import hash_of_versions, made_from
 from assets.tables import bands_from, library_from
 from assets.versions import code_version, content_version
 from paeplatform.config import Preset
@@ -23,7 +23,6 @@ from resources.failures import one_line_failures
 from resources.registry import PAE, ModelRegistry
 from resources.workspace import Workspace
 
-Tables = dict[str, pl.DataFrame]  # by partition
 SAMPLED_WITH = "pae_prior"  # of posteriors: the prior they were sampled with, as JSON
 # Bulky; the catalogue is what users of redshifts read.
 NOT_IN_CATALOG = ("flux", "flux_err", "n_exposures", "repeat_chi2", "pae_z_draws", SAMPLED_WITH)
@@ -53,7 +52,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[Tables]:
         """Redshift posteriors of one cell from the @champion of `pae`: summaries, quantiles, draws, diagnostics."""
         chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace)
-        made = _Made(context)
+        made = Made(context)
         for partition, photometry in release_photometry.items():
             release, cell = release_and_cell(partition)
             source = content_version(photometry).value
@@ -118,7 +117,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             grid = build_template_grid(
                 library_from(sed_templates), gaussian_filters(bands_from(spherex_bands)), extent
             )
-        made = _Made(context)
+        made = Made(context)
         for partition, photometry in release_photometry.items():
             began = time.monotonic()
             with one_line_failures():
@@ -133,7 +132,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 {
                     "cell": release_and_cell(partition)[1],
                     "galaxies_per_hour": round(table.height / hours),
-                    "status": _counts(table, "tf_status"),
+                    "status": counts(table, "tf_status"),
                 },
             )
         return made.result(metadata={"models": grid.n_models})
@@ -157,14 +156,14 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[Tables]:
         """Posteriors under the p(z) in force: moved by weights where their draws allow it, else inferred again."""
         mover = _Mover(preset, inference_prior, spherex_bands, registry, workspace)
-        made = _Made(context)
+        made = Made(context)
         for partition, posteriors in pae_posteriors.items():
             table, inferred_again = mover.move(posteriors, release_photometry[partition])
             made.add(
                 partition,
                 table,
                 {
-                    "pae_posteriors": _content(posteriors),
+                    "pae_posteriors": content_of_table(posteriors),
                     "release_photometry": content_version(release_photometry[partition]).value,
                 },
                 {"cell": release_and_cell(partition)[1], "inferred_again": inferred_again},
@@ -176,20 +175,21 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         kinds={"parquet", "polars"},
         partitions_def=release_cells,
         backfill_policy=shared,
-        code_version="3",
+        code_version="4",
     )
     def redshift_catalog(
         context: dg.AssetExecutionContext,
         release_photometry: Tables,
         reweighted_posteriors: Tables,
         template_fits: Tables,
+        sbi_posteriors: Tables,
     ) -> dg.MaterializeResult[Tables]:
-        """The catalogue of one cell: source, redshifts by PAE and by template fitting, flags, and what made each."""
+        """The catalogue of one cell: source, redshifts by PAE, template fitting and SBI, flags, and what made each."""
         from paeplatform.outputs.flags import catalog_flags
 
-        made = _Made(context)
+        made = Made(context)
         for partition, photometry in release_photometry.items():
-            results = reweighted_posteriors[partition], template_fits[partition]
+            results = reweighted_posteriors[partition], template_fits[partition], sbi_posteriors[partition]
             table = photometry
             for result in results:
                 table = table.join(result, on="object_id", how="inner", validate="1:1", maintain_order="left")
@@ -202,50 +202,19 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 table,
                 {
                     "release_photometry": content_version(photometry).value,
-                    "reweighted_posteriors": _content(results[0]),
-                    "template_fits": _content(results[1]),
+                    "reweighted_posteriors": content_of_table(results[0]),
+                    "template_fits": content_of_table(results[1]),
+                    "sbi_posteriors": content_of_table(results[2]),
                 },
-                {"status": _counts(table, "pae_status"), "template_fit_status": _counts(table, "tf_status")},
+                {
+                    "status": counts(table, "pae_status"),
+                    "template_fit_status": counts(table, "tf_status"),
+                    "sbi_status": counts(table, "sbi_status"),
+                },
             )
         return made.result()
 
     return [pae_posteriors, template_fits, reweighted_posteriors, redshift_catalog]
-
-
-class _Made:
-    """The tables of a run's cells, with what is recorded of each."""
-
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
-        self._context = context
-        self._tables: Tables = {}
-        self._versions: dict[str, str] = {}
-
-    def add(
-        self,
-        partition: str,
-        table: pl.DataFrame,
-        inputs: Mapping[str, str],
-        metadata: Mapping[str, object],
-    ) -> None:
-        """One cell's result, the versions of its inputs, and what people look at."""
-        content = _content(table)
-        self._tables[partition], self._versions[partition] = table, content
-        self._context.add_asset_metadata(
-            {**metadata, "preview": preview(table), **made_from(content, inputs)}, partition_key=partition
-        )
-
-    def result(
-        self, *, tags: Mapping[str, str] | None = None, metadata: Mapping[str, object] | None = None
-    ) -> dg.MaterializeResult[Tables]:
-        """What the asset returns."""
-        versions = self._versions
-        version = next(iter(versions.values())) if len(versions) == 1 else hash_of_versions(versions)
-        return dg.MaterializeResult(
-            value=self._tables,
-            data_version=dg.DataVersion(version),
-            tags=tags,
-            metadata=metadata,  # type: ignore[arg-type]
-        )
 
 
 class _Mover:
@@ -322,15 +291,6 @@ def _replaced(moved: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     return stacked.join(order, on="object_id").sort("place").drop("place")
 
 
-def _content(table: pl.DataFrame) -> str:
-    """The version of a table, whichever run made it."""
-    return content_version(table.drop("run_id", strict=False)).value
-
-
-def _counts(table: pl.DataFrame, column: str) -> dg.MetadataValue:
-    return dg.MetadataValue.json(dict(table[column].value_counts().sort(column).iter_rows()))
-
-
 def _convergence(table: pl.DataFrame, preset: Preset) -> Mapping[str, object]:
     from paeplatform.validation.calibration import posterior_summary
     from paeplatform.validation.figures import convergence
@@ -338,8 +298,8 @@ def _convergence(table: pl.DataFrame, preset: Preset) -> Mapping[str, object]:
     summary = posterior_summary(table, preset.pae.n_latent)
     diagnostics = (table[f"pae_{name}"].to_numpy() for name in ("rhat", "acl", "khat", "ess"))
     return {name: value for name, value in summary.items() if value is not None} | {
-        "made_by": _counts(table, "pae_path"),
-        "status": _counts(table, "pae_status"),
+        "made_by": counts(table, "pae_path"),
+        "status": counts(table, "pae_status"),
         "convergence": plot(convergence(*diagnostics)),
     }
 
@@ -347,6 +307,6 @@ def _convergence(table: pl.DataFrame, preset: Preset) -> Mapping[str, object]:
 def _check_complete(table: pl.DataFrame, sources: pl.DataFrame, partition: str) -> None:
     if table.height != sources.height:
         raise CheckpointError(
-            f"redshift_catalog {partition}: {table.height} of {sources.height} sources have a posterior and a "
-            "template fit; materialise pae_posteriors and template_fits again"
+            f"redshift_catalog {partition}: {table.height} of {sources.height} sources have a posterior, a "
+            "template fit and an SBI redshift; materialise pae_posteriors, template_fits and sbi_posteriors again"
         )

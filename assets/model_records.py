@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from paeplatform.fit_record import EpochRecord, FitResult
     from paeplatform.inference.proposal_check import ProposalCheck
     from paeplatform.pae.autoencoder import Autoencoder
     from paeplatform.pae.flow import LatentFlow
-    from paeplatform.pae.loop import EpochRecord, FitResult
+    from paeplatform.sbi.check import SbiCheck
     from resources.registry import TrainingRun
 
 N_PLOTTED = 4000  # latents drawn in a scatter plot
@@ -154,6 +155,36 @@ def record_proposal(fit: "FitResult", check: "ProposalCheck") -> Record:
     )
 
 
+def record_sbi(fit: "FitResult", check: "SbiCheck") -> Record:
+    """Judges an SBI network on sources it was not trained on: its ranks of the truth should be uniform."""
+    import numpy as np
+
+    from paeplatform.validation.calibration import ks_distance_to_uniform
+    from paeplatform.validation.figures import proposal_recovery, training_curves
+
+    error = np.abs(check.z_median - check.z_true) / (1.0 + check.z_median)
+    coverage = {
+        f"coverage_{level}": float(np.mean(np.abs(check.pit - 0.5) <= level / 200.0))
+        for level in (50, 68, 95)
+    }
+    return Record(
+        metrics={
+            "ks_z": ks_distance_to_uniform(check.pit),
+            **coverage,
+            "nmad_paper": 1.4 * float(np.median(error)),
+            "log_score": float(check.log_prob.mean()),
+            "unlike_training": check.flagged,
+            "simulated": len(check.z_true),
+            **_fit_numbers(fit),
+        },
+        figures={
+            "redshift_recovery": proposal_recovery(check.z_true, check.z_median, check.pit),
+            "training_curves": training_curves({"sbi": _history(fit)}, {"sbi": fit.best_epoch}),
+        },
+        history=_history(fit),
+    )
+
+
 def write_setting(folder: Path, preset: Preset, prior: pl.DataFrame, bands: pl.DataFrame) -> Path:
     """Writes what the bundle needs beside its weights to answer by itself: preset, prior and bands."""
     from paeplatform.inference.priors import prior_to_dict, redshift_prior
@@ -172,8 +203,13 @@ def content_of(folder: Path) -> str:
 
 
 def model_tags(preset: Preset, content: str, n_latent: int) -> dict[str, object]:
+    """Tags that every part of a PAE has."""
+    return training_tags(preset, content) | {"n_latent": n_latent}
+
+
+def training_tags(preset: Preset, content: str) -> dict[str, object]:
     """Tags that every registered model has."""
-    return {"content": content, "n_latent": n_latent, "preset": preset.name, "preset_digest": preset.digest()}
+    return {"content": content, "preset": preset.name, "preset_digest": preset.digest()}
 
 
 def trained(

@@ -68,7 +68,7 @@ def promotion_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
 def _assets_of(kind: Gated, preset: Preset) -> list[dg.AssetsDefinition]:
     """Evaluation, promotion and champion of one registered model."""
-    evaluation, promotion = f"{kind.short}_evaluation", f"{kind.short}_promotion"
+    evaluation, promotion = f"{kind.short}_evaluation", kind.promotion_asset
 
     @dg.asset(
         name=evaluation,

@@ -60,6 +60,45 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         group_name="validation",
+        kinds={"parquet", "numpy"},
+        partitions_def=releases,
+        deps=[cells_of("redshift_catalog")],
+        code_version=code_version(1, preset, "validation.n_bootstrap", "prior.z_min", "prior.z_max"),
+    )
+    def method_comparison(
+        context: dg.AssetExecutionContext, mock_photometry: pl.DataFrame, workspace: Workspace
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        """PAE, SBI and template fitting on the same sources, bright and all, with intervals (Fig. 17 as a table)."""
+        from paeplatform.validation.comparison import compare_methods
+        from paeplatform.validation.evaluate import join_truth
+
+        with one_line_failures():
+            rows, version = release_table(
+                context.instance, workspace, "redshift_catalog", context.partition_key
+            )
+            table = compare_methods(join_truth(rows.collect(), truth_of(mock_photometry)), preset)
+        shown = [
+            "method",
+            "selection",
+            "n",
+            "nmad_paper",
+            "mean_bias",
+            "eta_3sigma",
+            "coverage_68",
+            "pit_ks",
+            "crps",
+        ]
+        return dg.MaterializeResult(
+            value=table,
+            data_version=content_version(table),
+            metadata={
+                **made_from(content_version(table).value, {"redshift_catalog": version}),
+                "comparison": preview(table.select(shown), rows=len(table)),
+            },
+        )
+
+    @dg.asset(
+        group_name="validation",
         kinds={"jax", "parquet"},
         partitions_def=releases,
         deps=["pae_champion", cells_of("release_photometry")],
@@ -192,7 +231,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             }
         )
 
-    return [photoz_metrics, missing_band_stress, validation_report]
+    return [photoz_metrics, method_comparison, missing_band_stress, validation_report]
 
 
 def cells_of(asset: str) -> dg.AssetDep:

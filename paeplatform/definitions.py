@@ -20,6 +20,7 @@ from assets.prior import prior_assets
 from assets.promotion import promotion_assets
 from assets.proposal import proposal_assets
 from assets.release import release_assets
+from assets.sbi import sbi_assets
 from assets.sed import sed_assets
 from assets.validation import validation_assets
 from paeplatform.config import Preset
@@ -65,12 +66,15 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *model_assets(preset),  # autoencoder, latent_flow
         *proposal_assets(preset),  # posterior_proposal
         *bundle_assets(preset),  # pae_model
-        *promotion_assets(preset),  # frozen_test_set, pae_evaluation, pae_promotion, pae_champion
+        *promotion_assets(preset),  # frozen_test_set, and of pae and sbi: _evaluation, _promotion, _champion
         *delivery_assets(preset),  # mock_delivery, raw_release, release_exposures, cell_exposures
         *release_assets(preset),  # release_photometry, quarantined_sources, quality_statistics
         *prior_assets(preset),  # inference_prior
         *inference_assets(preset),  # pae_posteriors, template_fits, reweighted_posteriors, redshift_catalog
-        *validation_assets(preset),  # photoz_metrics, missing_band_stress, validation_report
+        *sbi_assets(preset),  # sbi_model, sbi_posteriors
+        *validation_assets(
+            preset
+        ),  # photoz_metrics, method_comparison, missing_band_stress, validation_report
     ]
 
 

@@ -30,6 +30,11 @@ def proposal_signature() -> ModelSignature:
     return _from_photometry(["proposal_z_mean", "proposal_z_std"])
 
 
+def sbi_signature() -> ModelSignature:
+    """Photometry to the redshift summaries of `sbi-redshift`."""
+    return _from_photometry([f"sbi_z_{name}" for name in ("mean", "median", "mode", "std")])
+
+
 def _from_photometry(outputs: list[str]) -> ModelSignature:
     """Columns `flux` and `flux_err` [uJy], each a list of one number a band, to columns of numbers.
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.deliveries import RAW_RELEASE
+from assets.gated import GATED
 from assets.provenance import latest_records
 from assets.release import PHOTOMETRY
 from paeplatform.errors import InputError
 from resources.instance import open_instance
-from resources.registry import PAE, ModelRegistry
+from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
 from sensors.releases import notice_deliveries
-from sensors.staleness import CHAMPION_ASSET, INGESTED, StalenessChecker, Target
+from sensors.staleness import INGESTED, StalenessChecker, Target
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,6 @@ LAUNCHER_TAG = "paeplatform/launcher"  # marks the runs of this module
 REASON = "paeplatform/reason"
 MAX_RETRIES = "dagster/max_retries"  # by the daemon, of a run whose process died: `bury_orphans` sees to ours
 _LAUNCHER = "materialize_stale"
-PROMOTION_ASSET = dg.AssetKey("pae_promotion")
 _CHECK_FAILED = "DagsterAssetCheckFailedError"  # not among what Dagster exports
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the event log has it all
 
@@ -237,8 +237,10 @@ def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> No
     """A missing champion is said before hours of work, unless the gate is about to judge a challenger."""
     registry = ModelRegistry.from_settings(settings)
     keys = {target.asset_key for target in targets}
-    if CHAMPION_ASSET in keys and PROMOTION_ASSET not in keys and registry.versions(PAE):
-        registry.by_alias(PAE)
+    for kind in GATED.values():
+        waits = dg.AssetKey(kind.champion_asset) in keys and dg.AssetKey(kind.promotion_asset) not in keys
+        if waits and registry.versions(kind.name):
+            registry.by_alias(kind.name)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import dagster as dg
 
 from assets.deliveries import CELL_EXPOSURES, RAW_RELEASE, delivered_cells, held_version
 from assets.estimation import CHAMPION_TAG
+from assets.gated import GATED
 from assets.partitions import RELEASE, cell_partition, release_and_cell
 from assets.prior import PRIOR_TAG, prior_source
 from assets.provenance import (
@@ -32,11 +33,11 @@ from assets.provenance import (
 )
 from assets.release import PHOTOMETRY
 from resources.failures import busy_line, is_busy
-from resources.registry import PAE, ModelRegistry
+from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
 from resources.workspace import Workspace
 
-CHAMPION_ASSET = dg.AssetKey("pae_champion")
+CHAMPIONS = {dg.AssetKey(kind.champion_asset): name for name, kind in GATED.items()}  # the registered model
 PRIOR_ASSET = dg.AssetKey("inference_prior")
 NO_CHAMPION = "none"
 SETTINGS_CHANGED = "settings or code changed"
@@ -101,7 +102,7 @@ class StalenessChecker:
         self._records: dict[dg.AssetKey, dict[str | None, dg.AssetMaterialization]] = {}
         self._cells: dict[str, list[str]] = {}
         self._releases: list[str] | None = None
-        self._champion: str | None = None
+        self._champions: dict[str, str] = {}
 
     def stale(self) -> list[Target]:
         """See `stale_targets`."""
@@ -197,8 +198,8 @@ class StalenessChecker:
         if moved is not None:
             return moved
         for parent in self._compared(key):
-            if parent == CHAMPION_ASSET:
-                moved = self._champion_moved(tags.get(CHAMPION_TAG))
+            if parent in CHAMPIONS:
+                moved = self._champion_moved(parent, tags.get(CHAMPION_TAG))
                 if moved is not None:
                     return moved
                 continue
@@ -214,11 +215,11 @@ class StalenessChecker:
         if record is not None:
             facts.append(content_of_record(record))
         for parent in self._compared(key):
-            if parent == CHAMPION_ASSET:
-                facts.append(self._champion_now())
+            if parent in CHAMPIONS:
+                facts.append(self._champion_now(parent))
             else:
                 facts.append(self._input_version(key, parent, partition, True))
-        facts.append(self._champion_now() if key == CHAMPION_ASSET else None)
+        facts.append(self._champion_now(key) if key in CHAMPIONS else None)
         facts.append(prior_source(self._prior_file) if key == PRIOR_ASSET else None)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -228,7 +229,7 @@ class StalenessChecker:
         Once there is a champion the registry alone says which it is: a bundle in training neither makes posteriors
         stale nor keeps a release that arrives meanwhile waiting.
         """
-        if key == CHAMPION_ASSET and self._champion_now() != NO_CHAMPION:
+        if key in CHAMPIONS and self._champion_now(key) != NO_CHAMPION:
             return []
         return [
             parent
@@ -237,27 +238,28 @@ class StalenessChecker:
         ]
 
     def _outside_change(self, key: dg.AssetKey, tags: dict[str, str]) -> str | None:
-        if key == CHAMPION_ASSET:
-            return self._champion_moved(tags.get(DATA_VERSION))
+        if key in CHAMPIONS:
+            return self._champion_moved(key, tags.get(DATA_VERSION))
         if key == PRIOR_ASSET:
             now, recorded = prior_source(self._prior_file), tags.get(PRIOR_TAG)
             return None if now == recorded else f"prior {recorded} -> {now}"
         return None
 
-    def _champion_now(self) -> str:
-        if self._champion is None:
+    def _champion_now(self, key: dg.AssetKey) -> str:
+        name = CHAMPIONS[key]
+        if name not in self._champions:
             try:
-                champion = self._registry.find_alias(PAE)
+                champion = self._registry.find_alias(name)
             except Exception as error:
                 if is_busy(error):
                     raise busy_line(error) from None
                 raise
-            self._champion = champion.label if champion else NO_CHAMPION
-        return self._champion
+            self._champions[name] = champion.label if champion else NO_CHAMPION
+        return self._champions[name]
 
-    def _champion_moved(self, recorded: str | None) -> str | None:
-        now = self._champion_now()
-        return None if now == recorded else f"champion {PAE} {recorded} -> {now}"
+    def _champion_moved(self, key: dg.AssetKey, recorded: str | None) -> str | None:
+        now = self._champion_now(key)
+        return None if now == recorded else f"champion {CHAMPIONS[key]} {recorded} -> {now}"
 
     def _input_version(
         self, key: dg.AssetKey, parent: dg.AssetKey, partition: str | None, by_itself: bool

@@ -20,12 +20,16 @@ NODES = {
     "posterior_proposal": (2, 1.84),
     "pae_model": (2, 2.76),
     "pae_champion": (2, 3.68),
+    "sbi_model": (2, 4.6),
+    "sbi_champion": (2, 6.56),
     "release_photometry": (3, 5.6),
     "pae_posteriors": (4, 3.68),
     "redshift_catalog": (4, 4.64),
     "template_fits": (4, 5.6),
+    "sbi_posteriors": (4, 6.56),
     "missing_band_stress": (5, 2.72),
     "photoz_metrics": (5, 5.6),
+    "method_comparison": (5, 6.56),
     "validation_report": (5, 4.16),
 }
 CUT = {  # how an asset is cut: the line below its name
@@ -34,6 +38,10 @@ CUT = {  # how an asset is cut: the line below its name
     "release_photometry": "release x cell",
     "pae_posteriors": "release x cell",
     "template_fits": "release x cell",
+    "sbi_posteriors": "release x cell",
+    "method_comparison": "release",
+    "sbi_model": "registered: sbi-redshift",
+    "sbi_champion": "alias @champion",
     "redshift_catalog": "release x cell",
     "missing_band_stress": "release",
     "photoz_metrics": "release",
@@ -62,6 +70,12 @@ EDGES = [
     ("release_photometry", "pae_posteriors"),
     ("release_photometry", "template_fits"),
     ("template_fits", "redshift_catalog"),
+    ("mock_catalog", "sbi_model"),
+    ("sbi_model", "sbi_champion"),
+    ("sbi_champion", "sbi_posteriors"),
+    ("release_photometry", "sbi_posteriors"),
+    ("sbi_posteriors", "redshift_catalog"),
+    ("redshift_catalog", "method_comparison"),
     ("pae_champion", "pae_posteriors"),
     ("pae_champion", "missing_band_stress"),
     ("missing_band_stress", "validation_report"),
@@ -88,7 +102,7 @@ STROKE = {
 }
 GROUP = {column: name for name, column in COLUMNS.items()}
 STEP_X, STEP_Y, LEFT, TOP = 196, 66, 16, 56
-WIDTH, HEIGHT = LEFT * 2 + 5 * STEP_X + BOX_W, TOP + int(5.6 * STEP_Y) + BOX_H + 76
+WIDTH, HEIGHT = LEFT * 2 + 5 * STEP_X + BOX_W, TOP + int(6.56 * STEP_Y) + BOX_H + 76
 
 
 def corner(name: str) -> tuple[float, float]:

@@ -51,6 +51,15 @@ _FIXED = {
     "catalog_flags": Column(
         "", "meta.code.qual", "bits: " + ", ".join(f"{int(flag)} {flag.name}" for flag in CatalogFlag)
     ),
+    "sbi_status": Column(
+        "", "meta.code.status", "converged, unlike_training (SBI extrapolates) or failed (no answer)"
+    ),
+    "sbi_flags": Column("", "meta.code.qual", "bits of SBI's p(z): paeplatform.sbi.domain.SbiFlag"),
+    "sbi_distance": Column(
+        "", "stat.value", "distance from SBI's training set; above 1 is unlike all but 0.1 % of it"
+    ),
+    "sbi_version": Column("", "meta.version", "version of the model `sbi-redshift`"),
+    "sbi_code_version": Column("", "meta.version", "version of code and settings of SBI's p(z)"),
     "tf_template": Column("", "meta.id;src.sed", "best template"),
     "tf_dust_law": Column("", "meta.id", "dust law of the best model; null without dust"),
     "tf_ebv": Column("mag", "phot.color.excess", "E(B-V) of the best model"),

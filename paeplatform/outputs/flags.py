@@ -10,7 +10,7 @@ from paeplatform.inference.summaries import ZFlag
 
 KHAT_LIMIT, RHAT_LIMIT, MIN_ESS = 0.7, 1.1, 100.0
 MAX_REDUCED_CHI2 = 2.0
-TF_SIGMAS = 3.0  # of both errors together
+N_SIGMAS = 3.0  # of both errors together
 TF_WIDTH_RATIO = 2.0  # sigma_PAE / sigma_TF (section VI.3)
 MANY_SET_ASIDE = 0.05  # of a source's exposures
 
@@ -34,18 +34,19 @@ class CatalogFlag(IntFlag):
     NO_TEMPLATE_FIT = 2048  # template fitting has no answer
     EXPOSURES_SET_ASIDE = 4096  # over 5 % of the source's delivered exposures were quarantined
     PRIOR_MOVED = 8192  # p(z) was moved to another prior by weights, or inferred again for it
+    SBI_DISAGREES = 16384  # SBI is over three sigma away
+    SBI_UNLIKE_TRAINING = 32768  # SBI extrapolates: nothing like this source was in its training set
+    NO_SBI_REDSHIFT = 65536  # SBI has no answer
 
 
 def catalog_flags(catalog: pl.DataFrame) -> pl.Series:
     """The mask of each row, uint32.
 
     Args:
-        catalog: rows of `redshift_catalog`: pae_*, tf_*, z_flags, n_used, n_masked, n_set_aside, pae_moved.
+        catalog: rows of `redshift_catalog`: pae_*, tf_*, sbi_*, z_flags, n_used, n_masked, n_set_aside, pae_moved.
     """
     z_flags = pl.col("z_flags")
     known = pl.col("pae_z_mean").is_not_null() & pl.col("tf_z_mean").is_not_null()
-    spread = (pl.col("pae_z_std") ** 2 + pl.col("tf_z_std") ** 2).sqrt()
-    apart = (pl.col("pae_z_mean") - pl.col("tf_z_mean")).abs() > TF_SIGMAS * spread
     exposures = pl.sum_horizontal("n_used", "n_masked", "n_set_aside")
     rules: dict[CatalogFlag, pl.Expr] = {
         CatalogFlag.NO_REDSHIFT: pl.col("pae_z_mean").is_null(),
@@ -57,14 +58,23 @@ def catalog_flags(catalog: pl.DataFrame) -> pl.Series:
         CatalogFlag.AT_PRIOR_EDGE: z_flags & int(ZFlag.AT_PRIOR_EDGE) != 0,
         CatalogFlag.FEW_BANDS: z_flags & int(ZFlag.FEW_BANDS) != 0,
         CatalogFlag.BAD_INPUT: z_flags & int(ZFlag.BAD_INPUT) != 0,
-        CatalogFlag.TF_DISAGREES: known & apart,
+        CatalogFlag.TF_DISAGREES: _apart("tf"),
         CatalogFlag.WIDER_THAN_TF: known & (pl.col("pae_z_std") > TF_WIDTH_RATIO * pl.col("tf_z_std")),
         CatalogFlag.NO_TEMPLATE_FIT: pl.col("tf_z_mean").is_null(),
         CatalogFlag.EXPOSURES_SET_ASIDE: pl.col("n_set_aside") > MANY_SET_ASIDE * exposures,
         CatalogFlag.PRIOR_MOVED: pl.col("pae_moved") != "no",
+        CatalogFlag.SBI_DISAGREES: _apart("sbi"),
+        CatalogFlag.SBI_UNLIKE_TRAINING: pl.col("sbi_status") == "unlike_training",
+        CatalogFlag.NO_SBI_REDSHIFT: pl.col("sbi_z_mean").is_null(),
     }
     bits = [rule.fill_null(False).cast(pl.UInt32) * int(flag) for flag, rule in rules.items()]
     return catalog.select(pl.sum_horizontal(bits).cast(pl.UInt32).alias("catalog_flags"))["catalog_flags"]
+
+
+def _apart(method: str) -> pl.Expr:
+    """Whether a method's mean is over `N_SIGMAS` from the PAE's, by both standard deviations; null without either."""
+    spread = (pl.col("pae_z_std") ** 2 + pl.col(f"{method}_z_std") ** 2).sqrt()
+    return (pl.col("pae_z_mean") - pl.col(f"{method}_z_mean")).abs() > N_SIGMAS * spread
 
 
 def in_words(mask: int) -> str:

@@ -52,7 +52,8 @@ def catalog() -> pl.DataFrame:
         "z_flags": pl.Series([0] * (N - 1) + [64], dtype=pl.UInt16),
         "prior_id": ["uniform-1"] * N,
     }
-    for method in ("pae", "tf"):
+    columns["sbi_status"] = ["converged"] * (N - 1) + ["failed"]
+    for method in ("pae", "tf", "sbi"):
         for name, values in (
             ("mean", mean), ("median", mean), ("mode", mean), ("std", width),
             ("err68_low", mean - width), ("err68_high", mean + width),
@@ -73,7 +74,7 @@ def test_flags_say_what_speaks_against_a_source(catalog: pl.DataFrame):
     assert catalog["catalog_flags"][0] == 0 and in_words(0) == "none"
     last = CatalogFlag(catalog["catalog_flags"][-1])
     wanted = CatalogFlag.NO_REDSHIFT | CatalogFlag.NOT_BY_PROPOSAL | CatalogFlag.NO_TEMPLATE_FIT
-    assert last == wanted | CatalogFlag.EXPOSURES_SET_ASIDE
+    assert last == wanted | CatalogFlag.EXPOSURES_SET_ASIDE | CatalogFlag.NO_SBI_REDSHIFT
     assert in_words(int(last)).startswith("NO_REDSHIFT|NOT_BY_PROPOSAL")
 
 
@@ -93,6 +94,9 @@ def test_flags_say_what_speaks_against_a_source(catalog: pl.DataFrame):
         ("tf_z_std", 0.001, CatalogFlag.WIDER_THAN_TF),
         ("n_set_aside", 100, CatalogFlag.EXPOSURES_SET_ASIDE),
         ("pae_moved", "weights", CatalogFlag.PRIOR_MOVED),
+        ("sbi_z_mean", 9.0, CatalogFlag.SBI_DISAGREES),
+        ("sbi_status", "unlike_training", CatalogFlag.SBI_UNLIKE_TRAINING),
+        ("sbi_z_mean", None, CatalogFlag.NO_SBI_REDSHIFT),
     ],
 )
 def test_each_bit_is_set_by_its_reason_alone(
