@@ -175,7 +175,9 @@ class MclmcConfig(_Section):
     init_draws: PositiveInt = (
         32768  # prior draws searched for starts and jumps; at most n_chains is the paper's way
     )
-    jump_every: PositiveInt = 3  # steps between jumps (`inference.jumps`) of kept draws; each costs a gradient
+    jump_every: PositiveInt = (
+        3  # steps between jumps (`inference.jumps`) of kept draws; each costs a gradient
+    )
     reinit_delta_log_like: PositiveFloat = 5.0
     reinit_scatter: PositiveFloat = 0.05
     batch_size: PositiveInt = 32  # sources per compiled call and device, padded

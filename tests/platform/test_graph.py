@@ -200,7 +200,14 @@ CHANGES = {
     ),
     "prior": (
         {"prior": {"amplitude": "marginal"}},
-        ["inference_prior", "pae_evaluation", "pae_promotion", *POSTERIORS, STRESS, *DOWNSTREAM_OF_POSTERIORS],
+        [
+            "inference_prior",
+            "pae_evaluation",
+            "pae_promotion",
+            *POSTERIORS,
+            STRESS,
+            *DOWNSTREAM_OF_POSTERIORS,
+        ],
     ),
     "template fit": (
         {"template_fit": {"z_step": 0.25}},
@@ -346,7 +353,9 @@ def test_the_sensor_asks_for_one_layer_at_a_time(platform: Platform) -> None:
         result = evaluate(platform, empty)
     asked = [request.asset_selection for request in result.run_requests]
     # The registry has a champion, so that asset does not wait for a training.
-    assert sorted(asked) == [[dg.AssetKey(name)] for name in ("pae_champion", "sed_templates", "spherex_bands")]
+    assert sorted(asked) == [
+        [dg.AssetKey(name)] for name in ("pae_champion", "sed_templates", "spherex_bands")
+    ]
 
     assert evaluate(platform, platform.instance).skip_message == "everything is fresh"
 
