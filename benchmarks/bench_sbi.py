@@ -45,7 +45,7 @@ def run() -> list[dict[str, Any]]:
     """A minute or two on two idle cores beside the training."""
     standard, paper = load_preset("standard"), load_preset("paper")
     test = draw_test_sources(_larger(standard, N_SOURCES), load_library(), load_bands())
-    flux, flux_err = (np.stack(test[name].to_numpy()).astype(np.float32) for name in ("flux", "flux_err"))
+    flux, flux_err = (np.asarray(test[name].to_numpy(), dtype=np.float32) for name in ("flux", "flux_err"))
     rate = _gemm_rate()
     figures = []
     for preset, n in ((standard, N_SOURCES), (paper, N_PAPER)):

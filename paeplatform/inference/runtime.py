@@ -36,7 +36,7 @@ def enable_compile_cache(folder: Path | str) -> None:
 
     A folder that JAX was already given (`JAX_COMPILATION_CACHE_DIR`) stays: pods, or tests, may share one.
     """
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.values["jax_compilation_cache_dir"]:
         return
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)

@@ -102,4 +102,6 @@ def domain_flags(
         SbiFlag.FEW_BANDS: n_bands < known.fewest_bands,
         SbiFlag.UNLIKE_TRAINING: ~(distance <= 1.0),
     }
-    return sum((rule.astype(np.uint32) * np.uint32(flag) for flag, rule in rules.items()), np.uint32(0))
+    return np.sum(
+        [rule.astype(np.uint32) * np.uint32(flag) for flag, rule in rules.items()], axis=0, dtype=np.uint32
+    )

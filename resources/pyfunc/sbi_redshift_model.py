@@ -39,9 +39,11 @@ class SbiRedshiftModel(mlflow.pyfunc.PythonModel):
             model_input["object_id"].to_numpy() if "object_id" in model_input else np.arange(len(model_input))
         )
         cfg = self._model.cfg
+        flux, flux_err = columns
         table = estimate_sbi(
             self._model,
-            *columns,
+            flux,
+            flux_err,
             object_id.astype(np.int64),
             summaries=cfg.summaries,
             n_samples=cfg.n_samples,
