@@ -99,11 +99,20 @@ CHANGES = {
     "importance": ({"importance": {"n_rounds": 3}}, SAMPLED),
     "inference": ({"inference": {"method": "mclmc"}}, SAMPLED),
     "prior": ({"prior": {"nf_prior": False}}, SAMPLED | {"inference_prior"}),
-    "prior limits": ({"prior": {"z_max": 2.0}}, SAMPLED | {"posterior_proposal", "inference_prior"}),
+    "prior limits": (
+        {"prior": {"z_max": 2.0}},
+        SAMPLED | {"posterior_proposal", "inference_prior", "sbi_model", "method_comparison"},
+    ),
     "template_fit": ({"template_fit": {"z_step": 0.25}}, {"template_fits"}),
     "stress_test": ({"stress_test": {"min_snr": 9.0}}, {"missing_band_stress"}),
-    "validation": ({"validation": {"n_bootstrap": 30}}, {"photoz_metrics", "validation_report"}),
-    "depth": ({"instrument": {"depth": "inflight"}}, {"mock_photometry", "mock_delivery", "frozen_test_set"}),
+    "validation": (
+        {"validation": {"n_bootstrap": 30}},
+        {"photoz_metrics", "method_comparison", "validation_report"},
+    ),
+    "depth": (
+        {"instrument": {"depth": "inflight"}},
+        {"mock_photometry", "mock_delivery", "frozen_test_set", "sbi_model"},
+    ),
     "flags": (
         {"release": {"flag_policy": "strict"}},
         {"release_photometry", "quarantined_sources", "quality_statistics"},

@@ -29,6 +29,7 @@ REWEIGHTED = [f"reweighted_posteriors[mock-r1|{cell}]" for cell in CELLS]
 DOWNSTREAM_OF_FITS = [
     *(f"redshift_catalog[mock-r1|{cell}]" for cell in CELLS),
     "photoz_metrics[mock-r1]",
+    "method_comparison[mock-r1]",
     "validation_report[mock-r1]",
 ]
 DOWNSTREAM_OF_POSTERIORS = [*REWEIGHTED, *DOWNSTREAM_OF_FITS]
@@ -43,7 +44,7 @@ def labels(targets: list[Target]) -> list[str]:
 def test_everything_is_made_once_with_a_line_each(platform: Platform) -> None:
     assert platform.first.failed == []
     made = labels([target for target, _ in platform.first.made])
-    assert len(made) == len(set(made)) == 30
+    assert len(made) == len(set(made)) == 37
     assert [line.split()[1] for line in platform.console.replace("[ ", "[").splitlines()] == made
     assert {target.reason for target, _ in platform.first.made} == {"missing"}
 
@@ -196,7 +197,7 @@ def test_scratch_and_checkpoints_are_gone(platform: Platform) -> None:
 CHANGES = {
     "validation": (
         {"validation": {"n_bootstrap": 30}},
-        ["photoz_metrics[mock-r1]", "validation_report[mock-r1]"],
+        ["photoz_metrics[mock-r1]", "method_comparison[mock-r1]", "validation_report[mock-r1]"],
     ),
     "prior": (
         {"prior": {"amplitude": "marginal"}},

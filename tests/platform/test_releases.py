@@ -170,6 +170,7 @@ def test_a_release_that_lies_is_held_as_a_whole_and_nothing_else(automation: Aut
     assert automation.settle() == ["release_exposures[rel-c]", f"rel-c|{FIRST}", f"rel-c|{SECOND}"]
 
 
+METRICS = ["photoz_metrics[mock-r1]", "method_comparison[mock-r1]"]
 CELLS_OF_ALL = [
     *(f"{release}|{cell}" for release in ("mock-r1", "rel-a") for cell in CELLS),
     f"rel-b|{SECOND}",
@@ -188,7 +189,7 @@ def test_another_prior_only_reweights(automation: Automation, platform: Platform
     try:
         asked = automation.settle()
         assert asked[0] == "inference_prior"
-        assert sorted(asked) == sorted(["inference_prior", *CELLS_OF_ALL, "photoz_metrics[mock-r1]", REPORT])
+        assert sorted(asked) == sorted(["inference_prior", *CELLS_OF_ALL, *METRICS, REPORT])
         assert made(platform, "pae_posteriors") == posteriors and made(platform, "template_fits") == fits
         after = platform.table(f"redshift_catalog/rel-a/{FIRST}")
         assert after["prior_id"].str.starts_with("tabulated-").all()
@@ -220,7 +221,7 @@ def test_another_champion_infers_again(automation: Automation, platform: Platfor
     platform.registry.set_alias(PAE, CHAMPION, newest)
     try:
         asked = automation.settle()
-        single = ["pae_champion", "missing_band_stress[mock-r1]", "photoz_metrics[mock-r1]", REPORT]
+        single = ["pae_champion", "missing_band_stress[mock-r1]", *METRICS, REPORT]
         assert sorted(asked) == sorted([*single, *CELLS_OF_ALL])
         assert platform.table(f"redshift_catalog/rel-a/{FIRST}")["bundle_version"].unique().to_list() == [
             newest
