@@ -102,6 +102,7 @@ def domain_flags(
         SbiFlag.FEW_BANDS: n_bands < known.fewest_bands,
         SbiFlag.UNLIKE_TRAINING: ~(distance <= 1.0),
     }
-    return np.sum(
-        [rule.astype(np.uint32) * np.uint32(flag) for flag, rule in rules.items()], axis=0, dtype=np.uint32
-    )
+    mask = np.zeros(len(snr), np.uint32)
+    for flag, rule in rules.items():
+        mask |= rule.astype(np.uint32) * np.uint32(flag)
+    return mask
