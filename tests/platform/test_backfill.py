@@ -1,15 +1,18 @@
 """Backfills: chosen cells, failed cells, killed in the middle, twice at once."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from assets.partitions import RELEASE
 from assets.quality import check_name
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
@@ -23,6 +26,16 @@ from tests.platform.conftest import CELLS, TINY, Platform
 
 FIRST, SECOND = CELLS
 N_KILLS = 20
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _only_the_mock_release_stays(platform: Platform) -> Iterator[None]:
+    """Deliveries of this module are forgotten at its end: other modules share the platform."""
+    before = set(platform.instance.get_dynamic_partitions(RELEASE))
+    yield
+    for release in set(platform.instance.get_dynamic_partitions(RELEASE)) - before:
+        platform.instance.delete_dynamic_partition(RELEASE, release)
+        shutil.rmtree(platform.settings.landing / release)
 
 
 def _deliver(platform: Platform, release: str, **more) -> None:

@@ -353,9 +353,9 @@ def test_the_sensor_asks_for_one_layer_at_a_time(platform: Platform) -> None:
     with dg.DagsterInstance.ephemeral() as empty:
         result = evaluate(platform, empty)
     asked = [request.asset_selection for request in result.run_requests]
-    # The registry has a champion, so that asset does not wait for a training.
+    # The registry has champions, so these assets do not wait for a training.
     assert sorted(asked) == [
-        [dg.AssetKey(name)] for name in ("pae_champion", "sed_templates", "spherex_bands")
+        [dg.AssetKey(name)] for name in ("pae_champion", "sbi_champion", "sed_templates", "spherex_bands")
     ]
 
     assert evaluate(platform, platform.instance).skip_message == "everything is fresh"
