@@ -22,6 +22,8 @@ from resources.registry import PAE, ModelRegistry
 from resources.workspace import Workspace
 from tests.platform.conftest import Platform
 
+pytestmark = pytest.mark.slow  # CI's time: with the shared platform it is near its limit
+
 
 class Payload:
     """Unpickled, it makes a file."""

@@ -23,6 +23,8 @@ from paeplatform.serving.champion import ServedChampion
 from resources.registry import CHAMPION, PAE
 from tests.platform.conftest import CELLS, Platform
 
+pytestmark = pytest.mark.slow  # CI's time: with the shared platform it is near its limit
+
 HOST, N_BANDS, POLL = "127.0.0.1", 102, 0.5
 REQUESTS = {"pae": 60, "sbi": 1000}
 Z = ("z_mean", "z_median", "z_mode", "z_std", "z_err68_low", "z_err68_high", "z_err95_low", "z_err95_high")
