@@ -51,7 +51,7 @@ from sensors.backfill import BACKFILL_TAG  # noqa: E402
 from sensors.reconcile import TARGET_TAG  # noqa: E402
 
 TICK_SECONDS = 5
-OF_A_CELL = ("pae_posteriors", "template_fits", "reweighted_posteriors", "redshift_catalog")
+OF_A_CELL = ("pae_posteriors", "sbi_posteriors", "template_fits", "reweighted_posteriors", "redshift_catalog")
 _ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _LAUNCH = """
 mutation Launch($params: LaunchBackfillParams!) {

@@ -1,4 +1,4 @@
-"""Jumps between hills: resampling against fresh prior draws, in between MCLMC steps.
+"""Jumps between hills: resampling against fresh independent draws, in between MCLMC steps.
 
 The posterior of a faint galaxy has many shallow hills, and a chain of 2000 steps crosses between them rarely. Prior
 draws do reach it: of 131,072 draws, the effective number under the posterior was 2,000 to 55,000 for 32 of 33 mock
