@@ -16,6 +16,7 @@ from assets.inference import inference_assets
 from assets.instrument import instrument_assets
 from assets.mock import mock_assets
 from assets.models import model_assets
+from assets.placement import place_steps
 from assets.prior import prior_assets
 from assets.promotion import promotion_assets
 from assets.proposal import proposal_assets
@@ -24,6 +25,7 @@ from assets.sbi import sbi_assets
 from assets.sed import sed_assets
 from assets.validation import validation_assets
 from paeplatform.config import Preset
+from resources.kubernetes import ClusterSettings
 from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
 from resources.store import FolderStore, ParquetStore
@@ -31,15 +33,15 @@ from resources.workspace import Workspace
 from sensors.reconcile import reconcile_sensor, release_sensor
 
 
-def build_definitions(settings: PlatformSettings) -> dg.Definitions:
-    """The code location for a home and a preset."""
+def build_definitions(settings: PlatformSettings, cluster: ClusterSettings | None = None) -> dg.Definitions:
+    """The code location for a home and a preset; with a cluster its steps run as pods, else in the run's process."""
     preset = settings.preset
     with warnings.catch_warnings():
         # partition mappings and backfill policies are "beta", partitioned checks "preview" in Dagster 1.13, which
         # is pinned; said here, not to users
         warnings.simplefilter("ignore", dg.BetaWarning)
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        assets = _assets(preset)
+        assets = place_steps(_assets(preset), cluster)
     resources = {
         "io_manager": ParquetStore(base=str(settings.store)),
         "folders": FolderStore(base=str(settings.store / "models")),
@@ -53,8 +55,8 @@ def build_definitions(settings: PlatformSettings) -> dg.Definitions:
             release_sensor(settings),
             reconcile_sensor(dg.Definitions(assets=assets, resources=resources), settings),
         ],
-        # One process a run: the steps of a run share imports and compiled programs.
-        executor=dg.in_process_executor,
+        # On one machine one process a run: its steps share imports and compiled programs.
+        executor=cluster.executor_def() if cluster else dg.in_process_executor,
     )
 
 
@@ -80,5 +82,5 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What `dg dev`, the web server and the daemon load; home and preset come from the environment."""
-    return build_definitions(PlatformSettings.from_env())
+    """What `dg dev`, the web server and the daemon load; home, preset and cluster come from the environment."""
+    return build_definitions(PlatformSettings.from_env(), ClusterSettings.from_env())
