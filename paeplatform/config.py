@@ -363,6 +363,20 @@ class ValidationConfig(_Section):
     median_mse_max: PositiveFloat = 1e-4  # autoencoder, held-out spectra; the paper quotes 1e-4 to 1e-3
 
 
+class TablesConfig(_Section):
+    """Rows V2-V6: sizes of the paper's tables, made on the validation sample (`validation.paper_tables`)."""
+
+    n_sources: PositiveInt = 2000  # for template fitting, SBI and the PAE by importance sampling
+    n_chained: PositiveInt = 100  # of these, for what Markov chains alone can sample
+    priors: tuple[Literal["nf_bpz", "nf_uniform", "free"], ...] = ("nf_bpz", "nf_uniform", "free")
+    piece: PositiveInt = 500  # sources inferred between two checkpoints
+    n_spectra: PositiveInt = 10000  # held-out spectra behind Figs. 3 and 5
+    n_examples: PositiveInt = 16  # sources of the report's browser
+    n_profiled: Annotated[int, Field(ge=0)] = 2  # sources with a profile likelihood
+    n_simulated: PositiveInt = 400  # prior draws of the rank tests
+    n_bootstrap: PositiveInt = 200
+
+
 class Preset(_Section):
     """One run of the platform, whole."""
 
@@ -384,6 +398,7 @@ class Preset(_Section):
     stress_test: StressTestConfig = StressTestConfig()
     release: ReleaseConfig
     validation: ValidationConfig = ValidationConfig()
+    tables: TablesConfig = TablesConfig()
     promotion: PromotionConfig = PromotionConfig()
 
     @model_validator(mode="after")

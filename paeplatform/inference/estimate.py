@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from paeplatform.config import Preset
 from paeplatform.errors import BandSetError, ConfigError
+from paeplatform.inference.draws import PosteriorDraws
 from paeplatform.inference.forward_model import PaeForward, build_forward
 from paeplatform.inference.pocomc import run_pocomc
 from paeplatform.inference.posterior import LogPosterior
@@ -69,6 +70,37 @@ def estimate_photoz(
         BandSetError: shapes do not fit, or the bands are not the bundle's.
         ConfigError: object ids are not distinct integers, one for each source, or the method is unknown.
     """
+    table, _ = estimate_with_draws(
+        bundle,
+        z_prior,
+        bands,
+        filters,
+        flux,
+        flux_err,
+        object_id,
+        preset,
+        method=method,
+        progress=progress,
+        on_progress=on_progress,
+    )
+    return table
+
+
+def estimate_with_draws(
+    bundle: PaeBundle,
+    z_prior: RedshiftPrior,
+    bands: BandSet,
+    filters: FilterCurves,
+    flux: Float[np.ndarray, "source band"],
+    flux_err: Float[np.ndarray, "source band"],
+    object_id: np.ndarray,
+    preset: Preset,
+    *,
+    method: str | None = None,
+    progress: bool = True,
+    on_progress: Callable[[float], None] | None = None,
+) -> tuple[pl.DataFrame, PosteriorDraws]:
+    """As `estimate_photoz`, with the kept draws over (u, z) of each source, in the same order."""
     flux, flux_err, object_id = np.asarray(flux), np.asarray(flux_err), np.asarray(object_id)
     method = preset.inference.method if method is None else method
     if method not in METHODS:
@@ -92,7 +124,8 @@ def estimate_photoz(
         forward, z_prior, nf_prior=preset.prior.nf_prior, amplitude=preset.prior.amplitude
     )
     found = _sampled(method, bundle, posterior, screened, object_id, preset, progress, on_progress)
-    return summarise(object_id, found, posterior, screened.flux, screened.flux_err, screened.reason)
+    table = summarise(object_id, found, posterior, screened.flux, screened.flux_err, screened.reason)
+    return table, found.draws
 
 
 def _sampled(

@@ -1,4 +1,5 @@
-"""Proper scores of p(z) at the truth: continuous ranked probability score and log score, in closed form.
+"""Proper scores of p(z) at the truth: continuous ranked probability score and log score in closed form, CDE loss on a
+stated grid.
 
 Both read a posterior as `calibration.pit_from_quantiles` does: the CDF is linear between the quantiles and falls off
 exponentially beyond the outermost ones, with the density of the neighbouring interval. Either score is lowest, on
@@ -19,6 +20,9 @@ MIN_WIDTH = 1e-6
 # Weight of a uniform density mixed into every p(z) before its logarithm: one source whose p(z) rules the truth out
 # would otherwise decide the mean of thousands.
 BACKGROUND_WEIGHT = 1e-3
+# Edges of the cells of the CDE loss: 300 of width 0.01. The loss grows without bound as cells shrink below the width of
+# p(z), so that a number without its grid says nothing.
+CDE_EDGES = np.linspace(0.0, 3.0, 301)
 
 
 def crps_from_quantiles(z_true: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> FloatArray:
@@ -100,6 +104,50 @@ def log_score_from_quantiles(
         log_density = np.logaddexp(np.log1p(-BACKGROUND_WEIGHT) + log_density, uniform)
     score[finite] = log_density
     return score
+
+
+def cde_loss_from_quantiles(
+    z_true: ArrayLike, quantiles: ArrayLike, levels: ArrayLike, edges: ArrayLike = CDE_EDGES
+) -> FloatArray:
+    """Integral of p^2 minus 2 p(z_true), p the mean density in cells; lower is better (Izbicki & Lee 2017).
+
+    Mass beyond the outermost edges is not in the integral, and p(z_true) is nought for a truth beyond them.
+
+    Args:
+        z_true: shape (source,).
+        quantiles: ascending, shape (source, level).
+        levels: their probabilities, strictly increasing in (0, 1), shape (level,) with at least two.
+        edges: of the cells, ascending, shape (cell + 1,).
+
+    Returns:
+        Shape (source,); NaN where z_true or a quantile of the source is not finite.
+
+    Raises:
+        InputError: shapes that do not fit, levels that do not increase within (0, 1), or edges that do not ascend.
+    """
+    z, q, levels, finite = _checked(z_true, quantiles, levels)
+    edges = np.asarray(edges, dtype=np.float64)
+    if edges.ndim != 1 or edges.size < 2 or np.any(np.diff(edges) <= 0):
+        raise InputError("edges of the CDE loss must be at least two and ascend")
+    score = np.full(finite.shape, np.nan)
+    if not finite.any():
+        return score
+    width = np.diff(edges)
+    density = np.diff(_cdf(q, levels, edges), axis=1) / width
+    cell = np.searchsorted(edges, z, side="right") - 1
+    inside = (cell >= 0) & (cell < width.size)
+    at_truth = density[np.arange(len(z)), np.clip(cell, 0, width.size - 1)]
+    score[finite] = (density**2 * width).sum(axis=1) - 2.0 * np.where(inside, at_truth, 0.0)
+    return score
+
+
+def _cdf(q: FloatArray, levels: FloatArray, at: FloatArray) -> FloatArray:
+    """CDF of each source at some redshifts, (source, at): linear between quantiles, exponential beyond."""
+    scale_low, scale_high = (np.maximum(scale, MIN_WIDTH)[:, None] for scale in _tail_scales(q, levels))
+    inside = np.stack([np.interp(at, row, levels) for row in q])
+    below = levels[0] * np.exp(-np.maximum(q[:, :1] - at, 0.0) / scale_low)
+    above = 1.0 - (1.0 - levels[-1]) * np.exp(-np.maximum(at - q[:, -1:], 0.0) / scale_high)
+    return np.where(at < q[:, :1], below, np.where(at > q[:, -1:], above, inside))
 
 
 def _mean_square(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -1,0 +1,89 @@
+"""What an autoencoder and its flow make of held-out spectra: reconstruction error and latent norm by redshift (Figs. 3
+and 5).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from paeplatform.errors import InputError
+from paeplatform.pae.autoencoder import Autoencoder
+from paeplatform.pae.flow import LatentFlow
+from paeplatform.pae.training import decode_latents, encode_spectra, latents_to_base
+from paeplatform.validation.statistics import bootstrap_error
+
+
+def spectrum_statistics(
+    autoencoder: Autoencoder,
+    flow: LatentFlow,
+    spectra: Float[np.ndarray, "spectrum wave"],
+    z: Float[np.ndarray, " spectrum"],
+    wave: Float[np.ndarray, " wave"],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Of spectra that neither was trained on.
+
+    Args:
+        autoencoder: trained.
+        flow: trained on its latents.
+        spectra: rest-frame, mean 1.
+        z: their redshifts.
+        wave: rest grid [um].
+
+    Returns:
+        A row a spectrum: z, mse (in mean-normalised flux), u_norm (|u|_2 in the flow's base); and a row a wavelength:
+        wave_um, squared_error averaged over spectra.
+
+    Raises:
+        InputError: shapes do not agree.
+    """
+    if spectra.ndim != 2 or len(z) != len(spectra) or len(wave) != spectra.shape[1]:
+        raise InputError(
+            f"spectra {spectra.shape}, z ({len(z)},) and wave ({len(wave)},) must be (spectrum, wave), (spectrum,) "
+            "and (wave,)"
+        )
+    latents = encode_spectra(autoencoder, spectra)
+    error = (np.asarray(decode_latents(autoencoder, latents), dtype=np.float64) - spectra) ** 2
+    u = np.asarray(latents_to_base(flow, latents), dtype=np.float64)
+    rows = pl.DataFrame(
+        {"z": np.asarray(z, np.float64), "mse": error.mean(axis=1), "u_norm": np.linalg.norm(u, axis=1)}
+    )
+    return rows, pl.DataFrame({"wave_um": np.asarray(wave, np.float64), "squared_error": error.mean(axis=0)})
+
+
+def norm_trend(rows: pl.DataFrame, n_bootstrap: int = 200, seed: int = 0, n_bins: int = 12) -> pl.DataFrame:
+    """|u| against z: the mean in bins of z, and the Pearson correlation over all (Fig. 5; the paper has r = 0.132).
+
+    Returns:
+        z_low, z_high, n, u_norm_mean with its error; the last row, z_low and z_high those of all, has pearson with its
+        error besides.
+    """
+    z, norm = rows["z"].to_numpy(), rows["u_norm"].to_numpy()
+    edges = np.linspace(0.0, max(float(z.max(initial=0.0)), 1e-6), n_bins + 1)
+    found = []
+    for low, high in itertools.pairwise(edges):
+        last = high == edges[-1]
+        values = norm[(z >= low) & ((z <= high) if last else (z < high))]
+        found.append(_mean_row(low, high, values, n_bootstrap, seed) | {"pearson": None, "pearson_err": None})
+    both = np.stack([z, norm])
+
+    def pearson(values: np.ndarray) -> np.ndarray:
+        centred = values - values.mean(axis=-1, keepdims=True)
+        return (centred[0] * centred[1]).sum(axis=-1) / np.sqrt(
+            (centred[0] ** 2).sum(axis=-1) * (centred[1] ** 2).sum(axis=-1)
+        )
+
+    found.append(
+        _mean_row(edges[0], edges[-1], norm, n_bootstrap, seed)
+        | {"pearson": float(pearson(both)), "pearson_err": bootstrap_error(both, pearson, n_bootstrap, seed)}
+    )
+    return pl.DataFrame(found, schema_overrides={"pearson": pl.Float64, "pearson_err": pl.Float64})
+
+
+def _mean_row(low: float, high: float, values: np.ndarray, n_bootstrap: int, seed: int) -> dict:
+    error = bootstrap_error(values, lambda v: v.mean(axis=-1), n_bootstrap, seed)
+    mean = float(values.mean()) if values.size else None
+    return {"z_low": low, "z_high": high, "n": values.size, "u_norm_mean": mean, "u_norm_mean_err": error}

@@ -1,0 +1,131 @@
+"""Posteriors of the validation sample under each choice of priors, and with PAEs of several latent sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from paeplatform.config import Preset
+from paeplatform.inference.draws import PosteriorDraws
+from paeplatform.inference.estimate import estimate_with_draws
+from paeplatform.inference.priors import redshift_prior
+from paeplatform.inference.reweight import reweight_table
+from paeplatform.instrument.bands import BandSet
+from paeplatform.instrument.filters import FilterCurves
+from paeplatform.pae.bundle import PaeBundle
+from paeplatform.validation.sample_scores import PRIOR_CHOICES
+
+Photometry = tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]  # flux, flux_err [uJy] (source, band), object_id (source,)
+
+
+def posteriors_under(
+    choice: str,
+    bundle: PaeBundle,
+    preset: Preset,
+    bpz: Mapping[str, Any],
+    bands: BandSet,
+    filters: FilterCurves,
+    photometry: Photometry,
+    *,
+    method: str | None = None,
+    progress: bool = True,
+) -> pl.DataFrame:
+    """Posteriors under one of `PRIOR_CHOICES`.
+
+    Args:
+        choice: of priors.
+        bundle: trained PAE.
+        preset: all but the prior's choice is taken from it.
+        bpz: alpha, beta and gamma of p_BPZ(z).
+        bands: of the photometry.
+        filters: their curves.
+        photometry: flux, flux_err and object_id.
+        method: of sampling; None takes the preset's, which without an NF prior is MCLMC whatever it says.
+        progress: shows a bar.
+
+    Returns:
+        The table of `estimate_photoz` with pae_rho_uz, an array: correlation of z with each u_i (section VI.3.1).
+    """
+    configured, z_prior = configured_for(choice, preset, bpz)
+    flux, flux_err, object_id = photometry
+    table, draws = estimate_with_draws(
+        bundle,
+        z_prior,
+        bands,
+        filters,
+        flux,
+        flux_err,
+        object_id,
+        configured,
+        method=method,
+        progress=progress,
+    )
+    rho = latent_correlations(draws).astype(np.float32)
+    column = pl.Series("pae_rho_uz", rho.tolist(), dtype=pl.Array(pl.Float32, rho.shape[1]))
+    known = pl.Series(np.isfinite(rho).all(axis=1))
+    return table.with_columns(pl.when(known).then(column).alias("pae_rho_uz"))
+
+
+def posteriors_without_nf_prior(
+    bundle: PaeBundle,
+    preset: Preset,
+    bpz: Mapping[str, Any],
+    bands: BandSet,
+    filters: FilterCurves,
+    photometry: Photometry,
+    *,
+    progress: bool = True,
+) -> dict[str, pl.DataFrame]:
+    """Both configurations without a prior on u, from one set of Markov chains.
+
+    Chains sample the uniform prior on z; their draws are moved to p_BPZ by weights, which is safe in this direction:
+    the uniform prior leaves no redshift out. Sources whose weights leave too few draws are sampled again.
+
+    Returns:
+        Tables of `posteriors_under` for "free_uniform" and "free_bpz". The second has no R-hat nor autocorrelation
+        length: its draws are of no chain of their own.
+    """
+    common = bundle, preset, bpz, bands, filters
+    uniform = posteriors_under("free_uniform", *common, photometry, progress=progress)
+    old, new = (configured_for(choice, preset, bpz)[1] for choice in ("free_uniform", "free_bpz"))
+    moved = reweight_table(uniform, old, new)
+    failed = (moved["pae_status"] == "failed").to_numpy()
+    again = ~moved["pae_reweight_allowed"].to_numpy() & ~failed
+    moved = moved.drop("pae_reweight_allowed", "pae_reweight_ess", "prior_id")
+    if again.any():
+        flux, flux_err, object_id = photometry
+        renewed = posteriors_under(
+            "free_bpz", *common, (flux[again], flux_err[again], object_id[again]), progress=progress
+        )
+        place = pl.Series("_place", np.concatenate([np.flatnonzero(~again), np.flatnonzero(again)]))
+        stacked = pl.concat([moved.filter(pl.Series(~again)), renewed.select(moved.columns)])
+        moved = stacked.with_columns(place).sort("_place").drop("_place")
+    blank = pl.lit(None, pl.Float32)
+    return {
+        "free_uniform": uniform,
+        "free_bpz": moved.with_columns(blank.alias("pae_rhat"), blank.alias("pae_acl")),
+    }
+
+
+def configured_for(choice: str, preset: Preset, bpz: Mapping[str, Any]) -> tuple[Preset, Any]:
+    """The preset with one of `PRIOR_CHOICES`, and its redshift prior."""
+    nf_prior, redshift = PRIOR_CHOICES[choice]
+    prior = preset.prior.model_copy(update={"nf_prior": nf_prior, "redshift": redshift})
+    return preset.model_copy(update={"prior": prior}), redshift_prior(prior, bpz)
+
+
+def latent_correlations(draws: PosteriorDraws) -> Float[np.ndarray, "source latent"]:
+    """Pearson's correlation of z with each u_i over a source's weighted draws (section VI.3.1); NaN without draws."""
+    weight = draws.weight.astype(np.float64)[..., None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weight = weight / weight.sum(axis=1, keepdims=True)
+        u, z = draws.u.astype(np.float64), draws.z.astype(np.float64)[..., None]
+        du, dz = u - (weight * u).sum(axis=1, keepdims=True), z - (weight * z).sum(axis=1, keepdims=True)
+        spread = np.sqrt((weight * du**2).sum(axis=1) * (weight * dz**2).sum(axis=1))
+        return (weight * du * dz).sum(axis=1) / spread
