@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import uuid
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from paeplatform.errors import ConfigError
+from resources.cores import usable_cores
 from resources.settings import PlatformSettings
 from resources.store import SCRATCH
 
@@ -93,6 +93,4 @@ class Workspace(dg.ConfigurableResource):
 
         enable_compile_cache(Path(self.cache) / "jax")
         with suppress(ConfigError):
-            use_host_devices(
-                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            )
+            use_host_devices(usable_cores())
