@@ -104,7 +104,7 @@ def _quality(
     preset: Preset, test: pl.DataFrame, flux: np.ndarray, flux_err: np.ndarray
 ) -> list[dict[str, Any]]:
     """Calibration and scatter of the trained network, as a catalogue has them."""
-    model, seconds = _trained()
+    model, seconds = champion_and_seconds()
     z_true = test["z_true"].to_numpy().astype(np.float64)
     pit, log_prob = at_redshift(model, flux, flux_err, z_true)
     table = estimate_sbi(
@@ -134,7 +134,7 @@ def _quality(
     ]
 
 
-def _trained() -> tuple[SbiModel, float]:
+def champion_and_seconds() -> tuple[SbiModel, float]:
     """(champion, seconds its training took); trained first when there is none."""
     from paeplatform.cli.options import settings_for
     from resources.registry import SBI, ModelRegistry
