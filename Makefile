@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED ?= false
 
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo ui test test-slow check format bench metrics lock clean reset
+.PHONY: help install install-dev demo ui report test test-slow check format bench metrics lock clean reset
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ demo: install ## Run the whole way of the data once, in minutes: templates to re
 
 ui: install ## Serve the Dagster and MLflow pages on this machine until Ctrl-C
 	@$(BIN)/paeplatform ui $(ARGS)
+
+report: install ## Open the validation report of what has been run in a browser
+	@$(BIN)/paeplatform report $(ARGS)
 
 metrics: install ## Print the metric tables of what has been run
 	@$(BIN)/paeplatform metrics $(ARGS)

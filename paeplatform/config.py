@@ -367,7 +367,7 @@ class TablesConfig(_Section):
     """Rows V2-V6: sizes of the paper's tables, made on the validation sample (`validation.paper_tables`)."""
 
     n_sources: PositiveInt = 2000  # for template fitting, SBI and the PAE by importance sampling
-    n_chained: PositiveInt = 100  # of these, for what Markov chains alone can sample
+    n_chained: Annotated[int, Field(ge=0)] = 100  # of these, for what Markov chains alone can sample
     priors: tuple[Literal["nf_bpz", "nf_uniform", "free"], ...] = ("nf_bpz", "nf_uniform", "free")
     piece: PositiveInt = 500  # sources inferred between two checkpoints
     n_spectra: PositiveInt = 10000  # held-out spectra behind Figs. 3 and 5
@@ -375,6 +375,7 @@ class TablesConfig(_Section):
     n_profiled: Annotated[int, Field(ge=0)] = 2  # sources with a profile likelihood
     n_simulated: PositiveInt = 400  # prior draws of the rank tests
     n_bootstrap: PositiveInt = 200
+    leave_out: tuple[str, ...] = ()  # names of templates that the PAE's training does not see, and tables tell apart
 
 
 class Preset(_Section):

@@ -110,6 +110,11 @@ class PlatformSettings:
         return self.home / "var" / "report"
 
     @property
+    def results(self) -> Path:
+        """Validation's tables as CSV and Markdown, its figures as PNG and PDF."""
+        return self.home / "var" / "results"
+
+    @property
     def mlruns(self) -> Path:
         """MLflow's home: mlflow.db and artifacts/."""
         return self.home / "mlruns"

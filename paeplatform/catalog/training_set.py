@@ -63,14 +63,14 @@ class AugmentedSources:
 def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
     """Chooses and perturbs the sources of the training set.
 
-    The base is every source brighter than `training_set.mag_z_max`. Each is used equally often (to within
-    one): first as it is, then with z' = z + delta_z (1+z) N(0,1) and E(B-V)' = E(B-V) + delta_ebv N(0,1),
-    both reflected at the ends of their range, (0, z_max] and [0, ebv_max]. The order is shuffled, so that any
-    prefix is a fair sample.
+    The base is every source brighter than `training_set.mag_z_max` whose template is not in `tables.leave_out`.
+    Each is used equally often (to within one): first as it is, then with z' = z + delta_z (1+z) N(0,1) and
+    E(B-V)' = E(B-V) + delta_ebv N(0,1), both reflected at the ends of their range, (0, z_max] and [0, ebv_max].
+    The order is shuffled, so that any prefix is a fair sample.
 
     Raises:
         InputError: the catalogue lacks a column.
-        ConfigError: no source is bright enough.
+        ConfigError: no source is bright enough, or no source has a template that is to be left out.
     """
     cfg = preset.training_set
     needed = ["object_id", "template_index", "dust_law", "ebv", "z_true", "mag_z"]
@@ -78,6 +78,8 @@ def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
     if missing:
         raise InputError(f"training set: the catalogue lacks the columns {', '.join(missing)}")
     base = catalog.filter(pl.col("mag_z") < cfg.mag_z_max).sort("object_id")
+    if preset.tables.leave_out:
+        base = base.filter(~pl.col("template").is_in(_known(preset.tables.leave_out, catalog)))
     if not len(base):
         brightest = catalog["mag_z"].min() if len(catalog) else None
         raise ConfigError(
@@ -105,6 +107,18 @@ def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
         n_base=len(base),
         n_unperturbed=int((~perturbed).sum()),
     )
+
+
+def _known(names: tuple[str, ...], catalog: pl.DataFrame) -> list[str]:
+    """The templates to leave out, after a look at whether they are there."""
+    there = set(catalog["template"].unique()) if "template" in catalog.columns else set()
+    unknown = sorted(set(names) - there)
+    if unknown:
+        raise ConfigError(
+            f"tables.leave_out: no source of the catalogue has the template {', '.join(unknown[:5])}; names are like "
+            f"{', '.join(sorted(there)[:2]) or 'those of the library'}"
+        )
+    return list(names)
 
 
 def write_training_set(

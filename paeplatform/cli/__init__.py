@@ -20,9 +20,11 @@ from paeplatform.cli import (
     outputs,
     paper_data,
     promotion,
+    report,
     runs,
     science,
     serve,
+    storage,
     ui,
 )
 from paeplatform.errors import InputError
@@ -46,7 +48,9 @@ serve.add_to(app)
 deliveries.add_to(app)
 operate.add_to(app)
 outputs.add_to(app)
+report.add_to(app)
 paper_data.add_to(app)
+storage.add_to(app)
 inputs.add_to(app)
 
 EXIT_DEFECT = 1

@@ -59,7 +59,8 @@ def target_line(target: Mapping[str, Any]) -> str:
     verdict = {True: "[green]met   [/]", False: "[red]missed[/]", None: "open  "}[target["meets"]]
     value = "-" if target["value"] is None else f"{target['value']:.3g}"
     sign = "<=" if target["bound"] == "max" else ">="
-    return f"  {verdict} {target['name']}: {value} (wanted {sign} {target['target']:g})"
+    wanted = "-" if target["target"] is None else f"{target['target']:.3g}"
+    return f"  {verdict} {target['name']}: {value} (wanted {sign} {wanted})"
 
 
 def metric_rows(tables: Mapping[str, pl.DataFrame]) -> dict[str, list[dict[str, Any]]]:

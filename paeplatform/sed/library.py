@@ -9,7 +9,8 @@ unit frequency and relative: their mean over the range of the rest grid is 1.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 
@@ -41,6 +42,13 @@ class TemplateLibrary:
 
     def __len__(self) -> int:
         return len(self.name)
+
+    def without(self, names: Collection[str]) -> TemplateLibrary:
+        """The library but the named templates; names that it does not have are ignored."""
+        kept = [row for row, name in enumerate(self.name) if name not in names]
+        return TemplateLibrary(
+            **{field.name: tuple(getattr(self, field.name)[row] for row in kept) for field in fields(self)}
+        )
 
     def content_hash(self) -> str:
         """Sixteen hex digits over names, wavelengths and fluxes (float64, little endian)."""

@@ -71,7 +71,8 @@ def pit_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
 
 
 def calibration_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
-    """Errors and calibration by magnitude, redshift, signal-to-noise and type, for PAE, TF and SBI.
+    """Errors and calibration by magnitude, redshift, signal-to-noise, type and, where the training left templates out,
+    by whether it had the source's, for PAE, TF and SBI.
 
     Returns:
         method, label, property, value (the bin); n; mean_bias, nmad_paper, eta_3sigma, eta_015, coverage_68,
@@ -94,6 +95,7 @@ def calibration_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFr
         for name, chosen in bins_of(column, edges).items()
     }
     selections |= {("galaxy_type", str(kind)): pl.col("galaxy_type") == kind for kind in types}
+    selections |= {("in training", name): chosen for name, chosen in _in_training(scores).items()}
     rows = []
     for method in present(scores, FIDUCIAL, "tf", "sbi"):
         found = selection_statistics(
@@ -110,7 +112,7 @@ def calibration_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFr
     return small_table(rows)
 
 
-def outlier_anatomy(scores: pl.LazyFrame) -> pl.DataFrame:
+def outlier_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
     """Which sources are outliers: |z_hat - z_true| > 3 sigma or > 0.15 (1 + z_true), by template, redshift and more.
 
     Returns:
@@ -137,6 +139,10 @@ def outlier_anatomy(scores: pl.LazyFrame) -> pl.DataFrame:
                 groups.append(
                     (column, name, good.filter(chosen).select(*counted).collect().row(0, named=True))
                 )
+        for name, chosen in _in_training(scores).items():
+            groups.append(
+                ("in training", name, good.filter(chosen).select(*counted).collect().row(0, named=True))
+            )
         for column in ("galaxy_type", "template"):
             found = good.group_by(column).agg(*counted).sort("n_outliers", column, descending=[True, False])
             kept = found.head(N_TEMPLATES) if column == "template" else found
@@ -153,6 +159,15 @@ def outlier_anatomy(scores: pl.LazyFrame) -> pl.DataFrame:
                     | {key: row[key] for key in ("rate_3sigma", "rate_015")}
                 )
     return small_table(rows)
+
+
+def _in_training(scores: pl.LazyFrame) -> dict[str, pl.Expr]:
+    """Sources of templates that the PAE's training had or had not; nothing when it had all."""
+    if "in_training" not in scores.collect_schema().names():
+        return {}
+    if scores.select(pl.col("in_training").all()).collect().item():
+        return {}
+    return {"template seen": pl.col("in_training"), "template left out": ~pl.col("in_training")}
 
 
 def _debiased(rows: pl.DataFrame) -> np.ndarray:

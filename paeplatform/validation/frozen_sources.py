@@ -1,4 +1,6 @@
-"""The frozen test set: mock sources that every registered model is judged on and none is trained on."""
+"""The frozen test set: mock sources that every registered model is judged on and none is trained on; and the validation
+sample, which begins with them.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +34,27 @@ def draw_test_sources(preset: Preset, library: TemplateLibrary, bands: BandSet) 
     frozen = preset.model_copy(update={"seed": preset.promotion.test_seed})
     sources = draw_bright_sources(frozen, library, bands, preset.promotion.n_sources, 0.0, progress=False)
     return sources.select(COLUMNS)
+
+
+def draw_validation_sample(
+    preset: Preset, library: TemplateLibrary, bands: BandSet, test_set: pl.DataFrame
+) -> pl.DataFrame:
+    """The sources of the paper's tables: the frozen test set, cut to or continued to `tables.n_sources`.
+
+    Args:
+        preset: uses tables.n_sources, and for further sources what `draw_test_sources` uses.
+        library: the templates.
+        bands: channels and depths.
+        test_set: of `draw_test_sources`.
+
+    Returns:
+        `COLUMNS`; fewer sources than asked for when the catalogue has no more.
+
+    Raises:
+        InputError: the catalogue has no source bright enough.
+    """
+    n = preset.tables.n_sources
+    if n <= test_set.height:
+        return test_set.head(n).select(COLUMNS)
+    more = preset.model_copy(update={"promotion": preset.promotion.model_copy(update={"n_sources": n})})
+    return draw_test_sources(more, library, bands)

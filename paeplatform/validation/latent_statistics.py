@@ -5,15 +5,20 @@ and 5).
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from paeplatform.catalog.training_set import read_spectra
+from paeplatform.config import Preset
 from paeplatform.errors import InputError
 from paeplatform.pae.autoencoder import Autoencoder
+from paeplatform.pae.bundle import load_autoencoder, load_flow
 from paeplatform.pae.flow import LatentFlow
-from paeplatform.pae.training import decode_latents, encode_spectra, latents_to_base
+from paeplatform.pae.training import decode_latents, encode_spectra, latents_to_base, split_indices
+from paeplatform.sed.grid import rest_grid
 from paeplatform.validation.statistics import bootstrap_error
 
 
@@ -52,6 +57,34 @@ def spectrum_statistics(
         {"z": np.asarray(z, np.float64), "mse": error.mean(axis=1), "u_norm": np.linalg.norm(u, axis=1)}
     )
     return rows, pl.DataFrame({"wave_um": np.asarray(wave, np.float64), "squared_error": error.mean(axis=0)})
+
+
+def held_out_statistics(
+    training_spectra: Path, autoencoder: Path, flow: Path, preset: Preset
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`spectrum_statistics` of at most `tables.n_spectra` of the spectra that trainings held out.
+
+    Args:
+        training_spectra: file of `write_training_set`.
+        autoencoder: folder of the trained autoencoder.
+        flow: folder of the flow.
+        preset: names the split and the rest grid.
+
+    Raises:
+        InputError: the file is not a training set.
+        CheckpointError: a folder is incomplete or altered.
+    """
+    spectra = read_spectra(training_spectra)
+    fraction = preset.pae.autoencoder.fit.validation_fraction
+    held_out = split_indices(len(spectra), fraction, preset.seed)[1][: preset.tables.n_spectra]
+    z = pl.read_parquet(training_spectra, columns=["z"])["z"].to_numpy()
+    return spectrum_statistics(
+        load_autoencoder(autoencoder),
+        load_flow(flow),
+        spectra[held_out],
+        z[held_out],
+        rest_grid(preset.rest_grid),
+    )
 
 
 def norm_trend(rows: pl.DataFrame, n_bootstrap: int = 200, seed: int = 0, n_bins: int = 12) -> pl.DataFrame:

@@ -118,7 +118,7 @@ def flag_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
         and eta_3sigma with errors (`tf_`, `pae_`); pae_f_trusted; f_rhat (< 1.1) and rhat_median of the PAE posteriors
         that came from chains, null where none did; the paper's numbers.
     """
-    paired = pair(scores)
+    paired = pair(scores).drop("quantiles", "quantiles_tf").collect().lazy()  # joined once, not for every row
     flagged = pl.col("flagged")
     groups = {"all": pl.lit(True), "flagged": flagged, "unflagged": ~flagged}
     names = ("mean_bias", "nmad_paper", "eta_3sigma")
@@ -153,7 +153,7 @@ def error_correlation(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFr
         bin, n, pearson and spearman with errors; null where fewer than three sources are left. paper_low and
         paper_high: the range the paper quotes for the less precise bins.
     """
-    paired = pair(scores)
+    paired = pair(scores).select("z_true", "z_hat", "z_hat_tf", "width").collect().lazy()
     edges = (0.0, 0.01, 0.03, 0.1, 0.2, np.inf)
     rows = []
     for low, high in itertools.pairwise(edges):

@@ -11,7 +11,9 @@ is what the profile likelihood stands for (its ratio to the likelihood with flat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,9 +23,16 @@ import polars as pl
 from jaxtyping import Array, Float
 from scipy import stats
 
+from paeplatform.config import Preset
 from paeplatform.inference.draws import PosteriorDraws
+from paeplatform.inference.estimate import estimate_with_draws, shared_forward
 from paeplatform.inference.forward_model import PaeForward
 from paeplatform.inference.priors import RedshiftPrior
+from paeplatform.instrument.bands import BandSet
+from paeplatform.instrument.filters import gaussian_filters
+from paeplatform.pae.bundle import PaeBundle
+from paeplatform.validation.sample_scores import FIDUCIAL
+from paeplatform.validation.sampling import configured_for
 from paeplatform.validation.statistics import bootstrap_error
 
 SNR_RANGE = (10.0, 100.0)
@@ -76,6 +85,38 @@ def simulate_from_prior(
     truth = model * (rng.uniform(*snr_range, n) / norm)[:, None]
     flux = truth + depth * rng.standard_normal(truth.shape)
     return SimulatedSources(u, z, flux, np.broadcast_to(depth, flux.shape).copy(), FIRST_ID + np.arange(n))
+
+
+def ranks_of_simulations(
+    bundle: PaeBundle, preset: Preset, bpz: Mapping[str, Any], bands: BandSet
+) -> pl.DataFrame:
+    """`rank_table` of `tables.n_simulated` sources drawn from the fiducial prior and inferred as the catalogue's are.
+
+    Args:
+        bundle: trained PAE.
+        preset: of inference.
+        bpz: parameters of p_BPZ(z).
+        bands: their depths are the noise.
+    """
+    configured, z_prior = configured_for(FIDUCIAL, preset, bpz)
+    filters = gaussian_filters(bands)
+    forward = shared_forward(bundle, filters, float(z_prior.z_max), preset.instrument.n_redshift_nodes)
+    depth = bands.depth(preset.instrument.depth)
+    truth = simulate_from_prior(
+        forward, z_prior, depth, preset.tables.n_simulated, bundle.n_latent, preset.seed
+    )
+    _, draws = estimate_with_draws(
+        bundle,
+        z_prior,
+        bands,
+        filters,
+        truth.flux,
+        truth.flux_err,
+        truth.object_id,
+        configured,
+        progress=False,
+    )
+    return rank_table(truth, draws, z_prior, preset.seed)
 
 
 def rank_table(

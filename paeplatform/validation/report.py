@@ -26,6 +26,7 @@ from paeplatform.validation.metrics import METRIC_NAMES
 from paeplatform.validation.report_css import CSS
 from paeplatform.validation.report_inference import path_section, stress_section
 from paeplatform.validation.report_sources import source_table
+from paeplatform.validation.report_tables import ReportSection
 from paeplatform.validation.style import figure_png
 
 STRESS_FIGURE = "missing_bands"
@@ -58,6 +59,7 @@ def write_report(
     provenance: Mapping[str, Any],
     targets: Sequence[Mapping[str, Any]] = (),
     stress: pl.DataFrame | None = None,
+    sections: Sequence[ReportSection] = (),
     quantile_levels: Sequence[float] | None = None,
     title: str = "Validation report",
 ) -> Path:
@@ -76,6 +78,7 @@ def write_report(
             bound; `meets` may be None for not measured.
         stress: summary of the stress test of missing bands (`missing_bands.stress_summary`); its figure is the one
             named "missing_bands".
+        sections: further ones, shown between how posteriors were made and the figures, in this order.
         quantile_levels: probabilities of `pae_z_quantiles`; by default those of
             `paeplatform.inference.summaries`.
         title: heading of the page.
@@ -93,7 +96,16 @@ def write_report(
     summary = posterior_summary(posteriors_with_truth, preset.pae.n_latent)
     facts = {"preset": preset.name, "preset digest": preset.digest(), "seed": preset.seed, **provenance}
     page = _page(
-        title, tables, summary, targets, images, facts, posteriors_with_truth, stress, quantile_levels
+        title,
+        tables,
+        summary,
+        targets,
+        images,
+        facts,
+        posteriors_with_truth,
+        stress,
+        sections,
+        quantile_levels,
     )
 
     folder = Path(folder)
@@ -224,6 +236,7 @@ def _page(
     facts: Mapping[str, Any],
     posteriors: pl.DataFrame,
     stress: pl.DataFrame | None,
+    further: Sequence[ReportSection],
     levels: Sequence[float] | None,
 ) -> str:
     of_stress = {name: png for name, png in images.items() if stress is not None and name == STRESS_FIGURE}
@@ -231,13 +244,16 @@ def _page(
     sections = [
         f"<h1>{escape(title)}</h1><p class='soft'>preset {escape(str(facts['preset']))}{escape(release)}</p>",
         "<nav><a href='#targets'>targets</a><a href='#metrics'>metrics</a><a href='#paths'>posteriors</a>"
-        f"{_STRESS_LINK if stress is not None else ''}<a href='#figures'>figures</a>"
+        f"{_STRESS_LINK if stress is not None else ''}"
+        + "".join(f"<a href='#{escape(one.anchor)}'>{escape(one.title)}</a>" for one in further)
+        + "<a href='#figures'>figures</a>"
         "<a href='#sources'>sources</a><a href='#provenance'>provenance</a></nav>",
         _tiles(tables, summary),
         _target_section(targets),
         _metric_section(tables),
         path_section(posteriors),
         stress_section(stress, "".join(_figure(name, png) for name, png in of_stress.items())),
+        *(one.html for one in further),
         "<h2 id='figures'>Figures</h2>"
         + "".join(_figure(name, png) for name, png in images.items() if name not in of_stress),
         source_table(posteriors, levels),

@@ -42,5 +42,9 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 svg.pz { display: block; } svg.pz path { fill: var(--accent); fill-opacity: .35; stroke: var(--accent); }
 svg.pz .truth { stroke: var(--truth); stroke-width: 2; } svg.pz .hat { stroke: var(--fg);
   stroke-dasharray: 3 2; }
+.browser { display: grid; grid-template-columns: minmax(0, 1.6fr) minmax(0, 1fr); gap: .8rem; }
+.browser svg { width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
+#sources-browser select, #sources-browser button { font: inherit; padding: .15rem .4rem; }
+@media (max-width: 760px) { .browser { grid-template-columns: 1fr; } }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """

@@ -6,6 +6,8 @@ Methods by the keys used throughout: "tf" (template fitting), "sbi", the PAE's f
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 import numpy as np
 import polars as pl
 
@@ -109,6 +111,48 @@ def method_scores(
         *(pl.Series(name, _number(joined, f"{prefix}_{name}")) for name in _NUMBERS),
         pl.Series("rho_uz_max", _largest_correlation(joined)),
     )
+
+
+def score_methods(
+    sample: pl.DataFrame,
+    *,
+    tf: pl.DataFrame,
+    sbi: pl.DataFrame,
+    pae: Sequence[pl.DataFrame],
+    chains: Mapping[int, pl.DataFrame],
+    n_latent: int,
+    z_range: tuple[float, float],
+    leave_out: Collection[str] = (),
+) -> pl.DataFrame:
+    """The score table of all methods.
+
+    Args:
+        sample: truth of the sources.
+        tf: table of `fit_templates`.
+        sbi: table of `estimate_sbi`.
+        pae: tables of `posteriors_under`, with the configuration in column `method`.
+        chains: the same by n_latent, of Markov chains.
+        n_latent: of the PAE behind `pae`.
+        z_range: of the prior.
+        leave_out: templates that the PAE was not trained on.
+
+    Returns:
+        Rows of `method_scores`, by method in the order of the arguments, with `in_training`: whether the PAE's training
+        had the source's template.
+    """
+    found = [
+        method_scores(tf, sample, "tf", prefix="tf", z_range=z_range),
+        method_scores(sbi, sample, "sbi", prefix="sbi", z_range=z_range),
+    ]
+    every = [(table, n_latent) for table in pae] + [(table, size) for size, table in sorted(chains.items())]
+    for table, size in every:
+        if not table.height:  # a preset may leave chains out
+            continue
+        for (method,), rows in table.group_by("method", maintain_order=True):
+            found.append(
+                method_scores(rows, sample, str(method), prefix="pae", z_range=z_range, n_latent=size)
+            )
+    return pl.concat(found).with_columns(in_training=~pl.col("template").is_in(list(leave_out)))
 
 
 def of_methods(scores: pl.LazyFrame, *methods: str) -> pl.LazyFrame:

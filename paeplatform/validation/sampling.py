@@ -12,13 +12,14 @@ from jaxtyping import Float
 from paeplatform.config import Preset
 from paeplatform.inference.draws import PosteriorDraws
 from paeplatform.inference.estimate import estimate_with_draws
-from paeplatform.inference.priors import redshift_prior
+from paeplatform.inference.priors import BpzPrior, redshift_prior
 from paeplatform.inference.reweight import reweight_table
 from paeplatform.instrument.bands import BandSet
 from paeplatform.instrument.filters import FilterCurves
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.validation.sample_scores import PRIOR_CHOICES
 
+_FLAT_BETA = 3e7  # redshift, far beyond any
 Photometry = tuple[
     np.ndarray, np.ndarray, np.ndarray
 ]  # flux, flux_err [uJy] (source, band), object_id (source,)
@@ -117,7 +118,18 @@ def configured_for(choice: str, preset: Preset, bpz: Mapping[str, Any]) -> tuple
     """The preset with one of `PRIOR_CHOICES`, and its redshift prior."""
     nf_prior, redshift = PRIOR_CHOICES[choice]
     prior = preset.prior.model_copy(update={"nf_prior": nf_prior, "redshift": redshift})
-    return preset.model_copy(update={"prior": prior}), redshift_prior(prior, bpz)
+    configured = preset.model_copy(update={"prior": prior})
+    if redshift == "uniform":
+        return configured, uniform_prior(prior.z_min, prior.z_max)
+    return configured, redshift_prior(prior, bpz)
+
+
+def uniform_prior(z_min: float, z_max: float) -> BpzPrior:
+    """A uniform prior as the limit of p_BPZ for alpha = 0 and large beta: flat to one part in 1e7.
+
+    Being of the same class with other numbers, it needs no compilation of its own beside the fitted prior's.
+    """
+    return BpzPrior(0.0, _FLAT_BETA, 1.0, z_min, z_max)
 
 
 def latent_correlations(draws: PosteriorDraws) -> Float[np.ndarray, "source latent"]:

@@ -52,9 +52,9 @@ def present(scores: pl.LazyFrame, *methods: str) -> list[str]:
 
 
 def small_table(rows: Sequence[dict]) -> pl.DataFrame:
-    """Numbers as float64 even where all are null, counts as int64."""
+    """Numbers as float64 even where all are null, counts as int64; without rows a column n and no row."""
     if not rows:
-        return pl.DataFrame()
+        return pl.DataFrame(schema={"n": pl.Int64})
     kinds = {"method", "label", "bin", "sources", "selection", "property", "value"}
     counts = {"n", "n_total", "n_outliers", "n_latent", "paper_n"}
     schema: dict[str, pl.DataType] = {

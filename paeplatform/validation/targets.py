@@ -19,6 +19,7 @@ F_RHAT_MIN = 0.95  # of the sources that chains sampled
 HIGH_SNR_NMAD_MAX = 0.012
 HIGH_SNR_ETA_MAX = 0.04
 # Held-out latents in the flow's base against N(0, I); the paper reaches 20 % in first and second moments.
+CHI2_RANGE = (0.95, 1.1)  # median reduced chi^2; the paper has 1.04 (section V.1)
 FLOW_MEAN_MAX = 0.1
 FLOW_VARIANCE_MAX = 0.2
 FLOW_ROUND_TRIP_MAX = 1e-4  # u -> latent -> u in float32, u ~ N(0, I)
@@ -63,6 +64,49 @@ def release_targets(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         name = f"R-hat < 1.1, of the {summary['n_chains']} sources left to chains"
         lines.append(judge(name, summary["f_rhat_below_1_1"], F_RHAT_MIN, "min"))
     return lines
+
+
+def paper_targets(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    """What the paper claims, as lines to hold this run to; a line without its numbers is not measured.
+
+    Args:
+        tables: by name: "table_sigma_cuts", "table_priors", "table_pit", "table_latents", and "chi2" with column
+            chi2_reduced of the fiducial PAE's sources.
+    """
+    lines = []
+    cuts = tables.get("table_sigma_cuts")
+    for cut in (0.01, 0.2):
+        tf, pae = (_number(cuts, "eta_3sigma", method=method, cut=cut) for method in ("tf", "nf_bpz"))
+        limit = float("nan") if tf is None else tf
+        lines.append(
+            judge(
+                f"PAE outliers beyond 3 sigma, sigma_z/(1+z) < {cut:g}: no more than TF's", pae, limit, "max"
+            )
+        )
+    pit = tables.get("table_pit")
+    tf, pae = (_number(pit, "pit_ks", method=method, bin="all") for method in ("tf", "nf_bpz"))
+    limit = float("nan") if tf is None else tf
+    lines.append(judge("PIT KS distance of the PAE: no more than TF's", pae, limit, "max"))
+    chi2 = tables.get("chi2")
+    values = (
+        chi2["chi2_reduced"].drop_nulls().drop_nans() if chi2 is not None else pl.Series([], dtype=pl.Float64)
+    )
+    median = float(values.median()) if values.len() else None  # type: ignore[arg-type]
+    lines.append(judge("reduced chi^2 of reconstructions, median: at least", median, CHI2_RANGE[0], "min"))
+    lines.append(judge("reduced chi^2 of reconstructions, median: at most", median, CHI2_RANGE[1], "max"))
+    latents = tables.get("table_latents")
+    if latents is not None and latents.height:
+        share = latents.sort("n_latent")["f_rhat"][-1]
+        lines.append(judge("chains with R-hat < 1.1, largest n_latent", share, F_RHAT_MIN, "min"))
+    return [line if np.isfinite(line["target"]) else line | {"target": None, "meets": None} for line in lines]
+
+
+def _number(table: pl.DataFrame | None, column: str, **where: str | float) -> float | None:
+    """The one row's number, None when there is no such row or no number."""
+    if table is None or column not in table.columns:
+        return None
+    rows = table.filter(pl.all_horizontal(pl.col(name) == value for name, value in where.items()))
+    return rows[column][0] if rows.height else None
 
 
 def high_snr_targets(metrics: pl.DataFrame) -> list[dict[str, Any]]:

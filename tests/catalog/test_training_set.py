@@ -64,6 +64,21 @@ def test_spectra_are_the_attenuated_templates_with_mean_one(written, preset, lib
         np.testing.assert_allclose(spectra[row], expected / expected.mean(), rtol=2e-5, atol=1e-7)
 
 
+def test_templates_to_leave_out_are_not_in_it(preset, catalog, library):
+    gone = tuple(catalog["template"].unique().sort().to_list()[::7])
+    tables = preset.tables.model_copy(update={"leave_out": gone})
+    copies = augment_sources(preset.model_copy(update={"tables": tables}), catalog)
+    used = {library.name[index] for index in np.unique(copies.template_index)}
+    assert used and not used & set(gone)
+    unknown = preset.model_copy(update={"tables": tables.model_copy(update={"leave_out": ("brown/M_31",)})})
+    with pytest.raises(
+        ConfigError, match="leave_out: no source of the catalogue has the template brown/M_31"
+    ):
+        augment_sources(unknown, catalog)
+    rest = library.without(gone)
+    assert len(rest) == len(library) - len(gone) and not set(rest.name) & set(gone)
+
+
 def test_copies_scatter_as_configured_and_stay_in_range(preset, catalog):
     wide = _with(preset, n_spectra=20000, delta_z=0.05, delta_ebv=0.05)
     copies = augment_sources(wide, catalog)

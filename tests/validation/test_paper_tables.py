@@ -150,7 +150,7 @@ def test_calibration_by_property_covers_every_source_once():
 
 
 def test_outliers_are_counted_by_what_they_are():
-    table = calibration_tables.outlier_anatomy(SCORES)
+    table = calibration_tables.outlier_table(SCORES, FAST)
     rows = of("tf")
     outlier = (rows["z_score"].abs() > 3) | (rows["error_true"].abs() > 0.15)
     whole = table.filter((pl.col("method") == "tf") & (pl.col("property") == "all")).row(0, named=True)
@@ -160,6 +160,19 @@ def test_outliers_are_counted_by_what_they_are():
         counts = rows.filter(outlier).group_by(column).len().sort(column)
         assert found.sort("value").select("value", "n_outliers").rows() == counts.rows()
     assert (table["rate_err"] > 0).all()
+
+
+def test_sources_of_templates_left_out_of_the_training_are_told_apart():
+    marked = TABLE.with_columns(in_training=pl.col("template") != "t2").lazy()
+    table = calibration_tables.calibration_table(marked, FAST).filter(pl.col("property") == "in training")
+    outside = table.filter((pl.col("method") == "tf") & (pl.col("value") == "template left out"))
+    rows = of("tf").filter(pl.col("template") == "t2")
+    assert outside["n"].item() == rows.height
+    assert outside["mean_bias"].item() == pytest.approx(rows["error_true"].mean())
+    anatomy = calibration_tables.outlier_table(marked, FAST)
+    assert anatomy.filter(pl.col("property") == "in training")["n"].sum() == 3 * 399
+    everything = TABLE.with_columns(in_training=pl.lit(True)).lazy()
+    assert "in training" not in set(calibration_tables.outlier_table(everything, FAST)["property"])
 
 
 def test_methods_have_words():

@@ -1,0 +1,103 @@
+"""Commands that show how good results are: report (opens the page), tables (the paper's, for a folder of results)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from paeplatform.cli.options import HomeOption, PresetOption, settings_for
+from paeplatform.errors import InputError
+
+if TYPE_CHECKING:
+    from resources.settings import PlatformSettings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this module's commands."""
+    for command in (report, tables):
+        app.command()(command)
+
+
+def report(
+    release: Annotated[
+        str | None, typer.Option(help="Which release's page. Default: the preset's mock release.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open it in a browser, or print its path.")
+    ] = True,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Open the validation report of a release in the browser; it needs no server and no network.
+
+    Example: [bold]paeplatform report --no-open[/bold]
+    """
+    settings = settings_for(home, preset)
+    page = settings.report / (release or settings.preset.release.name) / "index.html"
+    if not page.is_file():
+        known = sorted(path.parent.name for path in settings.report.glob("*/index.html"))
+        raise InputError(
+            f"no report at {page}: there are {', '.join(known) or 'none yet'}; `paeplatform run` makes them"
+        )
+    Console().print(str(page), highlight=False, soft_wrap=True)
+    if show:
+        import webbrowser
+
+        if not webbrowser.open(page.resolve().as_uri()):
+            Console().print("no browser could be started: open the file by hand", highlight=False)
+
+
+def tables(
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder to copy the tables to, with what made them.")
+    ] = None,
+    home: HomeOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Print the paper's tables as made last, or copy them (CSV, Markdown) to a folder with their provenance.
+
+    Example: [bold]paeplatform tables --preset paper --home runs/paper --to docs/results/paper[/bold]
+    """
+    settings = settings_for(home, preset)
+    found = sorted(settings.results.glob("table_*.md"))
+    if not found:
+        raise InputError(
+            f"no tables under {settings.results} yet: make them with `paeplatform run --select paper_figures`"
+        )
+    if to is None:
+        for path in found:
+            typer.echo(path.read_text())
+        return
+    to.mkdir(parents=True, exist_ok=True)
+    for path in found:
+        for source in (path, path.with_suffix(".csv")):
+            (to / source.name).write_bytes(source.read_bytes())
+    (to / "README.md").write_text(_provenance(settings, [path.stem for path in found]))
+    Console().print(f"{to}: {len(found)} tables", highlight=False, soft_wrap=True)
+
+
+def _provenance(settings: PlatformSettings, names: list[str]) -> str:
+    """The command, versions and seeds behind the tables."""
+    from importlib.metadata import version
+
+    from paeplatform import __version__
+    from resources.tracking import git_commit
+
+    preset = settings.preset
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("jax", "torch", "numpy", "polars"))
+    listing = "\n".join(f"- [{name}]({name}.md), [CSV]({name}.csv)" for name in names)
+    sizes = preset.tables
+    return (
+        f"# Tables of the run with preset `{preset.name}`\n\n"
+        f"Made by\n\n    paeplatform run --preset {preset.name} --select paper_figures\n\n"
+        f"| what | value |\n|---|---|\n"
+        f"| paeplatform | {__version__}, commit {git_commit(Path(__file__).resolve().parents[2])} |\n"
+        f"| libraries | {libraries} |\n"
+        f"| preset digest | {preset.digest()} |\n"
+        f"| seed of trainings, of the sample | {preset.seed}, {preset.promotion.test_seed} |\n"
+        f"| sources; of them by Markov chains alone | {sizes.n_sources:,}; {sizes.n_chained:,} |\n\n"
+        f"{listing}\n"
+    )

@@ -1,0 +1,102 @@
+"""Profile likelihoods of a few sources, the PAE's beside template fitting's (section VI.4.2, Fig. 16; row I7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from paeplatform.config import Preset
+from paeplatform.inference.estimate import shared_forward
+from paeplatform.inference.posterior import LogPosterior
+from paeplatform.inference.profile import profile_likelihood
+from paeplatform.instrument.filters import FilterCurves
+from paeplatform.pae.bundle import PaeBundle
+from paeplatform.template_fit.grid import TemplateGrid
+from paeplatform.template_fit.profile import profile_sources
+from paeplatform.validation.paper_tables import pair
+from paeplatform.validation.sample_scores import FIDUCIAL
+from paeplatform.validation.sampling import configured_for
+
+SCHEMA = {
+    "object_id": pl.Int64,
+    "why": pl.String,
+    "z_true": pl.Float64,
+    "snr": pl.Float64,
+    "z_grid": pl.List(pl.Float64),
+    "chi2": pl.List(pl.Float64),
+    "tf_z_grid": pl.List(pl.Float64),
+    "tf_chi2": pl.List(pl.Float64),
+}
+
+
+def choose_profiled(scores: pl.LazyFrame, n: int) -> pl.DataFrame:
+    """Sources of Fig. 16: the one of total SNR nearest 56, then flagged ones of 0.05 < sigma_TF/(1+z) < 0.1, else those
+    that come nearest to being flagged.
+
+    Returns:
+        object_id and why, at most `n` rows.
+    """
+    both = pair(scores).collect()
+    bright = both.sort((pl.col("snr") - 56.0).abs()).head(1).with_columns(why=pl.lit("well detected"))
+    ratio = pl.col("width") / pl.col("width_tf")
+    faint = both.filter(pl.col("width_tf").is_between(0.05, 0.1)).sort(ratio, descending=True)
+    named = pl.when(pl.col("flagged")).then(pl.lit("flagged")).otherwise(pl.lit("largest sigma ratio"))
+    together = pl.concat([bright.select("object_id", "why"), faint.select("object_id", named.alias("why"))])
+    return together.unique("object_id", keep="first", maintain_order=True).head(n)
+
+
+def profile_table(
+    chosen: pl.DataFrame,
+    sample: pl.DataFrame,
+    bundle: PaeBundle,
+    grid: TemplateGrid,
+    preset: Preset,
+    bpz: Mapping[str, Any],
+    filters: FilterCurves,
+) -> pl.DataFrame:
+    """Both methods' profiles of the chosen sources.
+
+    Args:
+        chosen: of `choose_profiled`; none gives no rows.
+        sample: photometry and truth.
+        bundle: trained PAE.
+        grid: of template fitting.
+        preset: its limits in z.
+        bpz: parameters of p_BPZ(z).
+        filters: curves of the bands.
+
+    Returns:
+        object_id, why, z_true, snr; z_grid and chi2 of the PAE's profile (300 redshifts), tf_z_grid and tf_chi2.
+    """
+    if not chosen.height:
+        return pl.DataFrame(schema=SCHEMA)
+    rows = chosen.join(sample, on="object_id", how="left", maintain_order="left")
+    flux, flux_err = rows["flux"].to_numpy(), rows["flux_err"].to_numpy()
+    _, z_prior = configured_for(FIDUCIAL, preset, bpz)
+    forward = shared_forward(bundle, filters, float(z_prior.z_max), preset.instrument.n_redshift_nodes)
+    found = profile_likelihood(
+        LogPosterior(forward, z_prior),
+        flux,
+        flux_err,
+        n_latent=bundle.n_latent,
+        seed=preset.seed,
+        landmarks=bundle.landmarks,
+        progress=False,
+    )
+    fits = profile_sources(grid, flux, flux_err, progress=False)
+    lists = {
+        "z_grid": np.tile(found.z_grid, (rows.height, 1)),
+        "chi2": found.chi2,
+        "tf_z_grid": np.tile(grid.config.z, (rows.height, 1)),
+        "tf_chi2": fits.chi2,
+    }
+    return (
+        rows.select("object_id", "why", "z_true", "snr")
+        .with_columns(
+            pl.Series(name, np.asarray(values, np.float64).tolist()) for name, values in lists.items()
+        )
+        .cast(SCHEMA)
+    )  # type: ignore[arg-type]
