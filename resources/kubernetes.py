@@ -57,7 +57,9 @@ class ClusterSettings(_Section):
 
         found = validate_config(k8s_job_executor.config_schema.as_field().config_type, config)
         if not found.success:
-            raise ValueError(" ".join(str(found.errors[0].message).split(" Expected:")[0].split()))
+            raise ValueError(
+                " ".join(str(next(iter(found.errors or [])).message).split(" Expected:")[0].split())
+            )
         return config
 
     @field_validator("compute_pod")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -20,12 +19,13 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
+
+from tests.k8s.fake_api import Refused, api_handler, selects
 
 GPU = "nvidia.com/gpu"
 VERSION = "1.33"
@@ -75,12 +75,6 @@ class Job:
     failed_for: str | None = None
 
 
-class Refused(Exception):
-    def __init__(self, status: int, message: str):
-        super().__init__(message)
-        self.status = status
-
-
 class FakeCluster:
     """Use as a context manager.
 
@@ -120,7 +114,7 @@ class FakeCluster:
         self.refusals: list[str] = []
         self.most_gpus = 0  # in use at one time
         self.broken: Exception | None = None  # what ended the control loop
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), api_handler(self))
         self._stop = threading.Event()
 
     def __enter__(self) -> FakeCluster:
@@ -253,8 +247,8 @@ class FakeCluster:
             names = [
                 name
                 for name, pod in self.pods.items()
-                if _selects(query.get("labelSelector"), pod.labels)
-                and _selects(query.get("fieldSelector"), {"metadata.name": name})
+                if selects(query.get("labelSelector"), pod.labels)
+                and selects(query.get("fieldSelector"), {"metadata.name": name})
             ]
             return [self.pod(name) for name in names]
 
@@ -263,7 +257,7 @@ class FakeCluster:
             found = []
             for pod in self.pods.values():
                 about = {"involvedObject.name": pod.name}
-                if pod.waits_for and _selects(query.get("fieldSelector"), about):
+                if pod.waits_for and selects(query.get("fieldSelector"), about):
                     found.append(
                         {
                             "metadata": {"name": f"{pod.name}.scheduling"},
@@ -404,11 +398,6 @@ def _pod_body(pod: Pod) -> dict[str, Any]:
     }
 
 
-def _selects(selector: str | None, values: Mapping[str, str]) -> bool:
-    terms = (term.split("=", 1) for term in (selector or "").split(",") if term)
-    return all(values.get(key) == value for key, value in terms)
-
-
 def _whole(cpu: str | int) -> int:
     text = str(cpu)
     return math.ceil(int(text[:-1]) / 1000 if text.endswith("m") else float(text))
@@ -417,91 +406,3 @@ def _whole(cpu: str | int) -> int:
 def _when(monotonic: float | None) -> str:
     moment = time.time() - (time.monotonic() - (monotonic or 0.0))
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-_JOBS = re.compile(r"/apis/batch/v1/namespaces/(?P<space>[^/]+)/jobs(?:/(?P<name>[^/]+)(?P<part>/status)?)?$")
-_CORE = re.compile(
-    r"/api/v1/namespaces/(?P<space>[^/]+)/(?P<kind>pods|events)(?:/(?P<name>[^/]+)(?P<part>/log)?)?$"
-)
-
-
-def _handler(cluster: FakeCluster) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _answer(self, method: str) -> None:
-            url = urlsplit(self.path)
-            query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length) or "{}")
-            account = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-            try:
-                status, answer = 200, _route(cluster, account, method, url.path, query, body)
-            except Refused as refused:
-                status = refused.status
-                answer = {"kind": "Status", "status": "Failure", "message": str(refused), "code": status}
-            text = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def do_GET(self) -> None:
-            self._answer("GET")
-
-        def do_POST(self) -> None:
-            self._answer("POST")
-
-        def do_DELETE(self) -> None:
-            self._answer("DELETE")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
-
-
-def _route(
-    cluster: FakeCluster, account: str, method: str, path: str, query: dict[str, str], body: dict[str, Any]
-) -> Any:
-    jobs, core = _JOBS.fullmatch(path), _CORE.fullmatch(path)
-    found = jobs or core
-    if found is None:
-        cluster.refuse(404, f"{method} {path} is not served")
-    kind = ("jobs" if jobs else found["kind"]) + (found["part"] or "")
-    name = found["name"]
-    verb = {"GET": "get" if name else "list", "POST": "create", "DELETE": "delete"}[method]
-    cluster.allow(account, verb, kind)
-    match verb, kind:
-        case "create", "jobs":
-            return cluster.create_job(body)
-        case "get", "jobs" | "jobs/status":
-            return cluster.job(name)
-        case "list", "jobs":
-            with cluster.lock:
-                names = [
-                    each
-                    for each in cluster.jobs
-                    if _selects(query.get("fieldSelector"), {"metadata.name": each})
-                ]
-                return _list("batch/v1", "JobList", [cluster.job(each) for each in names])
-        case "delete", "jobs":
-            return cluster.delete_job(name)
-        case "get", "pods":
-            return cluster.pod(name)
-        case "get", "pods/log":
-            cluster.pod(name)
-            lines = cluster.pods[name].log.read_text(errors="replace").splitlines()
-            return "\n".join(lines[-int(query.get("tailLines", len(lines) or 1)) :])
-        case "list", "pods":
-            return _list("v1", "PodList", cluster.list_pods(query))
-        case "delete", "pods":
-            return cluster.delete_pod(name)
-        case "list", "events":
-            return _list("v1", "EventList", cluster.list_events(query))
-    return cluster.refuse(405, f"{verb} {kind} is not served")
-
-
-def _list(version: str, kind: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"apiVersion": version, "kind": kind, "metadata": {}, "items": items}

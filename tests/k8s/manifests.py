@@ -27,17 +27,13 @@ def need_kubectl() -> None:
 
 
 @cache
-def _text(overlay: str) -> str:
+def rendered(overlay: str) -> list[Manifest]:
+    """Every object of an overlay; shared, so not to be changed."""
+    need_kubectl()
     command = ["kubectl", "kustomize", str(DEPLOY / "k8s" / "overlays" / overlay)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def rendered(overlay: str) -> list[Manifest]:
-    """Every object of an overlay."""
-    need_kubectl()
-    return list(yaml.safe_load_all(_text(overlay)))
+    return list(yaml.safe_load_all(done.stdout))
 
 
 def named(objects: list[Manifest], kind: str, name: str) -> Manifest:

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from tests.k8s.fake_cluster import GPU
-from tests.k8s.stage import GPU_NODE, SIZES, Stage, stage
+from tests.k8s.stage import ENDED, GPU_NODE, SIZES, Stage, stage
 
 pytestmark = pytest.mark.slow
 
@@ -127,9 +127,7 @@ def test_the_api_server_refused_nothing_and_every_right_given_to_steps_was_used(
 
 def _ended(cluster: Stage, sizes: tuple[str, ...]) -> dict[str, dg.DagsterRun] | None:
     runs = {size: found[0] for size in sizes if (found := cluster.runs_of(size))}
-    return (
-        runs if len(runs) == len(sizes) and all(cluster.ended(run.run_id) for run in runs.values()) else None
-    )
+    return runs if len(runs) == len(sizes) and all(run.status in ENDED for run in runs.values()) else None
 
 
 def _new(cluster: Stage, size: str, before: list[dg.DagsterRun]) -> dg.DagsterRun | None:

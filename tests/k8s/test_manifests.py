@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -72,6 +73,7 @@ class _Launcher:
         self.image_pull_policy = launcher["image_pull_policy"]
 
 
+@cache
 def workers(overlay: str) -> dict[str, Manifest]:
     """Jobs of a run, of a step that computes and of one that does not."""
     steps = config(rendered(overlay), "paeplatform-settings", "cluster.yaml")
