@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
@@ -20,7 +21,7 @@ from paeplatform.inference.lanes import LANE, metric_lane
 from paeplatform.inference.mixture import StudentMixture, fit_mixture, log_prob, sample
 from paeplatform.inference.posterior import LogPosterior, Photometry
 from paeplatform.inference.starts import Geometry, accept, laplace_evidence, propose
-from paeplatform.pae.proposal import Proposal
+from paeplatform.pae.proposal import LOG_2PI, Proposal
 
 
 def _over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any:
@@ -41,11 +42,10 @@ def _targets(posterior: LogPosterior, photometry: Photometry, v: Array) -> Array
 
 
 def _flow_block(
-    posterior: LogPosterior, proposal: Proposal, n: int, photometry: Photometry, key: Array
+    posterior: LogPosterior, proposal: Proposal, photometry: Photometry, base: Array
 ) -> tuple[Array, Array, Array]:
     context = proposal.context(photometry.signal, photometry.weight)
-    eps = jr.normal(key, (n, proposal.dim))
-    u, log_z, log_q = jax.vmap(lambda eps: proposal.sample(context, eps))(eps)
+    u, log_z, log_q = jax.vmap(lambda eps: proposal.sample(context, eps))(base)
     t = posterior.coordinate_of(log_z)
     v = jnp.concatenate([u, t[:, None]], axis=1)
     # The target is taken where the draw is, not where the float32 round trip through t would put it.
@@ -56,11 +56,14 @@ def _flow_block(
     return v, target + bend, log_q + bend
 
 
-def _flow_density(posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array) -> Array:
+def _flow_base(
+    posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array
+) -> tuple[Array, Array]:
     context = proposal.context(photometry.signal, photometry.weight)
 
-    def one(v: Array) -> Array:
-        return proposal.log_prob(context, v[:-1], posterior.log_z_of(v[-1])) + posterior.log_bend(v[-1])
+    def one(v: Array) -> tuple[Array, Array]:
+        base, log_q = proposal.base_and_log_prob(context, v[:-1], posterior.log_z_of(v[-1]))
+        return base, log_q + posterior.log_bend(v[-1])
 
     return jax.vmap(one)(v)
 
@@ -84,35 +87,38 @@ def _climb(
 
 
 @eqx.filter_jit
+def normal_block(mesh: Mesh, keys: Array, n: int, dim: int) -> Float[Array, "source draw dim"]:
+    """`n` standard normal vectors for each source: base points of its proposal."""
+    return _over_sources(lambda key: jr.normal(key, (n, dim)), (), mesh, (keys,))
+
+
+@eqx.filter_jit
 def flow_block(
-    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, keys: Array, n: int
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, base: Array
 ) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"], Float[Array, "source draw"]]:
-    """`n` draws of each source's proposal: sampler coordinates v, log target and log proposal over v."""
-
-    def one(posterior: LogPosterior, proposal: Proposal, photometry: Photometry, key: Array) -> tuple:
-        return _flow_block(posterior, proposal, n, photometry, key)
-
-    return _over_sources(one, (posterior, proposal), mesh, (photometry, keys))
+    """Where each source's proposal takes base points: sampler coordinates v, log target and log proposal over v."""
+    return _over_sources(_flow_block, (posterior, proposal), mesh, (photometry, base))
 
 
 @eqx.filter_jit
 def densities(
     posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, v: Array
-) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"]]:
-    """Log target and log proposal over v, at given v."""
+) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"], Float[Array, "source draw dim"]]:
+    """Log target and log proposal over v, at given v, and their base points."""
 
     def one(posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array) -> tuple:
-        return _targets(posterior, photometry, v), _flow_density(posterior, proposal, photometry, v)
+        base, log_q = _flow_base(posterior, proposal, photometry, v)
+        return _targets(posterior, photometry, v), log_q, base
 
     return _over_sources(one, (posterior, proposal), mesh, (photometry, v))
 
 
 @eqx.filter_jit
-def flow_density(
+def flow_base(
     posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, v: Array
-) -> Float[Array, "source draw"]:
-    """Log proposal over v, at given v."""
-    return _over_sources(_flow_density, (posterior, proposal), mesh, (photometry, v))
+) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"]]:
+    """Base points of the proposal at given v, and log proposal over v."""
+    return _over_sources(_flow_base, (posterior, proposal), mesh, (photometry, v))
 
 
 @eqx.filter_jit
@@ -146,13 +152,15 @@ def climb_block(
 
 
 @eqx.filter_jit
-def fit_block(mesh: Mesh, v: Array, log_weight: Array, keys: Array, n_component: int) -> StudentMixture:
+def fit_block(
+    mesh: Mesh, x: Array, log_weight: Array, keys: Array, n_component: int, inflation: float
+) -> StudentMixture:
     """A mixture for each source's pooled draws; float64."""
 
-    def one(v: Array, log_weight: Array, key: Array) -> StudentMixture:
-        return fit_mixture(v, log_weight, key, n_component)
+    def one(x: Array, log_weight: Array, key: Array) -> StudentMixture:
+        return fit_mixture(x, log_weight, key, n_component, inflation)
 
-    return _over_sources(one, (), mesh, (v, log_weight, keys))
+    return _over_sources(one, (), mesh, (x, log_weight, keys))
 
 
 @eqx.filter_jit
@@ -168,3 +176,28 @@ def sample_block(mesh: Mesh, mixture: StudentMixture, keys: Array, n: int) -> Fl
 def mixture_density(mesh: Mesh, mixture: StudentMixture, v: Array) -> Float[Array, "source draw"]:
     """Log density of each source's mixture at its draws; float64."""
     return _over_sources(lambda mixture, v: log_prob(mixture, v), (), mesh, (mixture, v))
+
+
+def stretch(
+    base: Float[np.ndarray, "source draw dim"], of_proposal: Float[np.ndarray, "source draw"]
+) -> Float[np.ndarray, "source draw"]:
+    """ln of the factor that takes a density over base points to one over v: the standard normal goes to the proposal."""
+    base = np.asarray(base, dtype=np.float64)
+    return of_proposal + 0.5 * np.sum(base**2, axis=2) + 0.5 * base.shape[2] * LOG_2PI
+
+
+def mixture_over(
+    mesh: Mesh, mixture: StudentMixture, places: np.ndarray, stretched: np.ndarray | float = 0.0
+) -> Float[np.ndarray, "source draw"]:
+    """Log density over v of mixtures over v, or over the proposal's base points; NaN counts as zero density.
+
+    Args:
+        mesh: devices.
+        mixture: (source, ...) float64.
+        places: (source, draw, dim) v, or base points.
+        stretched: (source, draw) for base points, their `stretch`.
+    """
+    with jax.enable_x64(True):
+        found = np.asarray(mixture_density(mesh, mixture, np.asarray(places, dtype=np.float64)))
+    found = found + stretched
+    return np.where(np.isnan(found), -np.inf, found)

@@ -33,8 +33,10 @@ class Pool:
         v: (draw, dim) sampler coordinates.
         log_target: (draw,) log density over v.
         log_weight: (draw,) log of target over the mixture of all proposals, not smoothed.
+        base: (draw, dim) where the amortised proposal's map has these draws.
     """
 
     v: Float[np.ndarray, "draw dim"]
     log_target: Float[np.ndarray, " draw"]
     log_weight: Float[np.ndarray, " draw"]
+    base: Float[np.ndarray, "draw dim"]

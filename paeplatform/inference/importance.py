@@ -2,11 +2,12 @@
 
 Stage 1, every source: draws of the amortised proposal (`pae.proposal`), weighted by target over proposal. Most faint
 sources are done. Where it falls short, rounds of adaptation (population Monte Carlo; Cappe et al. 2008,
-arXiv:0710.4242) follow: a mixture of Student t is fitted to the weighted draws so far, or, where these are next to
-nothing, set on the tops of the hills above some of them (Levenberg-Marquardt); draws of it are added. All draws of a
-source, of whichever stage, are weighted against the mixture of everything they were drawn from (deterministic
-mixture weights; Owen & Zhou 2000, JASA 95, 135), so no draw is wasted and the proposal's draws, which reach all over
-the prior, guard against a hill that an adapted mixture forgot.
+arXiv:0710.4242) follow: a mixture of Student t is fitted to the weighted draws so far, over the base points of the
+proposal's map, which straightens much of what is bent in the posterior (decision 14). Where the first draws are next to
+nothing, a mixture over v is set on the tops of the hills above some of them (Levenberg-Marquardt). Draws of it are
+added. All draws of a source, of whichever stage, are weighted against the mixture of everything they were drawn from
+(deterministic mixture weights; Owen & Zhou 2000, JASA 95, 135), so no draw is wasted and the proposal's draws, which
+reach all over the prior, guard against a hill that an adapted mixture forgot.
 
 The largest weights are Pareto smoothed. A source is trusted when k-hat < 0.7 and its effective number of draws is at
 least `ess_min`. Whoever is not trusted is for MCLMC (`inference.estimate`).
@@ -30,12 +31,14 @@ from paeplatform.inference.blocks import (
     densities,
     fit_block,
     flow_block,
-    mixture_density,
+    mixture_over,
+    normal_block,
     sample_block,
+    stretch,
 )
 from paeplatform.inference.draws import Pool, PosteriorDraws
 from paeplatform.inference.lanes import lane_keys, stage_keys
-from paeplatform.inference.mixture import StudentMixture
+from paeplatform.inference.mixture import BASE_INFLATION, StudentMixture
 from paeplatform.inference.pareto import KHAT_LIMIT, effective_draws, pareto_smooth
 from paeplatform.inference.posterior import LogPosterior, Photometry, whiten
 from paeplatform.inference.progress import GalaxyBar
@@ -161,10 +164,14 @@ class _Group:
         )
         most = cfg.n_proposal + cfg.n_rounds * cfg.n_adapted
         self.v = np.zeros((n_source, most, dim), np.float32)
+        self.base = np.zeros((n_source, most, dim), np.float32)  # where the proposal's map has its draws
         self.log_target = np.full((n_source, most), -np.inf)
         # ln density of each stage's proposal at each draw, whichever stage drew it
         self.log_q = np.full((n_source, 1 + cfg.n_rounds, most), -np.inf)
         self.n_rounds = np.zeros(n_source, int)
+        self.from_hills = np.zeros(
+            n_source, bool
+        )  # the first round's mixture is one over v, not over base points
         self.mixtures: list[tuple[np.ndarray, StudentMixture]] = []  # rows and their mixtures, a round each
         self.fatal = ~(self.photometry.weight > 0.0).any(axis=1)
         self.ess, self.khat = np.zeros(n_source), np.full(n_source, np.inf)
@@ -194,46 +201,60 @@ class _Group:
         n = self.cfg.n_proposal
         for chunk, padded in self._batches(rows):
             keys = stage_keys(self.keys[padded], np.int32(0))
-            block = flow_block(self.posterior, self.proposal, self.mesh, self._photometry(padded), keys, n)
-            v, target, log_q = (np.asarray(part)[: len(chunk)] for part in block)
-            good = np.isfinite(v).all(axis=2) & np.isfinite(target) & np.isfinite(log_q)
-            self.v[chunk, :n] = np.where(good[..., None], v, 0.0)
-            self.log_target[chunk, :n] = np.where(good, target, -np.inf)
-            self.log_q[chunk, 0, :n] = np.where(good, log_q, 0.0)
+            base = normal_block(self.mesh, keys, n, self.proposal.dim)
+            self._keep(chunk, slice(0, n), base, *self._mapped(padded, base))
 
     def _adapt(self, rows: np.ndarray, stage: int, from_hills: bool) -> None:
         """One more proposal for each of these sources, and its draws."""
         cfg, n_done = self.cfg, self._n_draws(stage - 1)
         new = slice(n_done, n_done + cfg.n_adapted)
+        self.from_hills[rows] |= from_hills
         for chunk, padded in self._batches(rows):
             n = len(chunk)
             keys = stage_keys(self.keys[padded], np.int32(stage))
             mixture = self._hills(padded) if from_hills else self._fitted(padded, keys)
             with jax.enable_x64(True):
                 drawn = np.asarray(sample_block(self.mesh, mixture, np.asarray(keys), cfg.n_adapted))
-            v = drawn.astype(np.float32)
-            found = densities(self.posterior, self.proposal, self.mesh, self._photometry(padded), v)
-            target, log_q = (np.asarray(part, dtype=np.float64) for part in found)
-            target = np.where(np.isfinite(target), target, -np.inf)
-            self.v[chunk, new] = np.where(np.isfinite(v[:n]), v[:n], 0.0)
-            self.log_target[chunk, new] = target[:n]
-            self.log_q[chunk, 0, new] = np.where(np.isnan(log_q[:n]), -np.inf, log_q[:n])
+            drawn = drawn.astype(np.float32)
+            if from_hills:
+                target, log_q, base = densities(
+                    self.posterior, self.proposal, self.mesh, self._photometry(padded), drawn
+                )
+                self._keep(chunk, new, base, drawn, target, log_q)
+            else:
+                self._keep(chunk, new, drawn, *self._mapped(padded, drawn))
             for older, (known, proposals) in enumerate(self.mixtures[: stage - 1], start=1):
-                self.log_q[chunk, older, new] = self._density(_rows_of(proposals, known, padded), drawn)[:n]
-            for block in self._blocks(stage):
-                self.log_q[chunk, stage, block] = self._density(mixture, self.v[padded, block])[:n]
+                self.log_q[chunk, older, new] = self._density(
+                    _rows_of(proposals, known, padded), padded, older, new
+                )[:n]
             self._remember(stage, padded[:n], StudentMixture(*(np.asarray(part)[:n] for part in mixture)))
+            for block in self._blocks(stage):
+                self.log_q[chunk, stage, block] = self._density(mixture, padded, stage, block)[:n]
             self.n_rounds[chunk] = stage
+
+    def _mapped(self, padded: np.ndarray, base: np.ndarray | jax.Array) -> tuple:
+        return flow_block(self.posterior, self.proposal, self.mesh, self._photometry(padded), base)
+
+    def _keep(self, chunk: np.ndarray, place: slice, *found: np.ndarray | jax.Array) -> None:
+        """Stores new draws (base points, v, ln target, ln proposal); what is not finite can never have weight."""
+        base, v, target, log_q = (np.asarray(part)[: len(chunk)] for part in found)
+        good = np.isfinite(v).all(axis=2) & np.isfinite(base).all(axis=2) & np.isfinite(target)
+        good &= ~np.isnan(log_q)
+        self.v[chunk, place] = np.where(good[..., None], v, 0.0)
+        self.base[chunk, place] = np.where(good[..., None], base, 0.0)
+        self.log_target[chunk, place] = np.where(good, target, -np.inf)
+        self.log_q[chunk, 0, place] = np.where(good, log_q, 0.0)
 
     def _fitted(self, padded: np.ndarray, keys: np.ndarray) -> StudentMixture:
         log_weight = self._log_weight(padded)
         with jax.enable_x64(True):
             mixture = fit_block(
                 self.mesh,
-                self.v[padded].astype(np.float64),
+                self.base[padded].astype(np.float64),
                 log_weight,
                 np.asarray(stage_keys(np.asarray(keys), np.int32(1))),
                 self.cfg.n_components,
+                BASE_INFLATION,
             )
             return StudentMixture(*(np.asarray(part) for part in mixture))
 
@@ -322,7 +343,8 @@ class _Group:
                 if self.fatal[row]:
                     continue
                 if self.keep_pools or not trusted[row]:
-                    pools[first + row] = Pool(self.v[row, :n].copy(), self.log_target[row, :n].copy(), raw[i])
+                    v, target, base = (part[row, :n].copy() for part in (self.v, self.log_target, self.base))
+                    pools[first + row] = Pool(v, target, raw[i], base)
                 if not weight[i].sum() > 0.0:  # nothing to draw from; chains may still find something
                     continue
                 index = _systematic(weight[i], self.n_kept, self.rngs[row])
@@ -352,13 +374,20 @@ class _Group:
         n, size = int(self._n_draws(stage)), self.cfg.n_adapted
         return [slice(max(end - size, 0), end) for end in range(n, 0, -size)]
 
-    def _density(self, mixture: StudentMixture, v: np.ndarray) -> np.ndarray:
-        short = self.cfg.n_adapted - v.shape[1]
-        padded = np.pad(v.astype(np.float64), ((0, 0), (0, short), (0, 0))) if short else v.astype(np.float64)
-        with jax.enable_x64(True):
-            found = np.asarray(mixture_density(self.mesh, mixture, padded))
-        found = found[:, : v.shape[1]]
-        return np.where(np.isnan(found), -np.inf, found)
+    def _density(
+        self, mixture: StudentMixture, padded: np.ndarray, stage: int, block: slice
+    ) -> Float[np.ndarray, "source draw"]:
+        """ln density over v of a stage's mixtures at these draws."""
+        over_v = self.from_hills[padded] & (stage == 1)
+        base = self.base[padded, block]
+        places = np.where(over_v[:, None, None], self.v[padded, block], base)
+        stretched = np.where(over_v[:, None], 0.0, stretch(base, self.log_q[padded, 0, block]))
+        short = self.cfg.n_adapted - base.shape[1]
+        padding = ((0, 0), (0, short))
+        found = mixture_over(
+            self.mesh, mixture, np.pad(places, (*padding, (0, 0))), np.pad(stretched, padding)
+        )
+        return found[:, : base.shape[1]]
 
     def _remember(self, stage: int, rows: np.ndarray, mixture: StudentMixture) -> None:
         while len(self.mixtures) < stage:

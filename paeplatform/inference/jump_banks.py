@@ -4,7 +4,8 @@ The mixture fitted to a source's draws (`mixture`) covers every hill that import
 jump to independent draws of it, accepted by target over proposal (`jumps`), pass between hills however narrow;
 prior draws, which serve faint sources as well, never land on the hills of a bright one. A mixture of Student t is a
 poor picture of a faint source's bent and broad posterior, for which the amortised proposal is nearly exact: half of
-the draws are the proposal's, and all are weighted against both together (decision 13).
+the draws are the proposal's, and all are weighted against both together (decision 13). Where there is a proposal, the
+mixture is one over its base points (decision 14).
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from paeplatform.inference.blocks import (
-    densities,
     fit_block,
+    flow_base,
     flow_block,
-    flow_density,
-    mixture_density,
+    mixture_over,
+    normal_block,
     sample_block,
+    stretch,
     target_block,
 )
 from paeplatform.inference.draws import Pool
 from paeplatform.inference.lanes import lane_keys, stage_keys
-from paeplatform.inference.mixture import StudentMixture
+from paeplatform.inference.mixture import BASE_INFLATION, INFLATION, StudentMixture
 from paeplatform.inference.posterior import LogPosterior, Photometry
 from paeplatform.pae.proposal import Proposal
 
@@ -43,7 +45,8 @@ class JumpBank:
     """Independent draws for the chains of a batch of sources.
 
     Attributes:
-        mixture: (source, ...) what half of them, or all without a proposal, were drawn from; float64.
+        mixture: (source, ...) what half of them, or all without a proposal, were drawn from; float64. Over base points
+            of the proposal where there is one, over v otherwise.
         v: (source, draw, dim) sampler coordinates, float32, in random order.
         log_weight: (source, draw) ln of target over what they were drawn from.
         posterior: the target.
@@ -60,12 +63,16 @@ class JumpBank:
 
     def log_density(self, mesh: Mesh, v: np.ndarray) -> Float[np.ndarray, "source chain"]:
         """ln density of what the draws came from, at each source's chains' places (source, chain, dim)."""
-        with jax.enable_x64(True):
-            of_mixture = np.asarray(mixture_density(mesh, self.mixture, np.asarray(v, dtype=np.float64)))
         if self.proposal is None:
-            return of_mixture
-        of_proposal = flow_density(self.posterior, self.proposal, mesh, self.photometry, v)
-        return _evenly(of_mixture, np.asarray(of_proposal))
+            return mixture_over(mesh, self.mixture, v)
+        return _evenly(*self.log_densities(mesh, v))
+
+    def log_densities(self, mesh: Mesh, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """ln density over v of the mixture and of the proposal, each (source, chain); only with a proposal."""
+        assert self.proposal is not None
+        found = flow_base(self.posterior, self.proposal, mesh, self.photometry, v)
+        base, of_proposal = (np.asarray(part) for part in found)
+        return mixture_over(mesh, self.mixture, base, stretch(base, of_proposal)), of_proposal
 
 
 def jump_bank(
@@ -93,26 +100,31 @@ def jump_bank(
     keys = lane_keys(np.uint32((seed ^ 0x4A42) % 2**32), low, high, 1)
     fit_keys, draw_keys, flow_keys = (np.asarray(stage_keys(keys, np.int32(stage))) for stage in (0, 1, 2))
     n_mixture = N_DRAW if proposal is None else N_DRAW // 2
+    inflation = INFLATION if proposal is None else BASE_INFLATION
     with jax.enable_x64(True):
-        mixture = fit_block(mesh, *_padded(pools), fit_keys, N_COMPONENT)
+        mixture = fit_block(
+            mesh, *_padded(pools, over_base=proposal is not None), fit_keys, N_COMPONENT, inflation
+        )
         mixture = StudentMixture(*(np.asarray(part) for part in mixture))
         drawn = np.asarray(sample_block(mesh, mixture, draw_keys, n_mixture))
-        log_q = np.asarray(mixture_density(mesh, mixture, drawn))
-    v = np.where(np.isfinite(drawn), drawn, 0.0).astype(np.float32)
+    drawn = np.where(np.isfinite(drawn), drawn, 0.0).astype(np.float32)
     if proposal is None:
-        target = _in_blocks(lambda part: (target_block(posterior, mesh, photometry, part),), v)[0]
-        return JumpBank(mixture, v, _weights(target, log_q), posterior, photometry, None)
-    target, of_proposal = _in_blocks(lambda part: densities(posterior, proposal, mesh, photometry, part), v)
-    parts = [(v, target, _evenly(log_q, of_proposal))]
-    for block in range(n_mixture // BLOCK):
-        block_keys = stage_keys(flow_keys, np.int32(block))
+        target = _in_blocks(lambda part: (target_block(posterior, mesh, photometry, part),), drawn)[0]
+        log_weight = _weights(target, mixture_over(mesh, mixture, drawn))
+        return JumpBank(mixture, drawn, log_weight, posterior, photometry, None)
+    parts = []
+    for block in range(N_DRAW // BLOCK):
+        if block < n_mixture // BLOCK:
+            base = drawn[:, block * BLOCK : (block + 1) * BLOCK]
+        else:
+            block_keys = stage_keys(flow_keys, np.int32(block - n_mixture // BLOCK))
+            base = np.asarray(normal_block(mesh, block_keys, BLOCK, proposal.dim))
         v, target, of_proposal = (
-            np.asarray(part) for part in flow_block(posterior, proposal, mesh, photometry, block_keys, BLOCK)
+            np.asarray(part) for part in flow_block(posterior, proposal, mesh, photometry, base)
         )
         v = np.where(np.isfinite(v), v, 0.0)
-        with jax.enable_x64(True):
-            log_q = np.asarray(mixture_density(mesh, mixture, v.astype(np.float64)))
-        parts.append((v, target, _evenly(log_q, of_proposal)))
+        of_mixture = mixture_over(mesh, mixture, base, stretch(base, of_proposal))
+        parts.append((v, target, _evenly(of_mixture, of_proposal)))
     v, target, log_q = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     # In random order, each jump's handful is as good as drawn from the half-and-half mixture: among 80 of 16,384,
     # how many are the proposal's varies by 0.5 % less than it would.
@@ -124,17 +136,18 @@ def jump_bank(
     return JumpBank(mixture, v, log_weight, posterior, photometry, proposal)
 
 
-def _padded(pools: Sequence[Pool]) -> tuple[np.ndarray, np.ndarray]:
-    """(v, log_weight) of all pools, with places of weight zero up to one length."""
+def _padded(pools: Sequence[Pool], *, over_base: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(base points or v, log_weight) of all pools, with places of weight zero up to one length."""
     most = max(len(pool.log_weight) for pool in pools)
     most = -(-most // PADDED) * PADDED
-    v = np.zeros((len(pools), most, pools[0].v.shape[1]))
+    places = np.zeros((len(pools), most, pools[0].v.shape[1]))
     log_weight = np.full((len(pools), most), -np.inf)
     for i, pool in enumerate(pools):
-        v[i, : len(pool.v)], log_weight[i, : len(pool.v)] = pool.v, pool.log_weight
+        n = len(pool.v)
+        places[i, :n], log_weight[i, :n] = pool.base if over_base else pool.v, pool.log_weight
         if not np.isfinite(pool.log_weight).any():  # nothing to fit: all draws alike
-            log_weight[i, : len(pool.v)] = 0.0
-    return v, log_weight
+            log_weight[i, :n] = 0.0
+    return places, log_weight
 
 
 def _in_blocks(function: Callable[[np.ndarray], tuple], v: np.ndarray) -> list[np.ndarray]:

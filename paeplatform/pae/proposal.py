@@ -155,6 +155,10 @@ class Proposal(eqx.Module):
 
     def log_prob(self, context: Context, u: Array, log_z: Array) -> Float[Array, ""]:
         """ln q(u, ln z | photometry); -inf at and beyond the limits of ln z."""
+        return self.base_and_log_prob(context, u, log_z)[1]
+
+    def base_and_log_prob(self, context: Context, u: Array, log_z: Array) -> tuple[Array, Array]:
+        """(normal vector that `sample` takes to (u, ln z), ln q there); ln q is -inf beyond the limits of ln z."""
         low, high = jax.lax.stop_gradient(self.log_z_limits)
         inside = (log_z > low) & (log_z < high)
         raw = logit_z(jnp.where(inside, log_z, 0.5 * (low + high)), low, high)
@@ -170,7 +174,7 @@ class Proposal(eqx.Module):
 
         (eps, log_det), _ = self._scan(step, (y, jnp.zeros(())), context, reverse=True)
         log_q = -0.5 * jnp.sum(eps**2) - 0.5 * eps.size * LOG_2PI + log_det - self._log_scale(context)
-        return jnp.where(inside, log_q - self._log_z(t)[1], -jnp.inf)
+        return eps, jnp.where(inside, log_q - self._log_z(t)[1], -jnp.inf)
 
     def _scan(self, step, carry, context: Context, reverse: bool = False):  # type: ignore[no-untyped-def]
         arrays, static = eqx.partition(self.layers, eqx.is_array)
