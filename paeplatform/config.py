@@ -212,10 +212,10 @@ class ImportanceConfig(_Section):
     n_proposal: PositiveInt = 1000  # draws of the amortised proposal, for every source
     n_adapted: PositiveInt = 1000  # draws of each adaptive round, for sources that need it
     n_rounds: Annotated[int, Field(ge=0)] = 16
-    n_components: PositiveInt = 4  # of the mixture fitted to a source's weighted draws
+    n_components: PositiveInt = 2  # of the mixture fitted to a source's weighted draws
     n_starts: PositiveInt = 16  # draws climbed from, for sources whose first stage found next to nothing
     climb_below_ess: Annotated[float, Field(ge=0.0)] = 15.0
-    ess_target: PositiveFloat = 300.0  # rounds end when a source has so many effective draws ...
+    ess_target: PositiveFloat = 500.0  # rounds end when a source has so many effective draws ...
     ess_min: PositiveFloat = 100.0  # ... and with fewer than these it is not trusted
     batch_size: PositiveInt = 4  # sources per compiled call and device, padded
     fallback_batch_size: PositiveInt = 2  # of MCLMC for the handful of sources that are left ...
