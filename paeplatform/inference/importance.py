@@ -3,7 +3,7 @@
 Stage 1, every source: draws of the amortised proposal (`pae.proposal`), weighted by target over proposal. Most faint
 sources are done. Where it falls short, rounds of adaptation (population Monte Carlo; Cappe et al. 2008,
 arXiv:0710.4242) follow: a mixture of Student t is fitted to the weighted draws so far, over the base points of the
-proposal's map, which straightens much of what is bent in the posterior (decision 14). Where the first draws are next to
+proposal's map, which straightens much of what is bent in the posterior (decision 16). Where the first draws are next to
 nothing, a mixture over v is set on the tops of the hills above some of them (Levenberg-Marquardt). Draws of it are
 added. All draws of a source, of whichever stage, are weighted against the mixture of everything they were drawn from
 (deterministic mixture weights; Owen & Zhou 2000, JASA 95, 135), so no draw is wasted and the proposal's draws, which

@@ -5,7 +5,7 @@ jump to independent draws of it, accepted by target over proposal (`jumps`), pas
 prior draws, which serve faint sources as well, never land on the hills of a bright one. A mixture of Student t is a
 poor picture of a faint source's bent and broad posterior, for which the amortised proposal is nearly exact: half of
 the draws are the proposal's, and all are weighted against both together (decision 13). Where there is a proposal, the
-mixture is one over its base points (decision 14).
+mixture is one over its base points (decision 16).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ SMALLEST_SHARE = 0.02  # of a component, in units of an equal share: none is eve
 JITTER = 1e-10
 # Of the fitted widths: those of few draws are too narrow, and what they leave out no draw meets again (decision 10).
 INFLATION = 1.6
-# The same for mixtures over the proposal's base points, where posteriors are less bent (decision 14).
+# The same for mixtures over the proposal's base points, where posteriors are less bent (decision 16).
 BASE_INFLATION = 1.3
 
 
