@@ -10,6 +10,7 @@ from assets.partitions import cell_partition
 from assets.provenance import GATE_TAG, HELD, content_of_record, hash_of_versions, latest_records
 from assets.release import PHOTOMETRY
 from paeplatform.errors import InputError
+from resources.objects import names_in, scan_table
 from resources.workspace import Workspace
 
 
@@ -35,7 +36,8 @@ def release_table(
     """
     cells = accepted_cells(instance, workspace, release)
     paths = {cell: workspace.table(asset, release, cell) for cell in cells}
-    missing = [cell for cell, path in paths.items() if not path.is_file()]
+    there = names_in(workspace.table(asset, release, "any").parent)
+    missing = [cell for cell, path in paths.items() if path.name not in there]
     if missing or not cells:
         what = (
             f"{asset} of {', '.join(missing[:5])}"
@@ -43,7 +45,7 @@ def release_table(
             else "no cell passed the gate, or none was ingested"
         )
         raise InputError(f"release {release}: missing {what}")
-    return pl.concat([pl.scan_parquet(path) for path in paths.values()]), version_of_cells(
+    return pl.concat([scan_table(path) for path in paths.values()]), version_of_cells(
         instance, asset, release, cells
     )
 

@@ -6,7 +6,6 @@ those cells whose rows differ, and no others.
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from assets.versions import code_version, content_version, file_digest
 from paeplatform.catalog.cells import cell_key
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
+from resources.objects import names_in, put_file, put_text, read_table
 from resources.store import said
 from resources.workspace import Workspace
 
@@ -115,7 +115,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         context: dg.AssetExecutionContext, workspace: Workspace
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         """Verifies a delivery, judges it as a whole, and cuts it by sky cell; unchanged cells stay as they are."""
-        from paeplatform.release.manifest import load_manifest, write_manifest
+        from paeplatform.release.manifest import MANIFEST, load_manifest
         from paeplatform.release.splitting import split_delivery
 
         release = context.partition_key
@@ -138,7 +138,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             version=pl.col("sha256").str.head(16),
         ).sort("cell")
         with said(workspace.ingested(release), "written"):
-            write_manifest(workspace.ingested(release), manifest)
+            put_text(workspace.ingested(release) / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
             changed = _take_over(context, workspace, release, cells)
         mark_held(workspace, release, None)
         workspace.discard(scratch)
@@ -200,12 +200,13 @@ def mark_held(workspace: Workspace, release: str, version: str | None) -> None:
     if version is None:
         path.unlink(missing_ok=True)
         return
-    _put(path, {"version": version})
+    put_text(path, json.dumps({"version": version}))
 
 
 def keep_outcomes(workspace: Workspace, release: str, outcomes: Sequence["RuleOutcome"]) -> None:
     """Keeps what the rules said of a delivery as a whole, for the page of quality checks."""
-    _put(workspace.ingested(release) / "outcomes.json", [asdict(one) for one in outcomes])
+    tree = [asdict(one) for one in outcomes]
+    put_text(workspace.ingested(release) / "outcomes.json", json.dumps(tree))
 
 
 def kept_outcomes(workspace: Workspace, release: str | None = None) -> dict[str, list["RuleOutcome"]]:
@@ -214,13 +215,6 @@ def kept_outcomes(workspace: Workspace, release: str | None = None) -> dict[str,
 
     paths = sorted(workspace.ingested(release or "*").parent.glob(f"{release or '*'}/outcomes.json"))
     return {path.parent.name: [RuleOutcome(**one) for one in json.loads(path.read_text())] for path in paths}
-
-
-def _put(path: Path, tree: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(tree))
-    unfinished.replace(path)
 
 
 def held_version(workspace: Workspace, release: str) -> str | None:
@@ -232,7 +226,7 @@ def held_version(workspace: Workspace, release: str) -> str | None:
 def delivered_cells(workspace: Workspace, release: str) -> list[str]:
     """The keys of the cells that the last ingestion of a release found; none when there was none."""
     listing = workspace.table("release_exposures", release)
-    return pl.read_parquet(listing, columns=["key"])["key"].to_list() if listing.is_file() else []
+    return read_table(listing, ["key"])["key"].to_list() if listing.is_file() else []
 
 
 @contextmanager
@@ -266,23 +260,23 @@ def _take_over(
     context.instance.add_dynamic_partitions(CELL, cells["key"].to_list())
     partitions = {key: cell_partition(release, key) for key in cells["key"]}
     known = latest_records(context.instance, CELL_EXPOSURES, [*map(str, partitions.values())])
+    there = names_in(workspace.table(CELL_EXPOSURES.to_user_string(), release, "any").parent)
     changed = []
     for row in cells.iter_rows(named=True):
         partition = partitions[row["key"]]
         path = workspace.table(CELL_EXPOSURES.to_user_string(), release, row["key"])
         record = known.get(partition)
         current = record is not None and (record.tags or {}).get(DATA_VERSION) == row["version"]
-        if current and path.is_file():
+        if current and path.name in there:
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Path(row["path"]).replace(path)  # the scratch folder is on the store's file system
+        put_file(Path(row["path"]), path)  # the scratch folder is on a local store's file system
         context.log_event(
             dg.AssetMaterialization(
                 CELL_EXPOSURES,
                 partition=partition,
                 tags={DATA_VERSION: row["version"]},
                 metadata={
-                    "path": dg.MetadataValue.path(path),
+                    "path": dg.MetadataValue.path(str(path)),
                     "dagster/row_count": row["n_rows"],
                     "sources": row["n_sources"],
                 },

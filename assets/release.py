@@ -16,6 +16,7 @@ from assets.versions import code_version, content_version
 from paeplatform.catalog.cells import parse_cell_key
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
+from resources.objects import read_table
 from resources.store import said
 from resources.workspace import Workspace
 
@@ -119,7 +120,7 @@ def _photometry(
     if not path.is_file():
         raise InputError(f"release {release} has no cell {cell}: {path} does not exist")
     with said(path, "read"):
-        delivered = pl.read_parquet(path)
+        delivered = read_table(path)
     rows, quarantined = set_aside(delivered, load_manifest(workspace.ingested(release)), bands)
     rejected = reject_mask(preset.release.flag_policy)
     photometry = bin_exposures(rows, bands, rejected, parse_cell_key(cell)[1], quarantined)
@@ -154,7 +155,7 @@ def stored_outcomes(
     for path in sorted(folder.glob(f"{release or '[!.]*'}/[!.]*.parquet")):
         name, cell = path.parent.name, path.stem
         baseline, same = _baseline(workspace, name, cell)
-        statistics = pl.read_parquet(path).drop("accepted")
+        statistics = read_table(path).drop("accepted")
         found[name, cell] = judge(statistics, load_rules(), baseline, same_sources=same)
     return found
 
@@ -167,19 +168,17 @@ def _baseline(workspace: Workspace, release: str, cell: str) -> tuple[pl.DataFra
     from paeplatform.release.statistics import baseline_of
 
     listings = sorted(workspace.table("release_exposures", release).parent.glob("[!.]*.parquet"))
-    created = {
-        listing.stem: pl.read_parquet(listing, columns=["created"])["created"].max() for listing in listings
-    }
+    created = {listing.stem: read_table(listing, ["created"])["created"].max() for listing in listings}
     mine = created.pop(release, None)
     earlier = sorted(
         (str(when), name) for name, when in created.items() if mine is None or str(when) < str(mine)
     )
     for _, name in reversed(earlier):
         same = workspace.table("quality_statistics", name, cell)
-        if same.is_file() and (table := pl.read_parquet(same))["accepted"].all():
+        if same.is_file() and (table := read_table(same))["accepted"].all():
             return table.drop("accepted"), True
         paths = sorted(same.parent.glob("[!.]*.parquet"))
-        accepted = [table for table in map(pl.read_parquet, paths) if table["accepted"].all()]
+        accepted = [table for table in map(read_table, paths) if table["accepted"].all()]
         if accepted:
             return baseline_of([table.drop("accepted") for table in accepted]), False
     return None, False

@@ -43,8 +43,8 @@ def build_definitions(settings: PlatformSettings, cluster: ClusterSettings | Non
         warnings.simplefilter("ignore", dg.PreviewWarning)
         assets = place_steps(_assets(preset), cluster)
     resources = {
-        "io_manager": ParquetStore(base=str(settings.store)),
-        "folders": FolderStore(base=str(settings.store / "models")),
+        "io_manager": ParquetStore(base=str(settings.store), cache=str(settings.cache)),
+        "folders": FolderStore(base=str(settings.store / "models"), cache=str(settings.cache)),
         "registry": ModelRegistry.from_settings(settings),
         "workspace": Workspace.from_settings(settings),
     }

@@ -11,6 +11,16 @@ from paeplatform.errors import InputError, RegistryError, TrainingError
 
 BUSY_RETRIES, BUSY_WAIT_SECONDS = 3, 10.0
 _BUSY = ("database is locked", "database table is locked")
+# What PostgreSQL's driver says of a server that went away, restarts or takes no more connections.
+_GONE = (
+    "server closed the connection unexpectedly",
+    "terminating connection due to",
+    "connection to server at",
+    "could not connect to server",
+    "ssl connection has been closed unexpectedly",
+    "the database system is",
+    "remaining connection slots are reserved",
+)
 
 
 @contextmanager
@@ -20,7 +30,7 @@ def one_line_failures() -> Iterator[None]:
 
     Raises:
         dagster.Failure: caused by the original error, which stays reachable as `__cause__`.
-        dagster.RetryRequested: MLflow's database is locked.
+        dagster.RetryRequested: MLflow's database is locked, or cannot be reached.
     """
     try:
         yield
@@ -33,9 +43,9 @@ def one_line_failures() -> Iterator[None]:
 
 
 def is_busy(error: BaseException | None) -> bool:
-    """Whether an error, or one of its causes, says that a database is locked."""
+    """Whether an error, or one of its causes, says that a database is locked or not to be reached now."""
     while error is not None:
-        if any(text in str(error) for text in _BUSY):
+        if any(text in str(error).lower() for text in (*_BUSY, *_GONE)):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -44,6 +54,8 @@ def is_busy(error: BaseException | None) -> bool:
 def busy_line(error: BaseException) -> RegistryError:
     """The same in a line that says what to do."""
     first = str(error).splitlines()[0]
+    if any(text in first.lower() for text in _GONE):
+        return RegistryError(f"MLflow's database cannot be reached; is it up? Try again later ({first})")
     return RegistryError(
         f"MLflow's database is locked by another process; end it, or try again later ({first})"
     )

@@ -7,10 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
+import yaml
 
+from paeplatform.errors import ConfigError
 from resources.settings import PlatformSettings
+from resources.storage import Storage
 
-# Storage is left at its default, SQLite under this folder. One compute step at a time (pool limit) because
+# Embedded, storage is left at its default, SQLite under this folder. One compute step at a time (pool limit) because
 # each uses every core; two runs so that the cheap assets of a second run pass a long training.
 _DAGSTER_YAML = """\
 # Written once by paeplatform; edit freely, it is not overwritten.
@@ -43,22 +46,49 @@ retention:
 """
 
 
-def write_dagster_yaml(folder: Path) -> Path:
-    """Creates Dagster home `folder` and, when missing, its dagster.yaml; returns the file's path."""
+def write_dagster_yaml(folder: Path, storage: Storage | None = None) -> Path:
+    """Creates Dagster home `folder` and, when missing, its dagster.yaml; returns the file's path.
+
+    Raises:
+        ConfigError: `storage` asks for PostgreSQL, and the file that is there does not.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "dagster.yaml"
     if not path.exists():
         unfinished = path.with_name(f".dagster.yaml.{os.getpid()}")
-        unfinished.write_text(_DAGSTER_YAML)
+        unfinished.write_text(_DAGSTER_YAML + storage_block(storage))
         with suppress(FileExistsError):
             os.link(
                 unfinished, path
             )  # unlike a rename, never replaces a file another process has just written
         unfinished.unlink()
+    if storage is not None and storage.dagster is not None and not in_postgres(path):
+        raise ConfigError(
+            f"{path} keeps Dagster's runs in SQLite, the settings of storage want PostgreSQL: take the runs along with "
+            f"`paeplatform migrate`, or begin without them by adding to the file "
+            f"`storage: {{postgres: {{postgres_url: {{env: {storage.dagster.database.env}}}}}}}`"
+        )
     return path
 
 
+def storage_block(storage: Storage | None) -> str:
+    """The lines of dagster.yaml that send Dagster to PostgreSQL; none when embedded."""
+    if storage is None or storage.dagster is None:
+        return ""
+    return f"storage:\n  postgres:\n    postgres_url: {{env: {storage.dagster.database.env}}}\n"
+
+
+def in_postgres(path: Path) -> bool:
+    """Whether a dagster.yaml names PostgreSQL as its storage."""
+    tree = yaml.safe_load(path.read_text())
+    return isinstance(tree, dict) and "postgres" in str(tree.get("storage", "")).lower()
+
+
 def open_instance(settings: PlatformSettings) -> dg.DagsterInstance:
-    """The instance that `dg dev` uses too when DAGSTER_HOME is `settings.dagster_home`; a context manager."""
-    write_dagster_yaml(settings.dagster_home)
+    """The instance that `dg dev` uses too when DAGSTER_HOME is `settings.dagster_home`; a context manager.
+
+    Raises:
+        ConfigError: dagster.yaml and the settings of storage disagree.
+    """
+    write_dagster_yaml(settings.dagster_home, settings.storage)
     return dg.DagsterInstance.from_config(str(settings.dagster_home))

@@ -22,7 +22,7 @@ import dagster as dg
 
 from paeplatform.config import Preset
 from paeplatform.errors import RegistryError
-from resources.settings import QUIET_ENVIRONMENT, PlatformSettings
+from resources.settings import QUIET_ENVIRONMENT, PlatformSettings, address
 from resources.tracking import flatten, git_commit, model_requirements, quiet
 
 if TYPE_CHECKING:
@@ -105,7 +105,11 @@ class TrainingRun:
 
 
 class ModelRegistry(dg.ConfigurableResource):
-    """MLflow tracking and registry. Nothing is created or imported before the first call."""
+    """MLflow tracking and registry. Nothing is created or imported before the first call.
+
+    `tracking_uri` may be a reference to an environment variable (`resources.settings.address`), since Dagster shows a
+    resource's fields and a database's address holds a password.
+    """
 
     tracking_uri: str
     artifact_root: str
@@ -118,7 +122,7 @@ class ModelRegistry(dg.ConfigurableResource):
         """The registry under the platform's home."""
         return cls(
             tracking_uri=settings.tracking_uri,
-            artifact_root=str(settings.mlruns / "artifacts"),
+            artifact_root=settings.artifact_root,
             project_root=str(Path(__file__).resolve().parents[1]),
             ui_url=settings.mlflow_ui,
         )
@@ -370,7 +374,8 @@ class ModelRegistry(dg.ConfigurableResource):
         from mlflow.tracking import MlflowClient
 
         self._mlflow()
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        uri = address(self.tracking_uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def _mlflow(self) -> ModuleType:
         for key, value in QUIET_ENVIRONMENT.items():
@@ -380,15 +385,16 @@ class ModelRegistry(dg.ConfigurableResource):
         quiet()
         if self.tracking_uri.startswith("sqlite:///"):
             Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(self.tracking_uri)
-        mlflow.set_registry_uri(self.tracking_uri)
+        uri = address(self.tracking_uri)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
         return mlflow
 
     def _experiment_id(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.experiment)
         if found is not None:
             return found.experiment_id
-        return client.create_experiment(self.experiment, artifact_location=Path(self.artifact_root).as_uri())
+        return client.create_experiment(self.experiment, artifact_location=self.artifact_root)
 
     def _all(self, name: str) -> list[ModelVersion]:
         found = [

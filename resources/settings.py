@@ -6,8 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from upath import UPath
+
 from paeplatform.config import Preset, load_preset
 from paeplatform.errors import ConfigError
+from resources.objects import store_path
+from resources.storage import EMBEDDED, REFERENCE, STORAGE_FILE, Storage, check_address, load_storage
 
 HOME_VARIABLE = "PAEPLATFORM_HOME"
 PRESET_VARIABLE = "PAEPLATFORM_PRESET"
@@ -16,6 +20,7 @@ LANDING_VARIABLE = "PAEPLATFORM_LANDING"
 PRIOR_VARIABLE = "PAEPLATFORM_PRIOR"
 AUTOMATION_VARIABLE = "PAEPLATFORM_AUTOMATION"
 TICK_VARIABLE = "PAEPLATFORM_TICK_SECONDS"
+STORAGE_VARIABLE = "PAEPLATFORM_STORAGE"
 DEFAULT_PRESET = "demo"
 DEFAULT_MLFLOW_UI = "http://127.0.0.1:5000"
 
@@ -41,6 +46,7 @@ class PlatformSettings:
         prior_path: CSV of the p(z) in force, which need not exist; None: `var/prior/redshift_prior.csv`.
         automation: whether the sensors start switched on; what is switched in Dagster's UI goes before it.
         tick_seconds: least time between two looks of a sensor.
+        storage: where runs, models and tables are kept.
     """
 
     home: Path
@@ -50,14 +56,17 @@ class PlatformSettings:
     prior_path: Path | None = None
     automation: bool = False
     tick_seconds: int = 60
+    storage: Storage = EMBEDDED
 
     @classmethod
     def from_env(cls) -> PlatformSettings:
         """Reads PAEPLATFORM_HOME (default: the project root), PAEPLATFORM_PRESET (default: demo),
-        PAEPLATFORM_LANDING, PAEPLATFORM_PRIOR, PAEPLATFORM_AUTOMATION (on or off) and PAEPLATFORM_TICK_SECONDS.
+        PAEPLATFORM_LANDING, PAEPLATFORM_PRIOR, PAEPLATFORM_AUTOMATION (on or off), PAEPLATFORM_TICK_SECONDS and
+        PAEPLATFORM_STORAGE (a settings file; default: `storage.yaml` under the home, when there is one).
 
         Raises:
-            ConfigError: the home is a file, the preset is unknown or invalid, or a variable is not what it may be.
+            ConfigError: the home is a file, the preset or the settings of storage are unknown or invalid, or a variable
+                is not what it may be.
         """
         home = Path(os.environ.get(HOME_VARIABLE) or _project_root()).expanduser().resolve()
         if home.exists() and not home.is_dir():
@@ -72,6 +81,7 @@ class PlatformSettings:
             prior_path=_path(PRIOR_VARIABLE),
             automation=_switch(AUTOMATION_VARIABLE),
             tick_seconds=_seconds(TICK_VARIABLE, 60),
+            storage=_storage(home),
         )
 
     @property
@@ -90,9 +100,14 @@ class PlatformSettings:
         return self.home / "var" / "dagster_home"
 
     @property
-    def store(self) -> Path:
-        """Tables (Parquet) and model folders, one path per asset and partition."""
-        return self.home / "var" / "store"
+    def store(self) -> UPath:
+        """Tables (Parquet) and model folders, one path per asset and partition; a local one is a `pathlib.Path` too."""
+        return store_path(self.storage.catalogue.store or self.home / "var" / "store")
+
+    @property
+    def scratch(self) -> Path:
+        """Where tables and folders grow before the store takes them over; beside a local store, for a rename."""
+        return self.home / "var" / (".scratch" if self.storage.catalogue.store else "store/.scratch")
 
     @property
     def checkpoints(self) -> Path:
@@ -121,8 +136,49 @@ class PlatformSettings:
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's store. A file store is refused by MLflow 3.17, SQLite has everything incl. aliases."""
+        """MLflow's store, for `address` to resolve: SQLite (MLflow 3.17 refuses the file store) or a reference to
+        the variable that holds PostgreSQL's address.
+        """
+        if self.storage.mlflow is not None:
+            return self.storage.mlflow.database.reference
         return f"sqlite:///{self.mlruns / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> str:
+        """URI under which MLflow keeps files."""
+        there = self.storage.mlflow.artifacts if self.storage.mlflow else None
+        return there or (self.mlruns / "artifacts").as_uri()
+
+
+def address(reference: str) -> str:
+    """The address of a database that a reference stands for; an address stands for itself.
+
+    Raises:
+        ConfigError: the environment variable is not set.
+    """
+    if not reference.startswith(REFERENCE):
+        return reference
+    name = reference.removeprefix(REFERENCE)
+    value = os.environ.get(name)
+    check_address(name, value)
+    return str(value)
+
+
+def _storage(home: Path) -> Storage:
+    """The settings of storage, after a look at the variables they name; tells the libraries where the objects are."""
+    path = _path(STORAGE_VARIABLE) or home / STORAGE_FILE
+    if STORAGE_VARIABLE not in os.environ and not path.is_file():
+        return EMBEDDED
+    storage = load_storage(path)
+    if storage.dagster is not None and storage.mlflow is not None:
+        places = {
+            check_address(database.env, os.environ.get(database.env))
+            for database in (storage.dagster.database, storage.mlflow.database)
+        }
+        if len(places) == 1:
+            raise ConfigError(f"{path}: dagster and mlflow need a database each: both have a table `runs`")
+    os.environ.update(storage.environment)
+    return storage
 
 
 def _switch(variable: str) -> bool:

@@ -2,12 +2,13 @@
 
 A reader therefore sees the old file or the new one and never half of one, and a writer that dies leaves only
 a name that starts with a dot. Paths are `<base>/<asset>.parquet`, `<base>/<asset>/<release>/<cell>.parquet`
-(row K2: one file a partition).
+(row K2: one file a partition). In object storage the same holds by other means (`resources.objects`).
 """
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 import typing
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,9 @@ import polars as pl
 from upath import UPath
 
 from paeplatform.errors import CheckpointError, StoreError
+from resources.objects import fetch_folder, fetched, is_remote, publish_folder, store_path, upload
 
-SCRATCH = ".scratch"  # folder under the store for what is not finished yet
+SCRATCH = ".scratch"  # name of the folder for what is not finished yet
 
 
 def _unfinished(path: UPath) -> UPath:
@@ -29,7 +31,12 @@ def _unfinished(path: UPath) -> UPath:
 
 def _move(finished: Path, to: Path) -> None:
     shutil.move(finished, to)
-    if finished.parent.parent.name == SCRATCH:  # of `Workspace.scratch_path`, which made a folder for it
+    _leave(finished)
+
+
+def _leave(finished: Path) -> None:
+    """Removes the folder that `Workspace.scratch_path` made for a file that is gone from it."""
+    if finished.parent.parent.name == SCRATCH:
         with suppress(OSError):
             finished.parent.rmdir()
 
@@ -41,6 +48,10 @@ def table_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
 
 class _ParquetIOManager(dg.UPathIOManager):
     extension = ".parquet"
+
+    def __init__(self, base_path: UPath, cache: Path) -> None:
+        super().__init__(base_path)
+        self._cache = cache
 
     def dump_to_path(
         self, context: dg.OutputContext, obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath
@@ -84,7 +95,7 @@ class _ParquetIOManager(dg.UPathIOManager):
             table = pl.scan_parquet(str(path))
             table.collect_schema()  # the footer is at the end: a truncated file has none
             if wanted is Path:
-                return Path(str(path))
+                return fetched(path, self._cache) if is_remote(path) else Path(str(path))
             return table.collect() if wanted is pl.DataFrame else table
 
     def get_path_for_partition(
@@ -131,6 +142,9 @@ def said(path: Path | UPath, what: str) -> Iterator[None]:
 
 
 def _write(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:
+    if is_remote(path):
+        _send(obj, path)
+        return
     unfinished = _unfinished(path)
     try:
         if isinstance(obj, Path):  # an asset that streamed its own table hands over the finished file
@@ -143,39 +157,72 @@ def _write(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:
         raise
 
 
+def _send(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:
+    """Makes the table here, whole, and sends it: a failing query sends nothing, a failing transfer repeats no work."""
+    if isinstance(obj, Path):
+        upload(obj, path)
+        obj.unlink()
+        _leave(obj)
+        return
+    with tempfile.TemporaryDirectory(prefix="paeplatform-") as folder:
+        local = Path(folder) / path.name
+        obj.lazy().sink_parquet(str(local))
+        upload(local, path)
+
+
 class ParquetStore(dg.ConfigurableIOManagerFactory):
-    """Tables as Parquet under `base`, a local folder or any fsspec URL.
+    """Tables as Parquet under `base`, a local folder or s3://bucket/prefix.
 
     An input annotated `pl.LazyFrame` is scanned, `pl.DataFrame` read, `pathlib.Path` given as the file's
-    path.
+    path, of a copy under `cache` when the file lies elsewhere.
     """
 
     base: str
+    cache: str = ""
 
     def create_io_manager(self, context: dg.InitResourceContext) -> _ParquetIOManager:
         """Called by Dagster once a run."""
-        return _ParquetIOManager(UPath(self.base))
+        return _ParquetIOManager(store_path(self.base), _cache(self.cache))
+
+
+def _cache(folder: str) -> Path:
+    return Path(folder or tempfile.gettempdir()) / "store"
 
 
 class _FolderIOManager(dg.UPathIOManager):
+    def __init__(self, base_path: UPath, cache: Path) -> None:
+        super().__init__(base_path)
+        self._cache = cache
+
     def dump_to_path(self, context: dg.OutputContext, obj: Path, path: UPath) -> None:
-        replace_folder(obj, Path(str(path)))
-        context.add_output_metadata({"files": sorted(entry.name for entry in Path(str(path)).iterdir())})
+        context.add_output_metadata({"files": sorted(entry.name for entry in obj.iterdir())})
+        if not is_remote(path):
+            replace_folder(obj, Path(str(path)))
+            return
+        publish_folder(obj, path)
+        shutil.rmtree(obj)
+        _leave(obj)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Path:
+        if is_remote(path):
+            return fetch_folder(path, self._cache)
         if not path.exists():
             raise FileNotFoundError(str(path))
         return Path(str(path))
 
 
 class FolderStore(dg.ConfigurableIOManagerFactory):
-    """Model folders under `base`, a local path: an asset returns a finished folder, a reader gets a path."""
+    """Model folders under `base`, local or s3://: an asset returns a finished folder, a reader gets a local path.
+
+    Copies of folders that lie elsewhere are kept under `cache`.
+    """
 
     base: str
+    cache: str = ""
 
     def create_io_manager(self, context: dg.InitResourceContext) -> _FolderIOManager:
         """Called by Dagster once a run."""
-        return _FolderIOManager(UPath(self.base))
+        return _FolderIOManager(store_path(self.base), _cache(self.cache))
 
 
 def replace_folder(finished: Path, path: Path) -> None:

@@ -9,15 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
+from upath import UPath
 
 from paeplatform.errors import ConfigError
 from resources.cores import usable_cores
+from resources.objects import store_path
 from resources.settings import PlatformSettings
-from resources.store import SCRATCH
 
 
 class Workspace(dg.ConfigurableResource):
-    """Local working folders of the platform; see `PlatformSettings` for where they are."""
+    """Working folders of the platform, all local but `store`; see `PlatformSettings` for where they are."""
 
     checkpoints: str
     report: str
@@ -33,7 +34,7 @@ class Workspace(dg.ConfigurableResource):
         return cls(
             checkpoints=str(settings.checkpoints),
             report=str(settings.report),
-            scratch=str(settings.store / SCRATCH),
+            scratch=str(settings.scratch),
             cache=str(settings.cache),
             store=str(settings.store),
             landing=str(settings.landing),
@@ -44,13 +45,13 @@ class Workspace(dg.ConfigurableResource):
         """The folder a release is delivered in."""
         return Path(self.landing) / release
 
-    def ingested(self, release: str) -> Path:
+    def ingested(self, release: str) -> UPath:
         """Where the manifest of the last ingestion of a release is kept: a delivery may leave the landing zone."""
-        return Path(self.store) / "release_manifests" / release
+        return store_path(self.store) / "release_manifests" / release
 
-    def table(self, asset: str, release: str, cell: str | None = None) -> Path:
+    def table(self, asset: str, release: str, cell: str | None = None) -> UPath:
         """Where the store keeps the table of a release or of one of its cells."""
-        folder = Path(self.store) / asset
+        folder = store_path(self.store) / asset
         return folder / f"{release}.parquet" if cell is None else folder / release / f"{cell}.parquet"
 
     def checkpoint_dir(self, name: str, *pins: str) -> Path:
@@ -70,7 +71,7 @@ class Workspace(dg.ConfigurableResource):
         shutil.rmtree(folder, ignore_errors=True)
 
     def scratch_path(self, name: str) -> Path:
-        """A free path, on the file system of the store, for a file or folder that the store will take over."""
+        """A free path, on the file system of a local store, for a file or folder that the store will take over."""
         folder = Path(self.scratch) / uuid.uuid4().hex[:12]
         folder.mkdir(parents=True)
         return folder / name

@@ -24,6 +24,7 @@ from paeplatform.cli import (
     runs,
     science,
     serve,
+    storage,
     ui,
 )
 from paeplatform.errors import InputError
@@ -49,6 +50,7 @@ operate.add_to(app)
 outputs.add_to(app)
 report.add_to(app)
 paper_data.add_to(app)
+storage.add_to(app)
 inputs.add_to(app)
 
 EXIT_DEFECT = 1

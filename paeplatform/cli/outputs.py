@@ -13,6 +13,7 @@ from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
+    from upath import UPath
 
     from paeplatform.outputs.card import Galaxy
     from resources.settings import PlatformSettings
@@ -53,11 +54,12 @@ def export(
 
     from paeplatform.outputs.formats import FORMATS, SUFFIXES
     from paeplatform.outputs.formats import export as write
+    from resources.objects import scan_table
 
     if file_format not in FORMATS:
         raise InputError(f"--format {file_format!r} must be one of {', '.join(FORMATS)}")
     tables = _cells(settings, release, cells)
-    catalog = pl.concat([pl.scan_parquet(path) for path in tables])
+    catalog = pl.concat([scan_table(path) for path in tables])
     path = to or Path(f"{release}{SUFFIXES[file_format]}")
     write(catalog, path, file_format, _provenance(catalog, release))
     rows = catalog.select(pl.len()).collect().item()
@@ -95,7 +97,7 @@ def show(
     Console().print(str(path), highlight=False, soft_wrap=True)
 
 
-def _cells(settings: PlatformSettings, release: str, cells: list[str] | None) -> list[Path]:
+def _cells(settings: PlatformSettings, release: str, cells: list[str] | None) -> list[UPath]:
     """Catalogue files of a release.
 
     Raises:
@@ -134,11 +136,12 @@ def _galaxy(settings: PlatformSettings, source: int, release: str | None) -> Gal
     import polars as pl
 
     from paeplatform.outputs.card import Galaxy
+    from resources.objects import read_table, scan_table
 
     base = settings.store / "redshift_catalog"
     found: list[tuple[str, str, dict[str, Any]]] = []
     for path in sorted(base.glob(f"{release or '[!.]*'}/[!.]*.parquet")):
-        rows = pl.scan_parquet(path).filter(pl.col("object_id") == source).collect()
+        rows = scan_table(path).filter(pl.col("object_id") == source).collect()
         found += [(path.parent.name, path.stem, row) for row in rows.iter_rows(named=True)]
     if not found:
         where = f"release {release}" if release else "any release"
@@ -149,7 +152,7 @@ def _galaxy(settings: PlatformSettings, source: int, release: str | None) -> Gal
     name, cell, row = found[0]
 
     def one(asset: str) -> dict[str, Any]:
-        table = pl.read_parquet(settings.store / asset / name / f"{cell}.parquet")
+        table = read_table(settings.store / asset / name / f"{cell}.parquet")
         return table.filter(pl.col("object_id") == source).row(0, named=True)
 
     photometry, posterior = one("release_photometry"), one("reweighted_posteriors")
@@ -163,7 +166,6 @@ def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
     import json
 
     import numpy as np
-    import polars as pl
 
     from paeplatform.inference.estimate import covers, shared_forward
     from paeplatform.inference.importance import run_importance
@@ -173,12 +175,13 @@ def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
     from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.outputs.card import predict
     from paeplatform.pae.bundle import load_bundle
+    from resources.objects import read_table
     from resources.registry import PAE, ModelRegistry
 
     registry, preset = ModelRegistry.from_settings(settings), settings.preset
     version = registry.by_version(PAE, int(galaxy.row["bundle_version"]))
     bundle = load_bundle(registry.artifact(version, "bundle"))
-    stored = pl.read_parquet(settings.store / "inference_prior.parquet").row(0, named=True)
+    stored = read_table(settings.store / "inference_prior.parquet").row(0, named=True)
     prior = prior_from_dict(json.loads(stored["prior"]))
     if bundle.proposal is None or not covers(bundle.proposal, prior) or not preset.prior.nf_prior:
         return None

@@ -201,13 +201,14 @@ def _inputs(settings: PlatformSettings, registry: ModelRegistry) -> Inputs:
     import polars as pl
 
     from assets.evaluation import Inputs
+    from resources.objects import read_table
     from resources.workspace import Workspace
 
     def table(name: str) -> pl.DataFrame:
         path = settings.store / f"{name}.parquet"
         if not path.is_file():
             raise RegistryError(f"{path} does not exist: make it with `paeplatform run --select {name}`")
-        return pl.read_parquet(path)
+        return read_table(path)
 
     return Inputs(
         settings.preset,

@@ -164,7 +164,7 @@ def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str,
     Raises:
         InputError: there is none, or not of that release.
     """
-    import polars as pl
+    from resources.objects import read_table
 
     folder = settings.store / "photoz_metrics"
     found = {path.stem: path for path in sorted(folder.glob("[!.]*.parquet"))}
@@ -176,7 +176,7 @@ def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str,
     if not found:
         raise InputError(f"no metrics under {folder} yet: `paeplatform run` makes them")
     wanted = found if release is None else {release: found[release]}
-    return {name: pl.read_parquet(path) for name, path in wanted.items()}
+    return {name: read_table(path) for name, path in wanted.items()}
 
 
 def _print_metrics(tables: dict[str, pl.DataFrame], console: Console) -> None:

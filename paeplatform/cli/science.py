@@ -118,11 +118,11 @@ def fitted_prior(settings: PlatformSettings) -> dict[str, float] | None:
     """
     if settings.preset.prior.redshift != "bpz":
         return None
-    import polars as pl
+    from resources.objects import read_table
 
     path = settings.store / "redshift_prior.parquet"
     if not path.is_file():
         raise InputError(
             f"{path} does not exist: fit the prior first with `paeplatform run --select redshift_prior`"
         )
-    return pl.read_parquet(path).row(0, named=True)
+    return read_table(path).row(0, named=True)

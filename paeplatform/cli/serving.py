@@ -114,7 +114,7 @@ def platform_services(
     *,
     dagster_home: Path,
     tracking_uri: str,
-    artifact_root: Path,
+    artifact_root: str,
     log_dir: Path,
     dagster_port: int,
     mlflow_port: int,
@@ -122,7 +122,10 @@ def platform_services(
     """Dagster's web server and daemon, and MLflow's server, all bound to this machine only.
 
     The location name is the one `dg dev` uses (pyproject.toml), so that both find the same sensors and schedules.
+    The address of MLflow's database goes by the environment: a command line is there for everyone to read.
     """
+    from resources.settings import address
+
     workspace = dagster_home / "workspace.yaml"
     workspace.write_text(
         "load_from:\n  - python_module: {module_name: paeplatform.definitions, location_name: paeplatform}\n"
@@ -135,6 +138,7 @@ def platform_services(
         "DAGSTER_HOME": str(dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "PAEPLATFORM_MLFLOW_UI": f"http://{HOST}:{mlflow_port}",
+        "MLFLOW_BACKEND_STORE_URI": address(tracking_uri),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -152,7 +156,7 @@ def platform_services(
             "mlflow",
             f"http://{HOST}:{mlflow_port}/health",
             *("mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1"),
-            *("--backend-store-uri", tracking_uri, "--artifacts-destination", artifact_root.as_uri()),
+            *("--artifacts-destination", artifact_root),
         ),
     ]
 

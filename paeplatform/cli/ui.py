@@ -61,12 +61,12 @@ def ui(
     settings = settings_for(home, preset)
     require_free_port(dagster_port, "--dagster-port")
     require_free_port(mlflow_port, "--mlflow-port")
-    write_dagster_yaml(settings.dagster_home)
+    write_dagster_yaml(settings.dagster_home, settings.storage)
     settings.mlruns.mkdir(parents=True, exist_ok=True)
     services = platform_services(
         dagster_home=settings.dagster_home,
         tracking_uri=settings.tracking_uri,
-        artifact_root=settings.mlruns / "artifacts",
+        artifact_root=settings.artifact_root,
         log_dir=settings.home / "var" / "log",
         dagster_port=dagster_port,
         mlflow_port=mlflow_port,

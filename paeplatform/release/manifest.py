@@ -67,7 +67,7 @@ def load_manifest(folder: Path) -> Manifest:
         DeliveryError: it is missing, no JSON, has an unknown or missing key or a value out of range, or names another
             release than the folder.
     """
-    path = Path(folder) / MANIFEST
+    path = folder / MANIFEST
     try:
         text = path.read_text()
     except FileNotFoundError as error:
@@ -82,8 +82,8 @@ def load_manifest(folder: Path) -> Manifest:
             for fault in error.errors()
         )
         raise DeliveryError(f"{path}: {'; '.join(faults)}") from error
-    if manifest.release != Path(folder).name:
-        raise DeliveryError(f"{path}: release {manifest.release!r} lies in folder {Path(folder).name!r}")
+    if manifest.release != folder.name:
+        raise DeliveryError(f"{path}: release {manifest.release!r} lies in folder {folder.name!r}")
     names = [file.name for file in manifest.files]
     if len(set(names)) != len(names):
         raise DeliveryError(f"{path}: a file is listed twice")

@@ -14,6 +14,7 @@ from assets.gated import Gated
 from assets.tables import bands_table
 from paeplatform.errors import RegistryError
 from paeplatform.serving.batching import Batcher
+from resources.objects import read_table
 from resources.registry import CHAMPION, ModelRegistry
 from resources.settings import PlatformSettings
 from resources.workspace import Workspace
@@ -144,7 +145,7 @@ class ServedChampion:
         from paeplatform.instrument.bands import load_bands
 
         path = self._settings.store / "spherex_bands.parquet"
-        return pl.read_parquet(path) if path.is_file() else bands_table(load_bands())
+        return read_table(path) if path.is_file() else bands_table(load_bands())
 
     def _prior(self) -> pl.DataFrame:
         path = self._settings.store / "redshift_prior.parquet"
@@ -152,7 +153,7 @@ class ServedChampion:
             raise RegistryError(
                 f"{path} does not exist: make it with `paeplatform run --select redshift_prior`"
             )
-        return pl.read_parquet(path)
+        return read_table(path)
 
     def _answer(
         self, flux: np.ndarray, flux_err: np.ndarray, object_id: np.ndarray
