@@ -28,12 +28,15 @@ MODEL_PACKAGES = (
 
 
 def git_commit(folder: Path) -> str:
-    """The commit of `folder`, with "-dirty" when tracked files differ; "unknown" outside a checkout."""
+    """The commit of `folder`, with "-dirty" when tracked files differ; outside a checkout, as in an image, the one
+    that the file COMMIT names, and "unknown" without it.
+    """
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return commit + ("-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        stamp = folder / "COMMIT"
+        return stamp.read_text().strip() if stamp.is_file() else "unknown"
 
 
 def _git(folder: Path, *arguments: str) -> str:

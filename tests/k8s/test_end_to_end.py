@@ -66,7 +66,8 @@ def test_a_killed_pod_is_tried_again_and_gives_the_same_weights(cluster: Stage) 
     cluster.cluster.kill_pod(victim.name)
     assert cluster.until(lambda: cluster.ended(run.run_id), "the end of the run") is Status.SUCCESS
     first, second = cluster.pods(run.run_id, "step_worker")
-    assert (first.phase, first.exit_code, second.phase) == ("Failed", 137, "Succeeded")
+    cluster.until(lambda: second.phase == "Succeeded", "the end of the second pod")
+    assert (first.phase, first.exit_code) == ("Failed", 137)
     assert f"failed Kubernetes job {victim.job}" in cluster.said(
         run.run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY
     )
@@ -103,8 +104,10 @@ def test_a_run_whose_own_pod_is_lost_goes_on_with_the_step_that_ran_meanwhile(cl
     (coordinator,) = cluster.pods(run.run_id, "run_worker")
     cluster.cluster.kill_pod(coordinator.name)
     assert cluster.until(lambda: cluster.ended(run.run_id), "the end of the run") is Status.SUCCESS
-    assert [pod.phase for pod in cluster.pods(run.run_id, "run_worker")] == ["Failed", "Succeeded"]
-    assert [pod.phase for pod in cluster.pods(run.run_id, "step_worker")] == ["Succeeded"]
+    first, second = cluster.pods(run.run_id, "run_worker")
+    (step,) = cluster.pods(run.run_id, "step_worker")
+    assert first.phase == "Failed"
+    cluster.until(lambda: (second.phase, step.phase) == ("Succeeded", "Succeeded"), "the end of both pods")
     assert cluster.data_version("2") == undisturbed
 
 
@@ -115,9 +118,11 @@ def test_a_run_that_finds_no_node_fails_in_its_time_and_says_why(cluster: Stage,
     assert "FailedScheduling: 0/2 nodes are available" in said
 
 
-def test_the_api_server_refused_nothing_and_every_right_given_to_steps_was_used(cluster: Stage) -> None:
+def test_the_api_server_refused_nothing_and_heard_from_the_launcher_and_from_runs_only(
+    cluster: Stage,
+) -> None:
     assert not cluster.cluster.refusals
-    used = {(account, verb, kind) for account, verb, kind in cluster.cluster.requests}
+    used = cluster.cluster.requests
     assert {account for account, _, _ in used} == {"paeplatform-launcher", "paeplatform-run"}
     assert {(verb, kind) for account, verb, kind in used if account == "paeplatform-run"} >= {
         ("create", "jobs"),
