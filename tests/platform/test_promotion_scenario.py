@@ -23,6 +23,8 @@ from sensors.run import RunSummary, materialize, materialize_stale
 from sensors.staleness import StalenessChecker
 from tests.platform.conftest import CELLS, TINY
 
+pytestmark = pytest.mark.slow  # half a minute of SBI trainings and their evaluations
+
 
 @dataclass
 class World:
