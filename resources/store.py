@@ -138,7 +138,7 @@ def said(path: Path | UPath, what: str) -> Iterator[None]:
             else "it is damaged: delete it, and `paeplatform run` makes it again"
         )
         line = f"{path} cannot be {what} ({reason}): {remedy}"
-        raise dg.Failure(description=line, allow_retries=False) from StoreError(line)
+        raise dg.Failure(description=line, allow_retries=is_remote(path)) from StoreError(line)
 
 
 def _write(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:

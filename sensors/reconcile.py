@@ -8,6 +8,7 @@ does Dagster's UI under Automation.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import dagster as dg
@@ -15,11 +16,15 @@ import dagster as dg
 from assets.partitions import release_and_cell, release_cells, releases
 from resources.settings import PlatformSettings
 from sensors.plan import PlannedRun, plan_runs
+from sensors.records import NotAllRead
 from sensors.releases import changed_deliveries
 from sensors.staleness import StalenessChecker
 
 TARGET_TAG = "paeplatform/target"
 REASON_TAG = "paeplatform/reason"
+READ_AT_MOST_S = 30.0  # of a look that finds many records it does not know
+QUEUED_AT_MOST = 256  # runs that are queued or at work, beyond which none is asked for
+_RUN_KEY = "dagster/run_key"
 _ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
@@ -76,17 +81,39 @@ def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.Sen
         description="Requests runs for assets and partitions that are missing or stale, upstream ones first.",
     )
     def reconcile(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        # Before the state is read: a run that ends while it is read has recorded more than was seen, and is waited for.
-        busy = active_targets(context.instance)
-        runs = plan_runs(StalenessChecker(defs, context.instance, settings))
-        requests = [request(run) for run in runs if run.name not in busy]
-        if not requests:
-            return dg.SkipReason(
-                "everything is fresh" if not runs else f"{len(runs)} runs planned, all under way"
-            )
-        return dg.SensorResult(run_requests=requests)
+        requests, why = next_requests(defs, context.instance, settings)
+        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(why)
 
     return reconcile
+
+
+def next_requests(
+    defs: dg.Definitions, instance: dg.DagsterInstance, settings: PlatformSettings
+) -> tuple[list[dg.RunRequest], str]:
+    """(the runs to ask for in this look, why there are none).
+
+    No more than fill the queue up to `QUEUED_AT_MOST`: the daemon takes some tens of milliseconds to record a run, and
+    an all-sky release would hold a look for half an hour. The next looks ask for the rest.
+    """
+    # Before the state is read: a run that ends while it is read has recorded more than was seen, and is waited for.
+    busy = active_targets(instance)
+    room = QUEUED_AT_MOST - len(busy)
+    if room <= 0:
+        return [], f"{len(busy)} runs are queued or at work: no more are asked for now"
+    try:
+        runs = plan_runs(StalenessChecker(defs, instance, settings, time.monotonic() + READ_AT_MOST_S))
+    except NotAllRead as error:
+        return [], f"{error}; the next look goes on"
+    due = [run for run in runs if run.name not in busy]
+    if not due:
+        return [], "everything is fresh" if not runs else f"{len(runs)} runs planned, all under way"
+    requests = [request(run) for run in due]
+    if (
+        len(requests) > room
+    ):  # what failed before and would not be asked for again must not take the room of others
+        tried = {key for _, keys in instance.get_run_tags(tag_keys=[_RUN_KEY]) for key in keys}
+        requests = [one for one in requests if one.run_key not in tried]
+    return requests[:room], f"{len(due)} runs planned, all of them tried before"
 
 
 def _status(settings: PlatformSettings) -> dg.DefaultSensorStatus:

@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 
@@ -29,13 +28,14 @@ from assets.provenance import (
     content_of_record,
     hash_of_versions,
     input_of_record,
-    latest_records,
 )
 from assets.release import PHOTOMETRY
 from resources.failures import busy_line, is_busy
+from resources.objects import is_remote, names_in, store_path
 from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
 from resources.workspace import Workspace
+from sensors.records import PATHS, latest_records
 
 CHAMPIONS = {dg.AssetKey(kind.champion_asset): name for name, kind in GATED.items()}  # the registered model
 PRIOR_ASSET = dg.AssetKey("inference_prior")
@@ -46,7 +46,6 @@ _MOVED_BY_WEIGHTS = {(dg.AssetKey("pae_posteriors"), dg.AssetKey("redshift_prior
 # Made in the same step as another asset, which stands for them here.
 _BESIDE = {dg.AssetKey(name) for name in ("unplaced_rows", "quarantined_sources", "quality_statistics")}
 INGESTED = dg.AssetKey("release_exposures")
-_PATHS = ("path", "page")  # metadata that names the file an asset made
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,22 @@ class StalenessChecker:
     """One look at the recorded state; `forget` before the next one."""
 
     def __init__(
-        self, defs: dg.Definitions, instance: dg.DagsterInstance, settings: PlatformSettings
+        self,
+        defs: dg.Definitions,
+        instance: dg.DagsterInstance,
+        settings: PlatformSettings,
+        until: float | None = None,
     ) -> None:
+        """A look that begins now.
+
+        Args:
+            defs: the code location.
+            instance: where materialisations are recorded.
+            settings: home and preset.
+            until: when to stop reading records (`time.monotonic`), with `NotAllRead`; None reads all.
+        """
+        self._until = until
+        self._folders: dict[tuple[dg.AssetKey, str], str] = {}
         self._graph = defs.resolve_asset_graph()
         self._instance = instance
         self._preset = settings.preset
@@ -103,6 +116,7 @@ class StalenessChecker:
         self._cells: dict[str, list[str]] = {}
         self._releases: list[str] | None = None
         self._champions: dict[str, str] = {}
+        self._names: dict[str, set[str]] = {}  # of what lies in a folder
 
     def stale(self) -> list[Target]:
         """See `stale_targets`."""
@@ -185,9 +199,8 @@ class StalenessChecker:
             return None
         if record is None:
             return "missing"
-        gone = next(
-            (path for path in self._recorded_paths(record, key, partition) if not path.exists()), None
-        )
+        paths = self._recorded_paths(record, key, partition)
+        gone = next((path for path in paths if not self._exists(path)), None)
         if gone is not None:
             return f"its file {gone} is gone"
         tags = record.tags or {}
@@ -323,7 +336,7 @@ class StalenessChecker:
 
     def _all(self, key: dg.AssetKey) -> dict[str | None, dg.AssetMaterialization]:
         if key not in self._records:
-            self._records[key] = dict(latest_records(self._instance, key))
+            self._records[key] = dict(latest_records(self._instance, key, self._until))
         return self._records[key]
 
     def _latest(self, key: dg.AssetKey, partition: str | None) -> dg.AssetMaterialization | None:
@@ -334,18 +347,37 @@ class StalenessChecker:
             self._records[key] = {None: found[0].asset_materialization} if found else {}  # type: ignore[dict-item]
         return self._records[key].get(None)
 
+    def _exists(self, path: str) -> bool:
+        """Whether a file or folder is there, by one listing of the folder it lies in for all of its cells."""
+        folder, _, name = path.rpartition("/")
+        if folder not in self._names:
+            self._names[folder] = names_in(store_path(folder))
+        return name in self._names[folder]
+
     def _recorded_paths(
         self, record: dg.AssetMaterialization, key: dg.AssetKey, partition: str | None
-    ) -> Iterator[Path]:
-        for name in _PATHS:
+    ) -> Iterator[str]:
+        for name in PATHS:
             value = record.metadata.get(name)
-            if isinstance(value, dg.PathMetadataValue) and "://" not in str(value.path):
-                yield Path(str(value.path))
+            if isinstance(value, dg.PathMetadataValue):
+                path = str(value.path)
+                if path.startswith(self._workspace.store) or not is_remote(path):
+                    yield path
         if key == INGESTED and partition is not None:
+            folder = self._folder(CELL_EXPOSURES, partition)
             for cell in self.cells(partition):
-                yield self._workspace.table(CELL_EXPOSURES.to_user_string(), partition, cell)
+                yield f"{folder}/{cell}.parquet"
         if isinstance(partition, dg.MultiPartitionKey):  # a run over several cells records no path
-            yield self._workspace.table(key.to_user_string(), *release_and_cell(partition))
+            release, cell = release_and_cell(partition)
+            yield f"{self._folder(key, release)}/{cell}.parquet"
+
+    def _folder(self, key: dg.AssetKey, release: str) -> str:
+        """Where the store keeps the cells of a release."""
+        if (key, release) not in self._folders:
+            self._folders[key, release] = str(
+                self._workspace.table(key.to_user_string(), release, "any").parent
+            )
+        return self._folders[key, release]
 
 
 def _cell_of(partition: str | None) -> str:

@@ -224,8 +224,10 @@ def _in_order(folder: Path) -> tuple[list[_Place], dict[_Place, int]]:
             latest = max(latest, time)  # clocks may jump; the order of a run stays
             place = _Place(latest, name, number)
             places.append(place)
-            if waiting[digest]:
+            if digest in waiting:
                 indexed[place] = waiting[digest].popleft()[1]
+                if not waiting[digest]:
+                    del waiting[digest]
     for left in waiting.values():
         for time, number in left:
             place = _Place(time, INDEX, number)

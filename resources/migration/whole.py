@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
+from sqlalchemy.exc import DBAPIError
 
+from paeplatform.errors import StoreError
 from resources.instance import in_postgres, storage_block
 from resources.migration.journal import MigrationError
 from resources.objects import store_path
@@ -52,8 +54,8 @@ def migrate(
         say: called after each step.
 
     Raises:
-        MigrationError: the settings are embedded, runs are at work, or a database is in use; finished steps stay.
-        OSError: the object store cannot be reached.
+        MigrationError: the settings are embedded, runs are at work, a database is in use, or a service is away;
+            finished steps stay.
     """
     storage = settings.storage
     if storage.dagster is None or storage.mlflow is None:
@@ -65,7 +67,13 @@ def migrate(
 
     def step(name: str, work: Callable[[], tuple[str, bool]]) -> None:
         began = time.monotonic()
-        what, already = work()
+        try:
+            what, already = work()
+        except (OSError, StoreError, DBAPIError) as error:
+            line = " ".join(str(error).split())[:300]
+            raise MigrationError(
+                f"{name}: {line}; what arrived stays, the same command goes on from here"
+            ) from error
         done.append(StepDone(name, what, already, time.monotonic() - began))
         say(done[-1])
 

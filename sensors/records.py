@@ -1,0 +1,77 @@
+"""What was recorded last of each partition, without the previews and plots that make a record large.
+
+A cell's records come to some 0.2 MB, most of it pictures for Dagster's page, and an all-sky release has 12,288 cells.
+In PostgreSQL, where an event's number is never given twice, what was read once is kept by the process, so that a look
+reads what is new. SQLite may give the number of a deleted event again; there everything is read anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from assets.provenance import CONTENT, INPUTS
+
+CHUNK = 500  # events read at a time
+PATHS = ("path", "page")  # metadata that names the file an asset made
+_NEEDED = (CONTENT, INPUTS, *PATHS)
+_kept: dict[tuple[str, dg.AssetKey], dict[int, dg.AssetMaterialization]] = {}
+
+
+class NotAllRead(Exception):
+    """Time was up before all records were read; what was read is kept for the next look."""
+
+
+def latest_records(
+    instance: dg.DagsterInstance, key: dg.AssetKey, until: float | None = None
+) -> dict[str, dg.AssetMaterialization]:
+    """The last materialisation of each partition of an asset, with the metadata that staleness asks for.
+
+    Args:
+        instance: where they are recorded.
+        key: a partitioned asset.
+        until: when to stop reading (`time.monotonic`); None reads on.
+
+    Raises:
+        NotAllRead: time was up; only in PostgreSQL, where the next call goes on from there.
+    """
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION
+    )
+    known = _known(instance, key)
+    wanted = set(ids.values())
+    for number in known.keys() - wanted:
+        del known[number]
+    missing = sorted(wanted - known.keys())
+    for chunk in _chunks(missing):
+        if until is not None and _keeps(instance) and time.monotonic() > until:
+            raise NotAllRead(f"{key.to_user_string()}: {len(known)} of {len(wanted)} records read so far")
+        chosen = dg.AssetRecordsFilter(key, storage_ids=chunk)
+        for record in instance.fetch_materializations(chosen, limit=len(chunk)).records:
+            if record.asset_materialization is not None:
+                known[record.storage_id] = slim(record.asset_materialization)
+    return {partition: known[number] for partition, number in ids.items() if number in known}
+
+
+def slim(record: dg.AssetMaterialization) -> dg.AssetMaterialization:
+    """A record without what only people look at."""
+    metadata = {name: record.metadata[name] for name in _NEEDED if name in record.metadata}
+    return dg.AssetMaterialization(
+        record.asset_key, partition=record.partition, tags=record.tags, metadata=metadata
+    )
+
+
+def _keeps(instance: dg.DagsterInstance) -> bool:
+    return type(instance.event_log_storage).__module__.startswith("dagster_postgres")
+
+
+def _known(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[int, dg.AssetMaterialization]:
+    if not _keeps(instance):
+        return {}
+    return _kept.setdefault((str(instance.run_storage.get_run_storage_id()), key), {})
+
+
+def _chunks(ids: Sequence[int]) -> Iterator[list[int]]:
+    return (list(ids[low : low + CHUNK]) for low in range(0, len(ids), CHUNK))
