@@ -9,7 +9,7 @@ from assets.metadata import mlflow_links
 from assets.model_records import content_of, example_photometry, model_tags, write_setting
 from assets.partitions import chosen_size
 from assets.tables import bands_from, library_from
-from assets.versions import code_version, file_digest
+from assets.versions import code_version, file_digest, left_out
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
 from resources.registry import AUTOENCODER, FLOW, PAE, PROPOSAL, ModelRegistry
@@ -28,7 +28,7 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             "autoencoder": dg.AssetIn(partition_mapping=chosen_size(preset)),
             "latent_flow": dg.AssetIn(partition_mapping=chosen_size(preset)),
         },
-        code_version=code_version(3, preset, "pae.n_latent"),
+        code_version=code_version(3, preset, "pae.n_latent", *left_out(preset)),
     )
     def pae_model(
         context: dg.AssetExecutionContext,
@@ -64,7 +64,9 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 wave=wave,
                 band_hash=bands.content_hash(),
                 library_hash=library.content_hash(),
-                landmarks=template_landmarks(encoder, flow, library_on_grid(library, wave), wave),
+                landmarks=template_landmarks(
+                    encoder, flow, library_on_grid(library.without(preset.tables.leave_out), wave), wave
+                ),
                 proposal=load_proposal(posterior_proposal),
                 proposal_config=preset.proposal,
             )

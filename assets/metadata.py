@@ -29,6 +29,13 @@ def plot(figure: "Figure") -> dg.MetadataValue:
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
+def picture(png: bytes, figure: "Figure") -> dg.MetadataValue:
+    """A figure that is drawn already as an inline image; drawn once more, smaller, when it is too large."""
+    if len(png) > MAX_PNG_BYTES:
+        return plot(figure)
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
 def _png(figure: "Figure") -> bytes:
     import io
 

@@ -8,7 +8,7 @@ import polars as pl
 from assets.metadata import plot, preview
 from assets.report_figures import bright_redshifts, photometry_figure, prior_figure
 from assets.tables import bands_from, library_from, prior_table
-from assets.versions import code_version, content_version, file_digest
+from assets.versions import code_version, content_version, file_digest, left_out
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
 from resources.workspace import Workspace
@@ -71,7 +71,9 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     @dg.asset(
         group_name="mock",
         kinds={"parquet", "pyarrow"},
-        code_version=code_version(1, preset, "training_set", "rest_grid", "catalog.z_max", "catalog.ebv_max"),
+        code_version=code_version(
+            1, preset, "training_set", "rest_grid", "catalog.z_max", "catalog.ebv_max", *left_out(preset)
+        ),
     )
     def training_spectra(
         sed_templates: pl.DataFrame, mock_catalog: pl.DataFrame, workspace: Workspace

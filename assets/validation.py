@@ -1,6 +1,7 @@
 """Group validation: metric tables, stress test and report of a release (rows I6, V1)."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -11,6 +12,7 @@ from assets.metadata import plot, preview
 from assets.partitions import COMPUTE, RELEASE, chosen_size, releases
 from assets.provenance import made_from
 from assets.report_figures import data_figures, model_figures, model_numbers, redshift_figures
+from assets.report_sections import REPORT_TABLES, fiducial_chi2, release_quality, report_sections
 from assets.tables import bands_from, library_from
 from assets.versions import code_version, content_version
 from paeplatform.config import Preset
@@ -157,9 +159,10 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         ins={
             "autoencoder": dg.AssetIn(partition_mapping=trained),
             "latent_flow": dg.AssetIn(partition_mapping=trained),
+            **{name: dg.AssetIn(dagster_type=pl.DataFrame) for name in REPORT_TABLES},
         },
         deps=[cells_of("redshift_catalog")],
-        code_version=code_version(3, preset, "validation"),
+        code_version=code_version(4, preset, "validation"),
     )
     def validation_report(
         context: dg.AssetExecutionContext,
@@ -173,16 +176,20 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         autoencoder: Path,
         latent_flow: Path,
         posterior_proposal: Path,
+        sample_scores: pl.LazyFrame,
+        example_posteriors: pl.DataFrame,
+        paper_figures: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
+        **tables: Any,
     ) -> dg.MaterializeResult:
-        """One self-contained page: metrics, figures, single sources, provenance; also CSV, JSON, Markdown."""
+        """One self-contained page: targets, metrics, the paper's tables, figures, sources, provenance."""
         from paeplatform.validation.calibration import posterior_summary
         from paeplatform.validation.evaluate import join_truth
         from paeplatform.validation.figures_inference import missing_bands_figure
         from paeplatform.validation.missing_bands import stress_summary
         from paeplatform.validation.report import STRESS_FIGURE, write_report
-        from paeplatform.validation.targets import model_targets, release_targets
+        from paeplatform.validation.targets import model_targets, paper_targets, release_targets
 
         release = context.partition_key
         with one_line_failures():
@@ -202,6 +209,10 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 STRESS_FIGURE: missing_bands_figure(stress, missing_band_stress),
                 **model_figures(models),
                 **data_figures(preset, library, bands, mock_catalog, redshift_prior, mock_photometry),
+                **{
+                    name: Path(png).read_bytes()
+                    for name, png in paper_figures.select("name", "png").iter_rows()
+                },
             }
             page = write_report(
                 workspace.report_dir(release),
@@ -210,6 +221,14 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 posteriors_with_truth=catalog,
                 figures=figures,
                 stress=stress,
+                sections=report_sections(
+                    preset,
+                    tables,
+                    sample_scores,
+                    example_posteriors,
+                    bands,
+                    release_quality(context.instance, workspace, release),
+                ),
                 provenance=_provenance(release, catalog, registry) | {"library": library.content_hash()},
                 targets=[
                     *release_targets(posterior_summary(catalog, preset.pae.n_latent)),
@@ -218,6 +237,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                         model_numbers(latent_flow),
                         preset.validation.median_mse_max,
                     ),
+                    *paper_targets(tables | {"chi2": fiducial_chi2(sample_scores)}),
                 ],
                 title="Redshifts of a SPHEREx-like release",
             )

@@ -31,6 +31,11 @@ def code_version(number: int, preset: Preset, *settings: str) -> str:
     return f"{number}-{hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:10]}"
 
 
+def left_out(preset: Preset) -> tuple[str, ...]:
+    """The setting of templates that the training does not see, when there are some: without any, versions stay."""
+    return ("tables.leave_out",) if preset.tables.leave_out else ()
+
+
 def file_digest(path: Path) -> str:
     """Sixteen hex digits over a file's bytes, or over names and bytes of all files below a folder."""
     digest = hashlib.sha256()

@@ -375,7 +375,7 @@ class TablesConfig(_Section):
     n_profiled: Annotated[int, Field(ge=0)] = 2  # sources with a profile likelihood
     n_simulated: PositiveInt = 400  # prior draws of the rank tests
     n_bootstrap: PositiveInt = 200
-    leave_out: tuple[str, ...] = ()  # names of templates that the PAE's training does not see, and tables tell apart
+    leave_out: tuple[str, ...] = ()  # templates that the PAE's training does not see; tables tell them apart
 
 
 class Preset(_Section):

@@ -16,11 +16,14 @@ from assets.inference import inference_assets
 from assets.instrument import instrument_assets
 from assets.mock import mock_assets
 from assets.models import model_assets
+from assets.paper_figures import paper_figure_assets
+from assets.paper_tables import paper_table_assets
 from assets.placement import place_steps
 from assets.prior import prior_assets
 from assets.promotion import promotion_assets
 from assets.proposal import proposal_assets
 from assets.release import release_assets
+from assets.sample import sample_assets
 from assets.sbi import sbi_assets
 from assets.sed import sed_assets
 from assets.validation import validation_assets
@@ -74,6 +77,9 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *prior_assets(preset),  # inference_prior
         *inference_assets(preset),  # pae_posteriors, template_fits, reweighted_posteriors, redshift_catalog
         *sbi_assets(preset),  # sbi_model, sbi_posteriors
+        *sample_assets(preset),  # validation_sample and, of it, posteriors by method and sample_scores
+        *paper_figure_assets(preset),  # paper_figures
+        *paper_table_assets(preset),  # table_*, and held_out_spectra, posterior_ranks, example_posteriors ...
         *validation_assets(
             preset
         ),  # photoz_metrics, method_comparison, missing_band_stress, validation_report

@@ -92,6 +92,10 @@ class TrainingRun:
         """Logs a matplotlib figure as `plots/<name>.png`."""
         self._client.log_figure(self.run_id, figure, f"plots/{name}.png")
 
+    def log_file(self, path: Path, folder: str) -> None:
+        """Logs a finished file into a folder of the run's artifacts."""
+        self._client.log_artifact(self.run_id, str(path), folder)
+
     def log_json(self, tree: Any, name: str) -> None:
         """Logs a JSON file."""
         self._client.log_text(self.run_id, json.dumps(tree, indent=1, sort_keys=True), name)

@@ -22,6 +22,7 @@ class Workspace(dg.ConfigurableResource):
 
     checkpoints: str
     report: str
+    results: str
     scratch: str
     cache: str
     store: str
@@ -34,6 +35,7 @@ class Workspace(dg.ConfigurableResource):
         return cls(
             checkpoints=str(settings.checkpoints),
             report=str(settings.report),
+            results=str(settings.results),
             scratch=str(settings.scratch),
             cache=str(settings.cache),
             store=str(settings.store),
@@ -83,6 +85,10 @@ class Workspace(dg.ConfigurableResource):
     def report_dir(self, release: str) -> Path:
         """The report folder of a release."""
         return Path(self.report) / release
+
+    def results_dir(self) -> Path:
+        """Where validation's tables and figures are kept for people."""
+        return Path(self.results)
 
     def start_jax(self) -> None:
         """Prepares JAX for heavy work: every core a device, compiled programs kept on disk.

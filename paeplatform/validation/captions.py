@@ -152,6 +152,6 @@ CAPTIONS: dict[str, tuple[str, str]] = {
     "ranks": (
         "Rank tests on simulated sources",
         "Ranks of the true z and u among posterior draws of sources drawn from the PAE's own prior, and TARP's "
-        "coverage of the joint posterior. Exact inference is flat and diagonal; the grey band holds 95 % of such samples.",
+        "coverage of the joint posterior. Exact inference is flat and diagonal; grey: 95 % of such samples.",
     ),
 }

@@ -126,8 +126,8 @@ def error_scatter(scores: pl.LazyFrame, table: pl.DataFrame) -> Figure:
     quoted = np.isfinite(low)
     top.bar(x[quoted], (high - low)[quoted], 0.8, low[quoted], color=GREY, alpha=0.3, label="paper's range")
     top.set_xticks(x, [name.replace("sigma_PAE/(1+z)", "σ") for name in table["bin"]], fontsize=7.5)
-    top.set(ylim=(-0.3, 1.08), ylabel="Pearson ρ")
-    top.legend(loc="lower left", ncols=2)
+    top.set(ylim=(-0.3, 1.5), ylabel="Pearson ρ")
+    top.legend(loc="upper right", ncols=2)
     if both.height:
         errors = [(both[name] - both["z_true"]).to_numpy() for name in ("z_hat_tf", "z_hat")]
         dots = main.scatter(

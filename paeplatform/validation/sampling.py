@@ -47,13 +47,16 @@ def posteriors_under(
         bands: of the photometry.
         filters: their curves.
         photometry: flux, flux_err and object_id.
-        method: of sampling; None takes the preset's, which without an NF prior is MCLMC whatever it says.
+        method: of sampling; None takes the preset's, which without an NF prior is MCLMC whatever it says. Chains that
+            are asked for, or are the only way, start as the paper's do (`chains_as_in_the_paper`).
         progress: shows a bar.
 
     Returns:
         The table of `estimate_photoz` with pae_rho_uz, an array: correlation of z with each u_i (section VI.3.1).
     """
     configured, z_prior = configured_for(choice, preset, bpz)
+    if method == "mclmc" or not configured.prior.nf_prior:
+        configured = chains_as_in_the_paper(configured)
     flux, flux_err, object_id = photometry
     table, draws = estimate_with_draws(
         bundle,
@@ -122,6 +125,15 @@ def configured_for(choice: str, preset: Preset, bpz: Mapping[str, Any]) -> tuple
     if redshift == "uniform":
         return configured, uniform_prior(prior.z_min, prior.z_max)
     return configured, redshift_prior(prior, bpz)
+
+
+def chains_as_in_the_paper(preset: Preset) -> Preset:
+    """Chains that start from prior draws and do not jump (section IV.2.1), so that their convergence can be set beside
+    the paper's; those of the catalogue search for starts first.
+    """
+    return preset.model_copy(
+        update={"mclmc": preset.mclmc.model_copy(update={"init_draws": preset.mclmc.n_chains})}
+    )
 
 
 def uniform_prior(z_min: float, z_max: float) -> BpzPrior:

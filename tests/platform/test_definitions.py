@@ -91,6 +91,7 @@ def test_every_quality_rule_is_a_partitioned_check_that_blocks_when_it_is_an_err
 
 
 SAMPLED = {"pae_posteriors", "missing_band_stress", "reweighted_posteriors", "pae_evaluation"}
+SAMPLED |= {"sample_pae_posteriors", "sample_chains", "posterior_ranks", "example_posteriors"}
 CHANGES = {
     "pae.flow": ({"pae": {"flow": {"jitter": 0.07}}}, {"latent_flow"}),
     "pae.autoencoder": ({"pae": {"autoencoder": {"fit": {"epochs": 4}}}}, {"autoencoder"}),
@@ -98,12 +99,17 @@ CHANGES = {
     "mclmc": ({"mclmc": {"n_steps": 250}}, SAMPLED),
     "importance": ({"importance": {"n_rounds": 3}}, SAMPLED),
     "inference": ({"inference": {"method": "mclmc"}}, SAMPLED),
-    "prior": ({"prior": {"nf_prior": False}}, SAMPLED | {"inference_prior"}),
+    "prior": ({"prior": {"nf_prior": False}}, SAMPLED | {"inference_prior", "profile_likelihoods"}),
     "prior limits": (
         {"prior": {"z_max": 2.0}},
-        SAMPLED | {"posterior_proposal", "inference_prior", "sbi_model", "method_comparison"},
+        SAMPLED
+        | {"posterior_proposal", "inference_prior", "sbi_model", "method_comparison"}
+        | {"sample_scores", "profile_likelihoods", "paper_figures"},
     ),
-    "template_fit": ({"template_fit": {"z_step": 0.25}}, {"template_fits"}),
+    "template_fit": (
+        {"template_fit": {"z_step": 0.25}},
+        {"template_fits", "sample_template_fits", "profile_likelihoods"},
+    ),
     "stress_test": ({"stress_test": {"min_snr": 9.0}}, {"missing_band_stress"}),
     "validation": (
         {"validation": {"n_bootstrap": 30}},
@@ -111,7 +117,7 @@ CHANGES = {
     ),
     "depth": (
         {"instrument": {"depth": "inflight"}},
-        {"mock_photometry", "mock_delivery", "frozen_test_set", "sbi_model"},
+        {"mock_photometry", "mock_delivery", "frozen_test_set", "sbi_model", "posterior_ranks"},
     ),
     "flags": (
         {"release": {"flag_policy": "strict"}},

@@ -20,6 +20,7 @@ from assets.versions import content_version
 from paeplatform.config import Preset
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import CheckpointError, InputError, RegistryError
+from paeplatform.validation.table_list import TABLES
 from resources.registry import CHAMPION, PAE
 from sensors.run import LAUNCHER_TAG
 from sensors.staleness import Target
@@ -35,6 +36,20 @@ DOWNSTREAM_OF_FITS = [
 DOWNSTREAM_OF_POSTERIORS = [*REWEIGHTED, *DOWNSTREAM_OF_FITS]
 POSTERIORS = [f"pae_posteriors[mock-r1|{cell}]" for cell in CELLS]
 STRESS = "missing_band_stress[mock-r1]"
+FROM_SCORES = [
+    "sample_scores",
+    *(table.name for table in TABLES),
+    "example_posteriors",
+    "profile_likelihoods",
+    "paper_figures",
+]
+SAMPLED = [
+    *(f"sample_pae_posteriors[{choice}]" for choice in ("nf_bpz", "nf_uniform", "free")),
+    "sample_chains[4]",
+    "posterior_ranks",
+    "table_ranks",
+    *FROM_SCORES,
+]
 
 
 def labels(targets: list[Target]) -> list[str]:
@@ -44,7 +59,7 @@ def labels(targets: list[Target]) -> list[str]:
 def test_everything_is_made_once_with_a_line_each(platform: Platform) -> None:
     assert platform.first.failed == []
     made = labels([target for target, _ in platform.first.made])
-    assert len(made) == len(set(made)) == 37
+    assert len(made) == len(set(made)) == 62
     assert [line.split()[1] for line in platform.console.replace("[ ", "[").splitlines()] == made
     assert {target.reason for target, _ in platform.first.made} == {"missing"}
 
@@ -129,8 +144,16 @@ def test_results_are_shown_as_metadata(platform: Platform) -> None:
     assert posteriors["galaxies_per_hour"].value > 0
     assert sum(latest("template_fits")["status"].data.values()) == 6
     page = Path(str(latest("validation_report")["page"].value)).read_text()
-    for words in ("mock-r1", "How the posteriors were made", "Stress test: missing bands"):
+    for words in (
+        "mock-r1",
+        "How the posteriors were made",
+        "Stress test: missing bands",
+        "Quality of the release",
+        "Table 1: template fitting",
+        "browser-data",
+    ):
         assert words in page
+    assert "table" in latest("table_priors") and "fig11_recovery" in latest("paper_figures")
 
 
 def test_posteriors_say_which_path_made_them_and_keep_draws_out_of_the_catalogue(platform: Platform) -> None:
@@ -189,6 +212,38 @@ def test_a_bundle_from_before_there_was_a_proposal_still_answers(platform: Platf
     assert answer["pae_khat"].isna().all()
 
 
+def test_the_papers_tables_are_made_of_the_validation_sample(platform: Platform) -> None:
+    sample, frozen = platform.table("validation_sample"), platform.table("frozen_test_set")
+    assert sample["object_id"].to_list() == frozen["object_id"].to_list()[:12]
+    scores = platform.table("sample_scores")
+    counts = dict(scores["method"].value_counts().iter_rows())
+    assert counts == {"tf": 12, "sbi": 12, "nf_bpz": 12, "nf_uniform": 12}, "the preset leaves chains out"
+    posteriors = platform.table("sample_pae_posteriors/nf_bpz").sort("object_id")
+    row = scores.filter(pl.col("method") == "nf_bpz").sort("object_id")
+    np.testing.assert_array_equal(
+        row["z_hat"].to_numpy(), posteriors["pae_z_mean"].cast(pl.Float64).to_numpy()
+    )
+    table = platform.table("table_priors")
+    assert table.filter(pl.col("cut") == 0.2)["n_total"].to_list() == [12, 12, 12, 12]
+    results = platform.settings.results
+    for name in (*(table.name for table in TABLES), "table_ranks", "table_latent_norms"):
+        written = pl.read_csv(results / f"{name}.csv", infer_schema_length=None)
+        assert (
+            written.columns == platform.table(name).columns and written.height == platform.table(name).height
+        )
+        assert (results / f"{name}.md").read_text().startswith("# ")
+    figures = platform.table("paper_figures")
+    assert {"fig11_recovery", "fig15_priors", "fig18_convergence"} <= set(figures["name"])
+    for row in figures.iter_rows(named=True):
+        assert Path(row["png"]).read_bytes().startswith(b"\x89PNG")
+        assert Path(row["pdf"]).read_bytes().startswith(b"%PDF")
+    client = platform.registry.client()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (run,) = client.search_runs(experiments, "run_name = 'validation-tables'")
+    logged = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+    assert "figures/fig11_recovery.pdf" in logged
+
+
 def test_scratch_and_checkpoints_are_gone(platform: Platform) -> None:
     assert list((platform.settings.store / ".scratch").iterdir()) == []
     assert list(platform.settings.checkpoints.iterdir()) == []
@@ -208,11 +263,17 @@ CHANGES = {
             *POSTERIORS,
             STRESS,
             *DOWNSTREAM_OF_POSTERIORS,
+            *SAMPLED,
         ],
     ),
     "template fit": (
         {"template_fit": {"z_step": 0.25}},
-        [*(f"template_fits[mock-r1|{cell}]" for cell in CELLS), *DOWNSTREAM_OF_FITS],
+        [
+            *(f"template_fits[mock-r1|{cell}]" for cell in CELLS),
+            *DOWNSTREAM_OF_FITS,
+            "sample_template_fits",
+            *FROM_SCORES,
+        ],
     ),
     "stress test": ({"stress_test": {"n_sources": 2}}, [STRESS, "validation_report[mock-r1]"]),
     # A new flow makes a challenger; only promoting it touches the posteriors. The report shows the flow's curves.
@@ -225,6 +286,9 @@ CHANGES = {
             "pae_evaluation",
             "pae_promotion",
             "validation_report[mock-r1]",
+            "held_out_spectra[4]",
+            "table_latent_norms",
+            *SAMPLED,
         ],
     ),
 }

@@ -1,0 +1,42 @@
+"""Long inference in pieces, each kept as it is finished, so that a killed run goes on where it stopped."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Photometry = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def in_pieces(
+    folder: Path, sources: pl.DataFrame, size: int, estimate: "Callable[[Photometry], pl.DataFrame]"
+) -> pl.DataFrame:
+    """The estimates of all sources, `size` at a time.
+
+    Args:
+        folder: of the checkpoint (`Workspace.checkpoint_dir`), named after all that decides the result.
+        sources: with flux, flux_err and object_id.
+        size: sources to a piece. How sources are cut changes no estimate.
+        estimate: flux, flux_err, object_id to a table.
+
+    Returns:
+        The tables one above the other; without sources a table of no rows that has object_id and method.
+    """
+    if not sources.height:
+        return pl.DataFrame(schema={"object_id": pl.Int64, "method": pl.String})
+    tables = []
+    for start in range(0, sources.height, size):
+        path = folder / f"{start:08d}-{size}.parquet"
+        if not path.exists():
+            rows = sources[start : start + size]
+            table = estimate(tuple(rows[name].to_numpy() for name in ("flux", "flux_err", "object_id")))  # type: ignore[arg-type]
+            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+            table.write_parquet(unfinished)
+            unfinished.replace(path)
+        tables.append(pl.read_parquet(path))
+    return pl.concat(tables)
