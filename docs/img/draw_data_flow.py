@@ -31,6 +31,8 @@ NODES = {
     "photoz_metrics": (5, 5.6),
     "method_comparison": (5, 6.56),
     "validation_report": (5, 4.16),
+    "sample_scores": (5, 0.0),
+    "paper_figures": (5, 1.36),
 }
 CUT = {  # how an asset is cut: the line below its name
     "autoencoder": "n_latent",
@@ -46,6 +48,8 @@ CUT = {  # how an asset is cut: the line below its name
     "missing_band_stress": "release",
     "photoz_metrics": "release",
     "validation_report": "release",
+    "sample_scores": "of the validation sample",
+    "paper_figures": "and table_*",
     "pae_model": "registered: pae",
     "pae_champion": "alias @champion",
 }
@@ -78,6 +82,9 @@ EDGES = [
     ("redshift_catalog", "method_comparison"),
     ("pae_champion", "pae_posteriors"),
     ("pae_champion", "missing_band_stress"),
+    ("pae_model", "sample_scores"),
+    ("sample_scores", "paper_figures"),
+    ("paper_figures", "validation_report"),
     ("missing_band_stress", "validation_report"),
     ("pae_posteriors", "redshift_catalog"),
     ("redshift_catalog", "photoz_metrics"),
