@@ -9,6 +9,7 @@ from paeplatform.errors import InputError
 from paeplatform.validation import calibration_tables, paper_tables
 from paeplatform.validation.metrics import eta_3sigma, nmad_paper
 from paeplatform.validation.sample_scores import label_of, method_scores
+from paeplatform.validation.table_list import TABLES
 from paeplatform.validation.table_rows import Resampling
 from tests.validation.score_tables import Z_RANGE, posteriors, sample, score_table
 
@@ -173,6 +174,21 @@ def test_sources_of_templates_left_out_of_the_training_are_told_apart():
     assert anatomy.filter(pl.col("property") == "in training")["n"].sum() == 3 * 399
     everything = TABLE.with_columns(in_training=pl.lit(True)).lazy()
     assert "in training" not in set(calibration_tables.outlier_table(everything, FAST)["property"])
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_no_or_few_sources_make_a_table_and_no_warning(table, n):
+    rows = TABLE.filter(pl.col("object_id") < 11 + n) if n else TABLE.clear()
+    module, function = table.function.split(".")
+    modules = {"paper_tables": paper_tables, "calibration_tables": calibration_tables}
+    made = getattr(modules[module], function)(rows.lazy(), FAST)
+    counted = made["n"].sum() if "n" in made.columns else 0
+    assert (counted > 0) == (n > 0) or table.name in (
+        "table_flags",
+        "table_error_correlation",
+        "table_latents",
+    )
 
 
 def test_methods_have_words():
