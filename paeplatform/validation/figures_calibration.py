@@ -26,6 +26,7 @@ from paeplatform.validation.style import (
     cumulative,
     empty_note,
     finite,
+    legend,
     n_bins,
     new_figure,
     note,
@@ -75,7 +76,7 @@ def reconstruction_by_size(spectra: Mapping[int, pl.DataFrame]) -> Figure:
     right.axvspan(*PAH_RANGE_UM, color=GREY, alpha=0.25, lw=0)
     left.set(xscale="log", xlabel="MSE of a spectrum", ylabel="spectra")
     right.set(xscale="log", yscale="log", xlabel="rest wavelength [µm]", ylabel="mean squared error")
-    left.legend(loc="upper right", fontsize=8)
+    legend(left, loc="upper right", fontsize=8)
     return figure
 
 
@@ -176,13 +177,14 @@ def prior_comparison(scores: pl.LazyFrame, table: pl.DataFrame) -> Figure:
         z_scores.set_xlabel("Z-score")
         for axes, text in ((plain, "nominal quantile"), (moved, "nominal quantile, de-biased")):
             axes.set_xlabel(text)
-            axes.legend(loc="lower right", fontsize=7)
+            legend(axes, loc="lower right", fontsize=7)
     panels[0, 0].set_ylabel("density")
     panels[1, 0].set_ylabel("density")
     handles = [
         panels[0, 0].plot([], [], color=PRIOR_COLOURS[name], label=label_of(name))[0] for name in methods
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8)
+    if handles:
+        figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8)
     return figure
 
 

@@ -20,6 +20,7 @@ from paeplatform.validation.style import (
     GREY,
     VERMILION,
     empty_note,
+    legend,
     new_figure,
     note,
     styled,
@@ -89,6 +90,8 @@ def recovery_by_method(
         z_max: end of both axes.
     """
     shown = present(scores, *methods)
+    if not shown:
+        return _nothing()
     figure = new_figure(height_in=2.4 * max(len(shown), 1) + 0.4)
     panels = figure.subplots(max(len(shown), 1), len(FIG_11_CUTS), sharex=True, sharey=True, squeeze=False)
     for line, method in zip(panels, shown, strict=True):
@@ -127,7 +130,7 @@ def error_scatter(scores: pl.LazyFrame, table: pl.DataFrame) -> Figure:
     top.bar(x[quoted], (high - low)[quoted], 0.8, low[quoted], color=GREY, alpha=0.3, label="paper's range")
     top.set_xticks(x, [name.replace("sigma_PAE/(1+z)", "σ") for name in table["bin"]], fontsize=7.5)
     top.set(ylim=(-0.3, 1.5), ylabel="Pearson ρ")
-    top.legend(loc="upper right", ncols=2)
+    legend(top, loc="upper right", ncols=2)
     if both.height:
         errors = [(both[name] - both["z_true"]).to_numpy() for name in ("z_hat_tf", "z_hat")]
         dots = main.scatter(
@@ -190,6 +193,8 @@ def method_recovery(scores: pl.LazyFrame, table: pl.DataFrame, z_max: float = 3.
         z_max: end of the recovery panels' axes.
     """
     methods = present(scores, FIDUCIAL, "sbi")
+    if not methods:
+        return _nothing()
     limits = table["selection"].unique(maintain_order=True).to_list()
     figure = new_figure(height_in=2.9 * max(len(limits), 1))
     panels = figure.subplots(max(len(limits), 1), 3, squeeze=False)
@@ -216,10 +221,10 @@ def method_recovery(scores: pl.LazyFrame, table: pl.DataFrame, z_max: float = 3.
             draw_coverage(line[2], rows["pit"].to_numpy(), colour, SHORT[method])
         line[0].plot([0, z_max], [0, z_max], color=GREY, lw=1.0)
         line[0].set(xlim=(0, z_max), ylim=(0, z_max), ylabel="estimated z", title=selection)
-        line[1].legend(loc="upper left", fontsize=7)
+        legend(line[1], loc="upper left", fontsize=7)
         line[1].set(ylabel="sources")
         line[1].set_ylim(0, line[1].get_ylim()[1] * 1.35)
-        line[2].legend(loc="lower right", fontsize=8)
+        legend(line[2], loc="lower right", fontsize=8)
     for axes, label in zip(panels[-1], ("true z", "(ẑ − z)/(1 + z)", "nominal quantile"), strict=True):
         axes.set_xlabel(label)
     return figure
@@ -261,6 +266,12 @@ def scatter(axes: Axes, true: np.ndarray, hat: np.ndarray, z_max: float) -> None
     for sign in (-1, 1):
         axes.plot(line, line + sign * 0.15 * (1 + line), color=GREY, lw=0.8, ls="--")
     axes.set(xlim=(0, z_max), ylim=(0, z_max))
+
+
+def _nothing() -> Figure:
+    figure = new_figure(height_in=2.4)
+    empty_note(figure.subplots())
+    return figure
 
 
 def _good(scores: pl.LazyFrame, method: str) -> pl.DataFrame:

@@ -26,7 +26,7 @@ th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align
   vertical-align: middle;
   white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; white-space: normal; } th.text, td.text { text-align: left; }
-td.wrap { white-space: normal; }
+td.wrap { white-space: normal; min-width: 9rem; }
 .err { color: var(--soft); font-size: .78rem; }
 .light { font-weight: 600; white-space: nowrap; }
 .light::before { content: ""; display: inline-block; width: .72em; height: .72em; border-radius: 50%;

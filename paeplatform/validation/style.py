@@ -124,6 +124,12 @@ def whole_counts(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
+def legend(axes: Axes, **options: Any) -> None:
+    """A legend where something has a label; a panel without sources has nothing, of which matplotlib would warn."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(**options)
+
+
 def cumulative(axes: Axes, values: np.ndarray, label: str = "cumulative fraction") -> Axes:
     """Adds the empirical CDF of `values` on a twin axis, as in the paper's Figs. 6 and 18."""
     twin = axes.twinx()

@@ -53,9 +53,13 @@ def test_each_figure_draws_its_table(name):
     assert len(drawn(FIGURES[name](SCORES))) > 5000
 
 
-@pytest.mark.parametrize("name", ["pz_gallery", "error_scatter", "flagged_recovery", "chain_convergence"])
-def test_a_table_without_sources_makes_an_empty_figure(name):
-    drawn(FIGURES[name](EMPTY))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "scores", [EMPTY, TABLE.filter(pl.col("object_id") < 14).lazy()], ids=["none", "few"]
+)
+def test_figures_of_no_or_few_sources_draw_without_a_warning(name, scores):
+    drawn(FIGURES[name](scores))
 
 
 def test_panels_quote_the_tables_numbers():
