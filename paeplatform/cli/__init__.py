@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import typer
 
 from paeplatform.cli import (
+    capacity,
     deliveries,
     infer,
     inputs,
@@ -51,6 +52,7 @@ outputs.add_to(app)
 report.add_to(app)
 paper_data.add_to(app)
 storage.add_to(app)
+capacity.add_to(app)
 inputs.add_to(app)
 
 EXIT_DEFECT = 1
