@@ -363,8 +363,9 @@ def test_the_command_takes_a_home_along_and_it_goes_on_from_there(
     )
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        places = ("--home", str(settings.home), "--preset", str(TINY))
         return subprocess.run(
-            [sys.executable, "-m", "paeplatform.cli", *arguments, "--home", str(settings.home), "--preset", str(TINY)],
+            [Path(sys.executable).with_name("paeplatform"), *arguments, *places],
             capture_output=True, text=True, env={**os.environ, "PAEPLATFORM_HOME": ""}, timeout=600,
         )  # fmt: skip
 
