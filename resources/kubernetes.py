@@ -28,7 +28,8 @@ class _Section(BaseModel):
 class LostPods(_Section):
     """Tries after a step whose pod was lost: preempted, evicted, out of memory, never scheduled in its time.
 
-    Dagster makes them, since a Job's `backoffLimit` is 0. What a user has to put right fails at once all the same.
+    Dagster makes them, since a Job's `backoffLimit` is 0. What a user has to put right fails at once all the same; any
+    other error of a step counts as a lost pod does.
     """
 
     max_retries: int = Field(default=3, ge=0, le=20)

@@ -14,6 +14,7 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import UserDefinedDagsterK8sConfig, construct_dagster_k8s_job
 from kubernetes.client import ApiClient
+from kubernetes.config import ConfigException
 
 import paeplatform
 from paeplatform.config import preset_names
@@ -236,6 +237,19 @@ def test_rights_are_few_and_only_those_who_need_them_have_a_token(
         "Deployment/daemon",
         "run",
     }
+
+
+def test_dagster_wants_the_token_wherever_it_opens_its_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why accounts without rights have one; a Dagster that no longer wants it would let us take it away."""
+    tree = config(rendered("prod"), "dagster-instance", "dagster.yaml")
+    del tree["storage"]
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.setenv("PAEPLATFORM_NAMESPACE", "paeplatform")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(ConfigException, match="Service host"):
+        dg.DagsterInstance.from_config(str(tmp_path))
 
 
 def test_the_network_lets_nothing_in_that_is_not_named(objects: list[Manifest], overlay: str) -> None:
