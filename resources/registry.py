@@ -150,9 +150,11 @@ class ModelRegistry(dg.ConfigurableResource):
     ) -> Iterator[TrainingRun]:
         """Opens an MLflow run with the whole preset as parameters and the state of code and data as tags.
 
-        An exception marks the run as failed and passes on.
+        An exception marks the run as failed and passes on. A run of this name that an earlier try of the same step has
+        left running, its pod being lost, is closed.
         """
         mlflow, client = self._mlflow(), self.client()
+        self.close_runs(dagster_run_id, name)
         tags = {
             "data_version": data_version,
             "git_commit": git_commit(Path(self.project_root)),
@@ -364,12 +366,14 @@ class ModelRegistry(dg.ConfigurableResource):
             raise RegistryError(f"model {model.name} v{model.version}: no artifact {name!r} under {folder}")
         return path
 
-    def close_runs(self, dagster_run_id: str) -> None:
-        """Marks as killed what a Dagster run that is gone has left running."""
+    def close_runs(self, dagster_run_id: str, name: str | None = None) -> None:
+        """Marks as killed what a Dagster run that is gone, or its step called `name`, has left running."""
         if not self.exists:
             return
         client = self.client()
         unfinished = f"tags.dagster_run_id = '{dagster_run_id}' and attributes.status = 'RUNNING'"
+        if name is not None:
+            unfinished += f" and attributes.run_name = '{name}'"
         for run in client.search_runs([self._experiment_id(client)], filter_string=unfinished):
             client.set_terminated(run.info.run_id, status="KILLED")
 

@@ -144,6 +144,27 @@ def test_a_registered_bundle_comes_back_as_it_was(
         registry.artifact(registry.by_version(PAE, 1), "weights")
 
 
+def test_a_second_try_closes_what_the_first_left_running_and_nothing_else(
+    registry: ModelRegistry, settings: PlatformSettings
+) -> None:
+    client = registry.client()
+    with registry.training_run("flow-4", settings.preset, data_version="d", dagster_run_id="r1") as run:
+        experiment = client.get_run(run.run_id).info.experiment_id
+    left = {
+        (name, origin): client.create_run(
+            experiment, run_name=name, tags={"dagster_run_id": origin}
+        ).info.run_id
+        for name, origin in (("flow-4", "r2"), ("flow-8", "r2"), ("flow-4", "r3"))
+    }
+    with registry.training_run("flow-4", settings.preset, data_version="d", dagster_run_id="r2"):
+        states = {key: client.get_run(run_id).info.status for key, run_id in left.items()}
+    assert states == {
+        ("flow-4", "r2"): "KILLED",
+        ("flow-8", "r2"): "RUNNING",
+        ("flow-4", "r3"): "RUNNING",
+    }
+
+
 def test_a_run_keeps_preset_curves_state_and_failure(
     registry: ModelRegistry, settings: PlatformSettings
 ) -> None:
