@@ -175,5 +175,5 @@ def _largest_correlation(rows: pl.DataFrame) -> np.ndarray:
     if "pae_rho_uz" not in rows.columns or not rows.height:
         return np.full(rows.height, np.nan)
     rho = np.abs(rows["pae_rho_uz"].to_numpy().astype(np.float64))  # null becomes a row of NaN
-    known = np.isfinite(rho).any(axis=1)
+    known = np.asarray(np.isfinite(rho).any(axis=1))
     return np.where(known, np.nanmax(np.where(known[:, None], rho, 0.0), axis=1), np.nan)
