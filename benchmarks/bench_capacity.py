@@ -117,8 +117,8 @@ def _sources(bands: BandSet, rng: np.random.Generator) -> pl.DataFrame:
     flux = 10.0 ** rng.uniform(0.5, 2.0, (N_SOURCES, 1)) * (bands.wave_um / 2.0) ** slope
     return pl.DataFrame(
         {
-            "ra": lon.to_value(units.deg) + rng.uniform(-0.2, 0.2, N_SOURCES),
-            "dec": lat.to_value(units.deg) + rng.uniform(-0.2, 0.2, N_SOURCES),
+            "ra": float(lon.to_value(units.deg)) + rng.uniform(-0.2, 0.2, N_SOURCES),
+            "dec": float(lat.to_value(units.deg)) + rng.uniform(-0.2, 0.2, N_SOURCES),
             "flux_true": pl.Series(flux.astype(np.float32), dtype=pl.Array(pl.Float32, len(bands))),
         }
     )
@@ -133,7 +133,8 @@ def _posteriors(rng: np.random.Generator) -> tuple[pl.DataFrame, UniformPrior]:
     centre = rng.uniform(0.2, 1.5, (N_SOURCES, 1))
     z = np.clip(centre + 0.05 * (1 + centre) * rng.standard_normal((N_SOURCES, N_DRAWS)), 0.002, 2.9)
     summary = redshift_columns(z, np.full(z.shape, 1.0 / N_DRAWS), z_min=0.001, z_max=3.0, prefix="pae")
-    summary.pop("multimodal"), summary.pop("at_edge")
+    for name in ("multimodal", "at_edge"):
+        summary.pop(name)
     columns = {"object_id": np.arange(N_SOURCES)}
     table = pl.DataFrame(columns).with_columns(
         *(

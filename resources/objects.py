@@ -61,7 +61,7 @@ def names_in(folder: UPath | Path) -> set[str]:
     """The names in a folder, in one listing however many there are; none when there is no folder."""
     if not is_remote(folder):
         try:
-            return set(os.listdir(folder))
+            return set(os.listdir(str(folder)))
         except (FileNotFoundError, NotADirectoryError):
             return set()
     path = UPath(folder)
@@ -140,13 +140,18 @@ def holds(path: UPath, local: Path) -> bool:
         info = retried(lambda: path.fs.info(path.path, refresh=True), f"look at {path}")
         if int(info["size"]) != local.stat().st_size:
             return False
-        known = retried(lambda: path.fs.metadata(path.path, refresh=True), f"look at {path}").get(DIGEST)
+        known = retried(lambda: _metadata(path), f"look at {path}").get(DIGEST)
     except FileNotFoundError:
         return False
     if known is not None:
         return known == file_sha256(local)
     with local.open("rb") as file:
         return str(info.get("ETag", "")).strip('"') == hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _metadata(path: UPath) -> dict[str, str]:
+    """What was sent along with an object; s3fs alone, of fsspec's file systems, has this call."""
+    return path.fs.metadata(path.path, refresh=True)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def fetched(path: UPath, cache: Path) -> Path:

@@ -70,7 +70,8 @@ def _keeps(instance: dg.DagsterInstance) -> bool:
 def _known(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[int, dg.AssetMaterialization]:
     if not _keeps(instance):
         return {}
-    return _kept.setdefault((str(instance.run_storage.get_run_storage_id()), key), {})
+    database = instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined] # of those in SQL
+    return _kept.setdefault((str(database), key), {})
 
 
 def _chunks(ids: Sequence[int]) -> Iterator[list[int]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SAWarning
 
 from resources.migration.journal import (
     CHUNK,
@@ -103,9 +104,8 @@ def _reflected(live: sa.Engine | sa.Connection) -> dict[str, sa.Table]:
     """The tables of a database, those first that others refer to."""
     metadata = sa.MetaData()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", sa.exc.SAWarning
-        )  # indexes on expressions are not reflected, nor needed
+        # Indexes on expressions are not reflected, nor needed.
+        warnings.simplefilter("ignore", SAWarning)
         metadata.reflect(live)
         return {table.name: table for table in metadata.sorted_tables if table.name not in _OWN}
 
