@@ -40,7 +40,7 @@ from resources.storage import Storage
 from resources.workspace import Workspace
 from sensors import records
 from sensors.reconcile import next_requests
-from sensors.staleness import CHAMPIONS, NO_CHAMPION, StalenessChecker
+from sensors.staleness import CHAMPIONS, StalenessChecker
 
 N_CELLS = int(os.environ.get("BENCH_CELLS", "12288"))
 KINDS = os.environ.get("BENCH_STORAGE", "sqlite postgres").split()
@@ -48,6 +48,7 @@ NAME = "allsky"
 TARGET_S = 60.0
 CHUNK = 500
 RECORDED = 16
+CHAMPION = "v1"  # what the registry says, which is not asked: a query, whatever the number of cells
 # Bytes of previews and plots in a cell's materialisation, as in the demo.
 PICTURES = {
     "pae_posteriors": 114_000,
@@ -64,6 +65,7 @@ PICTURES = {
 def run() -> list[dict[str, Any]]:
     """Seconds of a look, in each state of the release, and of the queue."""
     figures = [figure("cells", N_CELLS, "", None, None)]
+    StalenessChecker._champion_now = lambda self, key: CHAMPION  # type: ignore[method-assign]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for kind, storage in _storages():
@@ -85,7 +87,6 @@ def _measure(kind: str, settings: PlatformSettings) -> list[dict[str, Any]]:
 
         release = _Release(settings, defs, instance)
         release.deliver()
-        StalenessChecker(defs, instance, settings).reason(dg.AssetKey("pae_champion"), None)  # imports MLflow
         asked = look("tick_new_release")
         found.append(figure(f"requests_of_a_tick_{kind}", len(asked), "runs", None, None))
         found.append(
@@ -234,10 +235,10 @@ class _Release:
         if key == dg.AssetKey("inference_prior"):
             tags[PRIOR_TAG] = prior_source(self.settings.prior_file)
         if any(parent in CHAMPIONS for parent in node.parent_keys):
-            tags[CHAMPION_TAG] = NO_CHAMPION
+            tags[CHAMPION_TAG] = CHAMPION
         events = []
         for partition in partitions:
-            content = NO_CHAMPION if key in CHAMPIONS else self._version(name, partition)
+            content = CHAMPION if key in CHAMPIONS else self._version(name, partition)
             inputs = {}
             for parent in node.parent_keys:
                 cut = self.graph.get(parent).partitions_def
