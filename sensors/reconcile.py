@@ -23,6 +23,7 @@ from sensors.staleness import StalenessChecker
 TARGET_TAG = "paeplatform/target"
 REASON_TAG = "paeplatform/reason"
 READ_AT_MOST_S = 30.0  # of a look that finds many records it does not know
+ASKED_AT_MOST = 50  # runs that one look asks for
 QUEUED_AT_MOST = 100  # runs that are queued or at work, beyond which none is asked for
 _RUN_KEY = "dagster/run_key"
 _ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
@@ -92,13 +93,13 @@ def next_requests(
 ) -> tuple[list[dg.RunRequest], str]:
     """(the runs to ask for in this look, why there are none).
 
-    No more than fill the queue up to `QUEUED_AT_MOST`: recording a run takes up to a third of a second of CPU
-    (`benchmarks/bench_sensors.py`), and an all-sky release at once would hold a look for an hour. The next looks ask
-    for the rest.
+    No more than `ASKED_AT_MOST`, nor than fill the queue up to `QUEUED_AT_MOST`: recording a run takes up to a third of
+    a second of CPU (`benchmarks/bench_sensors.py`), and an all-sky release at once would hold a look for an hour. The
+    next looks ask for the rest.
     """
     # Before the state is read: a run that ends while it is read has recorded more than was seen, and is waited for.
     busy = active_targets(instance)
-    room = QUEUED_AT_MOST - len(busy)
+    room = min(ASKED_AT_MOST, QUEUED_AT_MOST - len(busy))
     if room <= 0:
         return [], f"{len(busy)} runs are queued or at work: no more are asked for now"
     try:
