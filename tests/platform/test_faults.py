@@ -299,8 +299,14 @@ def test_two_runs_of_the_same_cell_at_once_give_one_valid_result(platform: Platf
     assert [process.communicate()[0].strip() for process in both] == ["made", "made"]
     after = platform.table(f"redshift_catalog/mock-r1/{FIRST}")
     assert after["run_id"].n_unique() == 1, "one run's table, whole"
-    # Another process rounds the climb to hilltops differently: of a source that needs it, float32 digits differ.
-    assert_frame_equal(after.drop("run_id"), before, rel_tol=1e-2, abs_tol=1e-3)
+    # Another process rounds the climb to hilltops differently: of a source that needs it float32 digits differ, and
+    # chains, which are chaotic, differ altogether.
+    weighted = pl.col("pae_path").is_in(["proposal", "adapted"])
+    assert after["object_id"].equals(before["object_id"]) and after["pae_path"].equals(before["pae_path"])
+    assert before.filter(weighted).height > 0
+    assert_frame_equal(
+        after.drop("run_id").filter(weighted), before.filter(weighted), rel_tol=1e-2, abs_tol=1e-3
+    )
     assert not list((platform.settings.store).rglob(".*.tmp"))
     with open_instance(platform.settings) as instance:
         made = instance.get_runs()
