@@ -181,7 +181,7 @@ def mixture_density(mesh: Mesh, mixture: StudentMixture, v: Array) -> Float[Arra
 def stretch(
     base: Float[np.ndarray, "source draw dim"], of_proposal: Float[np.ndarray, "source draw"]
 ) -> Float[np.ndarray, "source draw"]:
-    """ln of the factor that takes a density over base points to one over v: the standard normal goes to the proposal."""
+    """ln of what takes a density over base points to one over v: the standard normal goes to the proposal."""
     base = np.asarray(base, dtype=np.float64)
     return of_proposal + 0.5 * np.sum(base**2, axis=2) + 0.5 * base.shape[2] * LOG_2PI
 
