@@ -34,7 +34,7 @@ metrics: install ## Print the metric tables of what has been run
 	@$(BIN)/paeplatform metrics $(ARGS)
 
 test: install-dev ## Run the tests (the fast set)
-	@$(BIN)/python -m pytest $(ARGS)
+	@PYTHON=$(BIN)/python scripts/run_tests.sh $(ARGS)
 
 test-slow: install-dev ## Run the slow tests too
 	@$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
