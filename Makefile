@@ -37,7 +37,7 @@ test: install-dev ## Run the tests (the fast set)
 	@PYTHON=$(BIN)/python scripts/run_tests.sh $(ARGS)
 
 test-slow: install-dev ## Run the slow tests too
-	@$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	@PYTHON=$(BIN)/python PYTEST_ADDOPTS='-m "slow or not slow"' scripts/run_tests.sh $(ARGS)
 
 check: install-dev ## Format, lint, types, import directions, Dagster definitions: seconds
 	@echo "ruff format"  && $(BIN)/ruff format --check --quiet .
