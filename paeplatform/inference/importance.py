@@ -169,9 +169,8 @@ class _Group:
         # ln density of each stage's proposal at each draw, whichever stage drew it
         self.log_q = np.full((n_source, 1 + cfg.n_rounds, most), -np.inf)
         self.n_rounds = np.zeros(n_source, int)
-        self.from_hills = np.zeros(
-            n_source, bool
-        )  # the first round's mixture is one over v, not over base points
+        # whose first round's mixture is one over v, not over base points
+        self.from_hills = np.zeros(n_source, bool)
         self.mixtures: list[tuple[np.ndarray, StudentMixture]] = []  # rows and their mixtures, a round each
         self.fatal = ~(self.photometry.weight > 0.0).any(axis=1)
         self.ess, self.khat = np.zeros(n_source), np.full(n_source, np.inf)
