@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The tests in two processes side by side, one with the platform, one with the science; with arguments, pytest with just these.
-# Two, because programs that XLA compiled stay mapped as long as their process lives, and one process with all tests runs
-# out of mappings (vm.max_map_count; XLA then crashes); and because there are two cores.
+# Two, because there are two cores, and because one process with all tests crashed in XLA's compiler near its end: programs
+# that XLA compiled stay mapped as long as their process lives, so running out of mappings is suspected, not shown.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python="${PYTHON:-.venv/bin/python}"
