@@ -1,11 +1,12 @@
 """Long inference in pieces, each kept as it is finished, so that a killed run goes on where it stopped."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+
+from paeplatform.files import replaced
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +36,7 @@ def in_pieces(
         if not path.exists():
             rows = sources[start : start + size]
             table = estimate(tuple(rows[name].to_numpy() for name in ("flux", "flux_err", "object_id")))  # type: ignore[arg-type]
-            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-            table.write_parquet(unfinished)
-            unfinished.replace(path)
+            with replaced(path) as unfinished:
+                table.write_parquet(unfinished)
         tables.append(pl.read_parquet(path))
     return pl.concat(tables)

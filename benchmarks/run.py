@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from paeplatform.files import write_whole
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))  # the benchmarks import `benchmarks.timing`
@@ -54,10 +55,7 @@ def run_one(name: str, results: Path) -> list[dict[str, Any]]:
 
 def write_json(path: Path, tree: Any) -> None:
     """Writes JSON under a temporary name and renames it, so that a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(tree, indent=1, default=_plain) + "\n")
-    unfinished.replace(path)
+    write_whole(path, json.dumps(tree, indent=1, default=_plain) + "\n")
 
 
 def table(name: str, figures: list[dict[str, Any]]) -> Table:

@@ -6,7 +6,6 @@ The table is written and read one row group at a time, so its size is set by the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from paeplatform.catalog.streams import Stream, stream_rng
 from paeplatform.config import Preset
 from paeplatform.errors import ConfigError, InputError
+from paeplatform.files import replaced
 from paeplatform.sed.grid import library_on_grid, rest_grid
 from paeplatform.sed.library import TemplateLibrary
 from paeplatform.sed.spectra import attenuated_spectra
@@ -166,17 +166,15 @@ def write_training_set(
             "library_hash": library.content_hash(),
         },
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     bar = tqdm(total=cfg.n_spectra, desc="training spectra", unit="", unit_scale=True, disable=not progress)
-    try:
-        with bar, pq.ParquetWriter(partial, schema, **WRITER_OPTIONS) as writer:
-            for batch in _batches(sources, library_on_grid(library, wave), wave, schema, cfg.chunk_size):
-                writer.write_batch(batch, row_group_size=cfg.chunk_size)
-                bar.update(len(batch))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        replaced(path) as unfinished,
+        bar,
+        pq.ParquetWriter(unfinished, schema, **WRITER_OPTIONS) as writer,
+    ):
+        for batch in _batches(sources, library_on_grid(library, wave), wave, schema, cfg.chunk_size):
+            writer.write_batch(batch, row_group_size=cfg.chunk_size)
+            bar.update(len(batch))
     return {
         "n_spectra": cfg.n_spectra,
         "n_sources": min(sources.n_base, cfg.n_spectra),

@@ -85,9 +85,9 @@ def show(
     from resources.workspace import Workspace
 
     Workspace.from_settings(settings).start_jax()
+    from paeplatform.files import replaced
     from paeplatform.instrument.bands import load_bands
     from paeplatform.outputs.card import source_card
-    from paeplatform.outputs.formats import replaced
     from paeplatform.validation.style import figure_png
 
     predictive = _predictive(settings, galaxy) if galaxy.row["pae_z_mean"] is not None else None

@@ -62,7 +62,7 @@ def paper_data(
 
 
 def _convert(found: Survey, to: Path, settings: PlatformSettings) -> list[str]:
-    from paeplatform.outputs.formats import replaced
+    from paeplatform.files import replaced
     from paeplatform.paespec.filters import read_filters
     from paeplatform.paespec.photometry import read_photometry, read_properties, read_truth, with_truth
     from paeplatform.paespec.spectra import write_training_spectra

@@ -6,8 +6,6 @@ length as vector columns, a missing number as NaN (an integer by TNULL), a missi
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from paeplatform.errors import InputError
+from paeplatform.files import replaced
 
 SUFFIXES = (".parquet", ".csv", ".fits")
 
@@ -53,16 +52,8 @@ def write_posteriors(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
     path = Path(path)
     check_output(path)
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".fits": _write_fits}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        left_out = writers[path.suffix.lower()](unfinished, table)
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            unfinished.unlink()
-        raise
-    return left_out
+    with replaced(path) as unfinished:
+        return writers[path.suffix.lower()](unfinished, table)
 
 
 def _write_parquet(path: Path, table: pl.DataFrame) -> tuple[str, ...]:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from paeplatform.errors import InputError
+from paeplatform.files import replaced
 from paeplatform.outputs.columns import describe
 from paeplatform.outputs.flags import CatalogFlag
 
@@ -65,26 +62,6 @@ def export(
     with replaced(Path(path)) as unfinished:
         writer(unfinished)
     return Path(path)
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path` to write to, which takes its place at the end and is removed on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex[:8]
-    unfinished, old = (path.with_name(f".{token}.{end}.{path.name}") for end in ("tmp", "old"))
-    try:
-        yield unfinished
-        if path.is_dir():
-            path.rename(old)
-        os.replace(unfinished, path)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True) if unfinished.is_dir() else unfinished.unlink(
-            missing_ok=True
-        )
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def as_table(catalog: pl.DataFrame, *, widen: bool = False) -> Any:

@@ -7,8 +7,8 @@ of the band set and template library it was trained for. Bundles from before the
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from paeplatform.config import AutoencoderConfig, FlowConfig, PaeConfig, ProposalConfig
 from paeplatform.errors import CheckpointError
+from paeplatform.files import write_whole
 from paeplatform.pae.autoencoder import Autoencoder, CompactAutoencoder, build_autoencoder
 from paeplatform.pae.flow import LatentFlow, build_flow
 from paeplatform.pae.proposal import Proposal, build_proposal
@@ -113,6 +114,8 @@ def load_flow(folder: Path) -> LatentFlow:
     """
     folder = Path(folder)
     record = _read_record(folder / f"{FLOW}.json", FLOW)
+    if isinstance(record.get("config"), dict):
+        record["config"].setdefault("tails", "linear")  # flows before the warp do not name it
     cfg = _parse(FlowConfig, record, folder / f"{FLOW}.json")
     n_latent = _size(record, "n_latent", folder / f"{FLOW}.json")
 
@@ -250,12 +253,10 @@ def _save_proposal_of(bundle: PaeBundle, folder: Path) -> list[Path]:
 
 def _save_landmarks(landmarks: np.ndarray, folder: Path) -> str:
     """Writes the landmarks; returns their file's sha256."""
-    temporary = folder / f".{LANDMARKS}.{os.getpid()}.tmp"
-    with temporary.open("wb") as file:
-        np.save(file, np.asarray(landmarks, dtype=np.float32), allow_pickle=False)
-    digest = _sha256(temporary.read_bytes())
-    temporary.replace(folder / LANDMARKS)
-    return digest
+    content = io.BytesIO()
+    np.save(content, np.asarray(landmarks, dtype=np.float32), allow_pickle=False)
+    write_whole(folder / LANDMARKS, content.getvalue())
+    return _sha256(content.getvalue())
 
 
 def _load_landmarks(path: Path, recorded: Any, n_latent: int) -> np.ndarray | None:
@@ -272,13 +273,10 @@ def _load_landmarks(path: Path, recorded: Any, n_latent: int) -> np.ndarray | No
 
 
 def _save(model: Any, kind: str, hparams: dict[str, Any], folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / f"{kind}.eqx"
-    temporary = folder / f".{kind}.eqx.{os.getpid()}.tmp"
-    with temporary.open("wb") as file:
-        eqx.tree_serialise_leaves(file, model)
-    digest = _sha256(temporary.read_bytes())
-    temporary.replace(weights)
+    content = io.BytesIO()
+    eqx.tree_serialise_leaves(content, model)
+    write_whole(folder / f"{kind}.eqx", content.getvalue())
+    digest = _sha256(content.getvalue())
     return _write_json(
         folder / f"{kind}.json", {"format": FORMAT, "kind": kind, **hparams, "weights_sha256": digest}
     )
@@ -362,10 +360,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(path)
-    return path
+    return write_whole(path, json.dumps(record, indent=1) + "\n")
 
 
 def _one_line(error: BaseException) -> str:

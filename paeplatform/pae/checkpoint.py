@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import equinox as eqx
 import numpy as np
 
 from paeplatform.errors import CheckpointError
+from paeplatform.files import write_whole
 
 
 def array_digest(*arrays: np.ndarray) -> str:
@@ -40,14 +40,7 @@ def write_state(path: Path, header: dict[str, Any], state: Any) -> None:
     eqx.tree_serialise_leaves(buffer, state)
     payload = buffer.getvalue()
     line = json.dumps({**header, "sha256": hashlib.sha256(payload).hexdigest()}).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(line)
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, line + payload, sync=True)
 
 
 def read_state(path: Path, like: Any) -> tuple[dict[str, Any], Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.lib import format as npy
 from tqdm.auto import tqdm
 
 from paeplatform.errors import InputError
+from paeplatform.files import replaced
 
 CHUNK = 2000  # spectra held at a time
 _MEMBERS = ("sed_um_wave", "sed_mJy_fluxes", "srcids")
@@ -59,22 +59,17 @@ def write_training_spectra(
         [("source_id", pa.int64()), ("z", pa.float32()), ("flux", pa.list_(pa.float32(), len(wave)))]
     )
     counts = {"spectra": 0, "unmatched_ids": 0, "not_finite": 0, "not_positive": 0}
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with (
-            pq.ParquetWriter(unfinished, schema) as writer,
-            tqdm(total=len(ids), desc="spectra", unit="spectrum", disable=not progress) as bar,
-        ):
-            first = 0
-            for flux in _rows(path, "sed_mJy_fluxes", (len(ids), len(source_wave))):
-                identity = ids[first : first + len(flux)].astype(np.int64)
-                first += len(flux)
-                writer.write_table(_resampled(identity, flux, source_wave, wave, properties, counts, schema))
-                bar.update(len(flux))
-        unfinished.replace(out)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with (
+        replaced(out) as unfinished,
+        pq.ParquetWriter(unfinished, schema) as writer,
+        tqdm(total=len(ids), desc="spectra", unit="spectrum", disable=not progress) as bar,
+    ):
+        first = 0
+        for flux in _rows(path, "sed_mJy_fluxes", (len(ids), len(source_wave))):
+            identity = ids[first : first + len(flux)].astype(np.int64)
+            first += len(flux)
+            writer.write_table(_resampled(identity, flux, source_wave, wave, properties, counts, schema))
+            bar.update(len(flux))
     return counts
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from paeplatform.files import write_whole
 from paeplatform.release.judging import suite_of
 from paeplatform.release.outcomes import RuleOutcome
 from paeplatform.release.quality_rules import Rule, Rules
@@ -35,13 +36,15 @@ def write_data_docs(
         The page's path.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _put(folder / SUITE, json.dumps(suite_of(rules).to_json_dict(), indent=1, sort_keys=True, default=str))
+    write_whole(
+        folder / SUITE, json.dumps(suite_of(rules).to_json_dict(), indent=1, sort_keys=True, default=str)
+    )
     body = [_overview(outcomes), _failures(outcomes), _rules(rules), _values(outcomes)]
     text = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Quality of releases</title>"
         f"<style>{_CSS}</style></head><body><h1>Quality of releases</h1>{''.join(body)}</body></html>"
     )
-    return _put(folder / PAGE, text)
+    return write_whole(folder / PAGE, text)
 
 
 def _overview(outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]]) -> str:
@@ -133,10 +136,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     body = "".join("<tr>" + "".join(map(cell, row)) + "</tr>" for row in rows)
     return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{body}</table>"
-
-
-def _put(path: Path, text: str) -> Path:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text)
-    unfinished.replace(path)
-    return path

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from paeplatform.errors import InputError
+from paeplatform.files import write_whole
 
 MANIFEST = "manifest.json"
 
@@ -93,9 +93,4 @@ def load_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Puts the manifest in place by a rename; returns its path."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / MANIFEST
-    unfinished = folder / f".{MANIFEST}.{os.getpid()}.tmp"
-    unfinished.write_text(manifest.model_dump_json(indent=1) + "\n")
-    unfinished.replace(path)
-    return path
+    return write_whole(Path(folder) / MANIFEST, manifest.model_dump_json(indent=1) + "\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.torch import save
 
 from paeplatform.config import SbiConfig
 from paeplatform.errors import CheckpointError, ConfigError
+from paeplatform.files import write_whole
 from paeplatform.sbi.checkpoint import tensors_of
 from paeplatform.sbi.model import SbiModel, TrainedRange, build_model
 
@@ -43,7 +43,7 @@ def save_sbi(model: SbiModel, band_hash: str, folder: Path) -> Path:
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     domain = (torch.from_numpy(known.centre.copy()), torch.from_numpy(known.whitening.copy()))
     payload = save(tensors | dict(zip(_DOMAIN, domain, strict=True)))
-    _write(folder / WEIGHTS, payload)
+    write_whole(folder / WEIGHTS, payload)
     record = {
         "format": FORMAT,
         "kind": KIND,
@@ -59,7 +59,7 @@ def save_sbi(model: SbiModel, band_hash: str, folder: Path) -> Path:
         "band_hash": band_hash,
         "weights_sha256": _sha256(payload),
     }
-    _write(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    write_whole(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     return folder / RECORD
 
 
@@ -131,12 +131,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or 'cannot be read'}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _sha256(content: bytes) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from paeplatform.errors import CheckpointError
+from paeplatform.files import write_whole
 
 
 def array_digest(*arrays: np.ndarray) -> str:
@@ -33,14 +33,7 @@ def write_state(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Ten
     """Writes header and tensors under a temporary name, then renames."""
     payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     line = json.dumps({**header, "sha256": hashlib.sha256(payload).hexdigest()}).encode() + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(line)
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, line + payload, sync=True)
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -5,7 +5,6 @@ Fig. 1 is a sketch. Fig. 4 is drawn when a flow is trained and kept beside it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from paeplatform.files import write_whole
 from paeplatform.validation import figures_calibration, figures_examples, figures_methods
 from paeplatform.validation.figures_redshift import chi2_distribution
 from paeplatform.validation.sample_scores import FIDUCIAL, of_methods
@@ -88,10 +88,6 @@ def write_figures(folder: Path, figures: Mapping[str, Figure]) -> pl.DataFrame:
     for name, figure in figures.items():
         paths = {}
         for kind, data in (("png", figure_png(figure, DPI)), ("pdf", figure_pdf(figure))):
-            path = folder / f"{name}.{kind}"
-            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-            unfinished.write_bytes(data)
-            unfinished.replace(path)
-            paths[kind] = str(path)
+            paths[kind] = str(write_whole(folder / f"{name}.{kind}", data))
         rows.append({"name": name, **paths})
     return pl.DataFrame(rows, schema={"name": pl.String, "png": pl.String, "pdf": pl.String})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
+from paeplatform.files import write_whole
 from paeplatform.validation.calibration import posterior_summary
 from paeplatform.validation.captions import CAPTIONS
 from paeplatform.validation.metrics import METRIC_NAMES
@@ -111,10 +111,10 @@ def write_report(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     long = [table.insert_column(0, pl.lit(name).alias("sample")) for name, table in _copies(tables).items()]
-    _write(folder / "metrics.csv", pl.concat(long).write_csv() if long else "")
-    _write(folder / "metrics.json", _json(tables, summary, targets, facts))
-    _write(folder / "metrics.md", metrics_markdown(tables, targets))
-    return _write(folder / "index.html", page)
+    write_whole(folder / "metrics.csv", pl.concat(long).write_csv() if long else "")
+    write_whole(folder / "metrics.json", _json(tables, summary, targets, facts))
+    write_whole(folder / "metrics.md", metrics_markdown(tables, targets))
+    return write_whole(folder / "index.html", page)
 
 
 def metrics_markdown(tables: Mapping[str, pl.DataFrame], targets: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -165,16 +165,6 @@ def _png(name: str, figure: Figure | bytes) -> bytes:
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         raise InputError(f"figure {name!r} is neither a matplotlib Figure nor PNG bytes")
     return data
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _json(tables: Mapping[str, pl.DataFrame], summary: Mapping, targets: Sequence, facts: Mapping) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from paeplatform.files import write_whole
 
 
 def write_table(folder: Path, name: str, table: pl.DataFrame, title: str) -> tuple[Path, Path]:
@@ -16,7 +17,7 @@ def write_table(folder: Path, name: str, table: pl.DataFrame, title: str) -> tup
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text = f"# {title}\n\n{table_markdown(table)}\n"
-    return _put(folder / f"{name}.csv", table.write_csv()), _put(folder / f"{name}.md", text)
+    return write_whole(folder / f"{name}.csv", table.write_csv()), write_whole(folder / f"{name}.md", text)
 
 
 def table_markdown(table: pl.DataFrame, columns: Sequence[str] | None = None) -> str:
@@ -44,13 +45,3 @@ def cell_text(row: dict[str, Any], name: str) -> str:
         return f"{value:.4g}"
     digits = max(0, min(6, 1 - math.floor(math.log10(error))))
     return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
-def _put(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

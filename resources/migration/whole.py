@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import yaml
 from sqlalchemy.exc import DBAPIError
 
 from paeplatform.errors import StoreError
+from paeplatform.files import write_whole
 from resources.instance import in_postgres, storage_block
 from resources.migration.journal import MigrationError
 from resources.objects import store_path
@@ -145,7 +145,5 @@ def _dagster_yaml(settings: PlatformSettings) -> tuple[str, bool]:
     kept = path.with_name(KEPT)
     if not kept.exists():
         shutil.copy2(path, kept)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text.rstrip("\n") + "\n" + storage_block(settings.storage))
-    unfinished.replace(path)
+    write_whole(path, text.rstrip("\n") + "\n" + storage_block(settings.storage))
     return f"{path} now names PostgreSQL; as it was: {kept.name}", False
