@@ -101,10 +101,10 @@ def train_flow(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[LatentFlow, FitResult]:
-    """Trains a flow by maximum likelihood on jittered, z-scored latents.
+    """Trains a flow by maximum likelihood on jittered, standardised latents.
 
-    The loss is the mean of -log p per galaxy in z-scored units. The jitter is drawn afresh in every batch: latents of a
-    discrete template set lie on thin sheets, on which a density would otherwise grow without bound.
+    The loss is the mean of -log p per galaxy in standardised units. The jitter is drawn afresh in every batch: latents
+    of a discrete template set lie on thin sheets, on which a density would otherwise grow without bound.
 
     Args:
         cfg: model family.

@@ -21,6 +21,7 @@ from paeplatform.pae.bundle import (
     load_flow,
     load_proposal,
     save_bundle,
+    save_flow,
     save_proposal,
 )
 from paeplatform.pae.flow import build_flow
@@ -154,6 +155,20 @@ def test_edited_bundle_is_refused(folder: Path, changes: dict, message: str):
     with pytest.raises(CheckpointError, match=message) as caught:
         load_bundle(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_flow_of_before_the_warp_is_read_without_one(folder: Path):
+    record = json.loads((folder / "flow.json").read_text())
+    cfg = FlowConfig.model_validate(record["config"]).model_copy(update={"tails": "linear"})
+    rows = np.random.default_rng(0).normal(size=(50, record["n_latent"])).astype(np.float32)
+    old = build_flow(cfg, rows, key=jr.key(0))
+    save_flow(old, cfg, record["n_latent"], folder)
+    record = json.loads((folder / "flow.json").read_text())
+    del record["config"]["tails"]
+    (folder / "flow.json").write_text(json.dumps(record))
+    read = load_flow(folder)
+    assert read.warp is None
+    np.testing.assert_array_equal(read.to_base(rows[0]), old.to_base(rows[0]))
 
 
 @pytest.mark.parametrize("n_latent", [2, 4])
