@@ -27,7 +27,7 @@ def paper_figure_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         group_name="validation",
         kinds={"matplotlib", "mlflow"},
         ins={name: dg.AssetIn(dagster_type=pl.DataFrame) for name in FIGURE_TABLES},
-        code_version=code_version(1, preset, "pae.n_latent", "prior.z_max"),
+        code_version=code_version(2, preset, "pae.n_latent", "prior.z_max"),
     )
     def paper_figures(
         context: dg.AssetExecutionContext,

@@ -177,7 +177,7 @@ def _of_models(preset: Preset) -> list[dg.AssetsDefinition]:
         kinds={"jax", "parquet"},
         pool=COMPUTE,
         code_version=code_version(
-            1,
+            2,
             preset,
             "tables.n_profiled",
             "template_fit",

@@ -92,6 +92,7 @@ def _measure(kind: str, settings: PlatformSettings) -> list[dict[str, Any]]:
         found.append(
             figure(f"queue_takes_them_{kind}_cpu", _enqueue(defs, instance, asked), "s", TARGET_S, None)
         )
+        _enqueue(defs, instance, look("tick_with_half_a_queue"))
         asked = look("tick_with_full_queue")
         assert not asked, asked[:3]
         release.end_all()

@@ -126,7 +126,9 @@ class FlowConfig(_Section):
     n_layers: PositiveInt = 8
     n_knots: PositiveInt = 8
     interval: PositiveFloat = 5.0
-    tails: Literal["asinh", "linear"] = "asinh"  # of the z-scored latents, before the splines (pae.flow.TailWarp)
+    tails: Literal["asinh", "linear"] = (
+        "asinh"  # of the z-scored latents, before the splines (pae.flow.TailWarp)
+    )
     width: PositiveInt = 64
     depth: PositiveInt = 2
     # noise on the standardised latents: 160 templates lie on thin sheets, and float32 round trips need them thicker

@@ -75,12 +75,12 @@ def tables(
     for path in found:
         for source in (path, path.with_suffix(".csv")):
             (to / source.name).write_bytes(source.read_bytes())
-    (to / "README.md").write_text(_provenance(settings, [path.stem for path in found]))
+    (to / "README.md").write_text(_provenance(settings, preset, [path.stem for path in found]))
     Console().print(f"{to}: {len(found)} tables", highlight=False, soft_wrap=True)
 
 
-def _provenance(settings: PlatformSettings, names: list[str]) -> str:
-    """The command, versions and seeds behind the tables."""
+def _provenance(settings: PlatformSettings, given: str | None, names: list[str]) -> str:
+    """The command, versions and seeds behind the tables; `given` is the preset as the caller named it."""
     from importlib.metadata import version
 
     from paeplatform import __version__
@@ -92,7 +92,7 @@ def _provenance(settings: PlatformSettings, names: list[str]) -> str:
     sizes = preset.tables
     return (
         f"# Tables of the run with preset `{preset.name}`\n\n"
-        f"Made by\n\n    paeplatform run --preset {preset.name} --select paper_figures\n\n"
+        f"Made by\n\n    paeplatform run --preset {given or preset.name} --select paper_figures\n\n"
         f"| what | value |\n|---|---|\n"
         f"| paeplatform | {__version__}, commit {git_commit(Path(__file__).resolve().parents[2])} |\n"
         f"| libraries | {libraries} |\n"

@@ -136,6 +136,11 @@ CAPTIONS: dict[str, tuple[str, str]] = {
         "Errors, Z-scores, and coverage before and after each bin's mean bias is taken out, for template fitting and "
         "the PAE's four choices of priors, in bins of each one's own uncertainty.",
     ),
+    "fig16_fits": (
+        "Fig. 16: best fits at several redshifts",
+        "The PAE's best fit nearest the true redshift (dashed) and the best of each quarter of the range, on the "
+        "photometry.",
+    ),
     "fig16_profiles": (
         "Fig. 16: profile likelihoods",
         "−ln L maximised over everything but redshift, by PAE and template fitting, and the densities these give.",

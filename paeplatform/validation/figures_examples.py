@@ -9,9 +9,20 @@ from matplotlib.figure import Figure
 from paeplatform.inference.predictive import Predictive
 from paeplatform.inference.profile import ProfileLikelihood
 from paeplatform.validation.figures_inference import predictive_figure, profile_figure
-from paeplatform.validation.style import BLACK, BLUE, VERMILION, empty_note, new_figure, styled
+from paeplatform.validation.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    empty_note,
+    new_figure,
+    styled,
+)
 
 CORNER_LATENTS = 5  # shown of u, with z
+FIT_COLOURS = (BLUE, ORANGE, GREEN, VERMILION)  # of the fits in Fig. 16, by range of redshift
 
 
 def reconstruction_example(examples: pl.DataFrame, wave: np.ndarray) -> Figure:
@@ -115,6 +126,48 @@ def profiles(table: pl.DataFrame, examples: pl.DataFrame) -> Figure:
         posterior_z=posterior,
         others=others,
     )
+
+
+@styled
+def profiled_fits(table: pl.DataFrame, wave: np.ndarray) -> Figure:
+    """The PAE's best fits at several redshifts over the photometry, residuals in sigma below (Fig. 16, left).
+
+    Args:
+        table: of `profile_table`.
+        wave: band centres [um].
+    """
+    if not table.height:
+        figure = new_figure(height_in=2.4)
+        empty_note(figure.subplots())
+        return figure
+    figure = new_figure(height_in=3.4 * table.height)
+    panels = figure.subplots(2 * table.height, 1, sharex=True, height_ratios=[2.4, 1.0] * table.height)
+    order = np.argsort(wave)
+    for row, (main, below) in zip(table.iter_rows(named=True), panels.reshape(-1, 2), strict=True):
+        flux, err = (np.asarray(row[name], np.float64)[order] for name in ("flux", "flux_err"))
+        known = np.isfinite(err) & (err > 0.0)
+        main.errorbar(
+            wave[order][known], flux[known], err[known], fmt=".", ms=3, color=GREY, lw=0.7, zorder=1
+        )
+        for number, (z, model) in enumerate(zip(row["fit_z"], row["fit_model"], strict=True)):
+            fit = np.asarray(model, np.float64)[order]
+            # the first is the one nearest the truth
+            look = (
+                {"color": BLACK, "ls": "--", "lw": 1.6}
+                if number == 0
+                else {"color": FIT_COLOURS[number - 1], "lw": 1.2}
+            )
+            main.plot(
+                wave[order], fit, label=f"z = {z:.2f}{' (truth)' if number == 0 else ''}", zorder=2, **look
+            )
+            below.plot(wave[order], (flux - fit) / err, **(look | {"lw": 0.8}))
+        below.axhline(0.0, color=GREY, lw=0.6)
+        below.set(ylim=(-5.0, 5.0), ylabel="residual/σ")
+        main.set_ylabel("flux [µJy]")
+        main.set_title(f"{row['why']}: z = {row['z_true']:.3f}, total SNR {row['snr']:.1f}")
+        main.legend(fontsize=7.5, ncols=5, loc="best")
+    panels[-1].set_xlabel("wavelength [µm]")
+    return figure
 
 
 def _predictive(rows: pl.DataFrame, wave: np.ndarray, names: list[str] | None = None) -> Figure:

@@ -66,6 +66,7 @@ def draw_paper_figures(
         "fig15_priors": figures_calibration.prior_comparison(scores, tables["table_pit"]),
     }
     if profiles.height:
+        drawn["fig16_fits"] = figures_examples.profiled_fits(profiles, wave)
         drawn["fig16_profiles"] = figures_examples.profiles(profiles, examples)
     return drawn | {
         "fig17_methods": figures_methods.method_recovery(scores, tables["table_methods"], z_max=z_max),

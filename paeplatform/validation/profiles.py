@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from paeplatform.config import Preset
 from paeplatform.inference.estimate import shared_forward
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.profile import profile_likelihood
+from paeplatform.inference.posterior import LogPosterior, whiten
+from paeplatform.inference.profile import ProfileLikelihood, profile_likelihood
 from paeplatform.instrument.filters import FilterCurves
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.template_fit.grid import TemplateGrid
@@ -29,7 +32,12 @@ SCHEMA = {
     "chi2": pl.List(pl.Float64),
     "tf_z_grid": pl.List(pl.Float64),
     "tf_chi2": pl.List(pl.Float64),
+    "flux": pl.List(pl.Float64),
+    "flux_err": pl.List(pl.Float64),
+    "fit_z": pl.List(pl.Float64),
+    "fit_model": pl.List(pl.List(pl.Float64)),
 }
+N_RANGES = 4  # equal ranges of redshift, of each of which the best fit is drawn
 
 
 def choose_profiled(scores: pl.LazyFrame, n: int) -> pl.DataFrame:
@@ -69,7 +77,9 @@ def profile_table(
         filters: curves of the bands.
 
     Returns:
-        object_id, why, z_true, snr; z_grid and chi2 of the PAE's profile (300 redshifts), tf_z_grid and tf_chi2.
+        object_id, why, z_true, snr; z_grid and chi2 of the PAE's profile (300 redshifts), tf_z_grid and tf_chi2; flux
+        and flux_err [uJy]; the PAE's best fits at some redshifts, fit_z and fit_model [uJy]: at the node nearest the
+        truth, then the best of each of `N_RANGES` ranges.
     """
     if not chosen.height:
         return pl.DataFrame(schema=SCHEMA)
@@ -77,8 +87,9 @@ def profile_table(
     flux, flux_err = rows["flux"].to_numpy(), rows["flux_err"].to_numpy()
     _, z_prior = configured_for(FIDUCIAL, preset, bpz)
     forward = shared_forward(bundle, filters, float(z_prior.z_max), preset.instrument.n_redshift_nodes)
+    posterior = LogPosterior(forward, z_prior)
     found = profile_likelihood(
-        LogPosterior(forward, z_prior),
+        posterior,
         flux,
         flux_err,
         n_latent=bundle.n_latent,
@@ -87,11 +98,16 @@ def profile_table(
         progress=False,
     )
     fits = profile_sources(grid, flux, flux_err, progress=False)
+    fit_z, fit_model = best_fits(posterior, found, flux, flux_err, rows["z_true"].to_numpy())
     lists = {
         "z_grid": np.tile(found.z_grid, (rows.height, 1)),
         "chi2": found.chi2,
         "tf_z_grid": np.tile(grid.config.z, (rows.height, 1)),
         "tf_chi2": fits.chi2,
+        "flux": flux,
+        "flux_err": flux_err,
+        "fit_z": fit_z,
+        "fit_model": fit_model,
     }
     return (
         rows.select("object_id", "why", "z_true", "snr")
@@ -100,3 +116,30 @@ def profile_table(
         )
         .cast(SCHEMA)
     )  # type: ignore[arg-type]
+
+
+def best_fits(
+    posterior: LogPosterior,
+    profile: ProfileLikelihood,
+    flux: Float[np.ndarray, "source band"],
+    flux_err: Float[np.ndarray, "source band"],
+    z_true: Float[np.ndarray, " source"],
+) -> tuple[Float[np.ndarray, "source fit"], Float[np.ndarray, "source fit band"]]:
+    """Redshifts and model fluxes [uJy] of some of a profile's fits: at the truth, and the best of each range of z.
+
+    Bands whose error is not finite or not positive hold NaN.
+    """
+    ranges = np.array_split(np.arange(len(profile.z_grid)), N_RANGES)
+    chi2 = np.where(np.isnan(profile.chi2), np.inf, profile.chi2)
+    nodes = np.column_stack(
+        [
+            np.abs(profile.z_grid - np.asarray(z_true)[:, None]).argmin(axis=1),
+            *(part[chi2[:, part].argmin(axis=1)] for part in ranges),
+        ]
+    )
+    u = np.take_along_axis(profile.u_best, nodes[:, :, None], axis=1)
+    photometry = whiten(jnp.asarray(flux, jnp.float32), jnp.asarray(flux_err, jnp.float32))
+    over_fits = jax.vmap(posterior.best_model, in_axes=(0, 0, None))
+    model = jax.jit(jax.vmap(over_fits))(jnp.asarray(u), jnp.asarray(profile.z_grid[nodes]), photometry)
+    usable = np.isfinite(flux_err) & (flux_err > 0.0)
+    return profile.z_grid[nodes], np.asarray(model) * np.where(usable, flux_err, np.nan)[:, None]

@@ -9,6 +9,7 @@ from paeplatform.errors import InputError
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.priors import BpzPrior, UniformPrior
 from paeplatform.inference.profile import LARGEST_U, ProfileLikelihood, profile_likelihood
+from paeplatform.validation.profiles import N_RANGES, best_fits
 
 LIMITS = (0.05, 2.0)
 
@@ -124,3 +125,21 @@ def test_bad_grids_are_refused(bump_forward):
             profile_likelihood(posterior, flux, flux_err, n_latent=2, z_grid=np.array(grid), progress=False)
     with pytest.raises(InputError, match="n_restarts 0"):
         profile_likelihood(posterior, flux, flux_err, n_latent=2, n_restarts=0, progress=False)
+
+
+def test_the_fits_drawn_are_those_of_the_profile(bump_forward):
+    """Their chi^2 from the model fluxes [uJy] is the profile's, and the first is the one nearest the truth."""
+    flux, flux_err = make_source(bump_forward, [0.4, 0.3], 0.8, 40.0, 3)
+    flux_err[:2] = np.inf
+    posterior = LogPosterior(bump_forward, UniformPrior(*LIMITS))
+    found = profile_likelihood(
+        posterior, flux[None], flux_err[None], n_latent=2, z_grid=np.linspace(*LIMITS, 24), progress=False
+    )
+    z, model = best_fits(posterior, found, flux[None], flux_err[None], np.array([0.8]))
+    assert z.shape == (1, 1 + N_RANGES) and abs(z[0, 0] - 0.8) <= 0.5 * np.diff(found.z_grid).max()
+    assert np.isnan(model[0, :, :2]).all()
+    nodes = np.searchsorted(found.z_grid, z[0])
+    chi2 = np.nansum(((flux - model[0]) / flux_err) ** 2, axis=1)
+    np.testing.assert_allclose(chi2, found.chi2[0, nodes], rtol=1e-3, atol=0.02)
+    ranges = np.array_split(found.chi2[0], N_RANGES)
+    np.testing.assert_array_equal(found.chi2[0, nodes[1:]], [part.min() for part in ranges])

@@ -10,6 +10,7 @@ from paeplatform.validation.examples import choose_examples
 from paeplatform.validation.figures_examples import (
     missing_band_example,
     posterior_corner,
+    profiled_fits,
     profiles,
     reconstruction_example,
 )
@@ -124,6 +125,15 @@ def test_figures_of_single_sources():
     )
     assert len(drawn(profiles(table, rows))) > 5000
     drawn(profiles(pl.DataFrame(schema=SCHEMA), rows))
+    flux = np.linspace(1.0, 3.0, 102)
+    fits = table.with_columns(
+        flux=pl.Series([flux.tolist()]),
+        flux_err=pl.Series([np.where(np.arange(102) < 5, np.inf, 0.3).tolist()]),
+        fit_z=pl.Series([[0.5, 0.4, 1.0, 2.0, 2.9]]),
+        fit_model=pl.Series([[(flux + 0.1 * i).tolist() for i in range(5)]]),
+    )
+    assert len(drawn(profiled_fits(fits, WAVE))) > 5000
+    drawn(profiled_fits(pl.DataFrame(schema=SCHEMA), WAVE))
 
 
 def test_figures_of_latents_and_ranks():
