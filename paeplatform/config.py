@@ -39,7 +39,10 @@ class RestGridConfig(_Section):
 
     wave_min_um: PositiveFloat = 0.1
     wave_max_um: PositiveFloat = 5.0
-    n_wave: Annotated[int, Field(ge=50)] = 500
+    n_wave: Annotated[int, Field(ge=50)] = 800
+    spacing: Literal["log", "linear"] = (
+        "log"  # linear, 500 points, is the paper's; it moves lines (decision 20)
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> RestGridConfig:

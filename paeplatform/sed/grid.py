@@ -1,7 +1,8 @@
 """Wavelength grids, and rebinning onto them that conserves flux.
 
 Rebinning takes the mean over the cell around each node, exact for a piecewise linear spectrum, instead of
-sampling it: a line narrower than a cell (on the 0.01 um rest grid all of them are) keeps its flux.
+sampling it: a line narrower than a cell keeps its flux, though not its place: it is spread over its cell, whose middle lies up
+to half a step from it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,14 @@ HIRES_DLN_WAVE = 5e-4  # 150 km/s, below the width of a line; SPHEREx at R = 130
 
 
 def rest_grid(cfg: RestGridConfig) -> np.ndarray:
-    """The linear rest-frame grid of the training spectra (paper section III), (n_wave,) [um]."""
-    return np.linspace(cfg.wave_min_um, cfg.wave_max_um, cfg.n_wave)
+    """The rest-frame grid of the training spectra, (n_wave,) [um]; the paper's (section III) is linear.
+
+    On the paper's steps of 0.01 um, 1.5 % of a wavelength at H alpha, lines lie up to 0.7 % off, and so do the
+    redshifts of galaxies with strong lines. Steps even in ln(wave) are as fine at every line.
+    """
+    if cfg.spacing == "linear":
+        return np.linspace(cfg.wave_min_um, cfg.wave_max_um, cfg.n_wave)
+    return np.geomspace(cfg.wave_min_um, cfg.wave_max_um, cfg.n_wave)
 
 
 def hires_grid() -> np.ndarray:
