@@ -1,8 +1,8 @@
 """Wavelength grids, and rebinning onto them that conserves flux.
 
 Rebinning takes the mean over the cell around each node, exact for a piecewise linear spectrum, instead of
-sampling it: a line narrower than a cell keeps its flux, though not its place: it is spread over its cell, whose middle lies up
-to half a step from it.
+sampling it: a line narrower than a cell keeps its flux, though not its place. It is spread over its cell, whose
+middle lies up to half a step from it.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_columns_and_counts(written, preset, catalog):
         "dust_law": pl.Int8,
         "ebv": pl.Float32,
         "z": pl.Float32,
-        "flux": pl.Array(pl.Float32, 500),
+        "flux": pl.Array(pl.Float32, 800),
     }
     n_base = (catalog["mag_z"] < 23.0).sum()
     assert summary["n_spectra"] == len(table) == 3000
@@ -156,7 +156,7 @@ print(written - start, status("VmHWM") - start, spectra.nbytes)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_writing_and_reading_stream(tmp_path):
-    """120 MB of spectra in a fresh process: writing holds a fraction of them, reading them once; neither
+    """192 MB of spectra in a fresh process: writing holds a fraction of them, reading them once; neither
     twice."""
     done = subprocess.run(
         [sys.executable, "-c", MEMORY_SCRIPT, str(tmp_path / "many.parquet")],
@@ -165,7 +165,7 @@ def test_writing_and_reading_stream(tmp_path):
         check=True,
     )
     written, read, raw = map(int, done.stdout.split())
-    assert raw == 60000 * 500 * 4
+    assert raw == 60000 * 800 * 4
     assert written < 0.7 * raw
     assert raw * 0.9 < read < 1.7 * raw
 

@@ -194,7 +194,7 @@ def test_no_gradient_flows_into_the_table(folded: FoldedOperator) -> None:
 
 def test_bad_input_is_refused(wave: np.ndarray, filters: FilterCurves) -> None:
     with pytest.raises(
-        BandSetError, match=r"basis \(2, 400\) must be finite with shape \(n_component, 500\)"
+        BandSetError, match=r"basis \(2, 400\) must be finite with shape \(n_component, 800\)"
     ):
         fold(np.ones((2, 400)), wave, filters, Z_MAX, 64)
     with pytest.raises(BandSetError, match="positive and increasing"):
