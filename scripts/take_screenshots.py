@@ -77,17 +77,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as profile:
         driver = browser(profile)
         try:
-            groups = "//*[local-name()='foreignObject']//*[text()='{}']"
-            names = ("sed", "instrument", "mock", "models", "release", "inference", "validation")
-            boxes = [groups.format(name) for name in names]
-            take(
-                driver,
-                f"{chosen.dagster}/asset-groups",
-                chosen.out / "dagster.png",
-                (1900, 1200),
-                12.0,
-                *boxes,
-            )
+            lineage = f"{chosen.dagster}/locations/__repository__@paeplatform/asset-groups/models/lineage"
+            take(driver, lineage, chosen.out / "dagster.png", (1900, 1500), 12.0)
             popup = "//button[contains(., 'Try it now')]", "//*[@aria-label='Close']"
             take(driver, f"{chosen.mlflow}/#/models", chosen.out / "mlflow.png", (1400, 620), 8.0, *popup)
             if chosen.report:
