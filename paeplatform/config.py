@@ -40,9 +40,8 @@ class RestGridConfig(_Section):
     wave_min_um: PositiveFloat = 0.1
     wave_max_um: PositiveFloat = 5.0
     n_wave: Annotated[int, Field(ge=50)] = 800
-    spacing: Literal["log", "linear"] = (
-        "log"  # linear, 500 points, is the paper's; it moves lines (decision 20)
-    )
+    # linear, 500 points, is the paper's; it moves lines (decision 20)
+    spacing: Literal["log", "linear"] = "log"
 
     @model_validator(mode="after")
     def _ordered(self) -> RestGridConfig:
@@ -129,9 +128,8 @@ class FlowConfig(_Section):
     n_layers: PositiveInt = 8
     n_knots: PositiveInt = 8
     interval: PositiveFloat = 5.0
-    tails: Literal["asinh", "linear"] = (
-        "asinh"  # of the z-scored latents, before the splines (pae.flow.TailWarp)
-    )
+    # of the z-scored latents, before the splines (pae.flow.TailWarp)
+    tails: Literal["asinh", "linear"] = "asinh"
     width: PositiveInt = 64
     depth: PositiveInt = 2
     # noise on the standardised latents: 160 templates lie on thin sheets, and float32 round trips need them thicker
