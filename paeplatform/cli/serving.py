@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paeplatform.errors import InputError
+from paeplatform.pages.hosts import hosts_from_environment, own_names
+from paeplatform.pages.tracking import APP_NAME, require_entry_point
 
 HOST = "127.0.0.1"
 DAGSTER_PORT = 3000
 MLFLOW_PORT = 5000
 _LOG_TAIL = 15
+# This machine is asked directly: a proxy, which http_proxy may name, would look for 127.0.0.1 on its own machine.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class ServiceError(RuntimeError):
@@ -30,6 +34,9 @@ class ServiceError(RuntimeError):
 @dataclass
 class Service:
     """One child process in a process group of its own, so that what it starts is ended with it.
+
+    The child is a keeper (paeplatform/pages/keeper.py), which runs the command and ends it when this process is gone,
+    also where `stop_all` could not be called.
 
     Attributes:
         name: also the name of its log file.
@@ -49,10 +56,10 @@ class Service:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                self.command,
+                [sys.executable, "-m", "paeplatform.pages.keeper", *self.command],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # never written to: it closes when this process ends
                 env=self.env,
                 start_new_session=True,
             )
@@ -67,7 +74,7 @@ class Service:
         if self.health is None:
             return True
         try:
-            with urllib.request.urlopen(self.health, timeout=2) as answer:
+            with _direct.open(self.health, timeout=2) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False
@@ -75,6 +82,7 @@ class Service:
     def raise_if_ended(self) -> None:
         """Raises ServiceError with the end of the log when the process is gone."""
         if self.process is not None and self.process.poll() is not None:
+            self._let_go()
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL:])
             raise ServiceError(
                 f"{self.name} ended with code {self.process.returncode}; the end of {self.log}:\n{tail}"
@@ -94,10 +102,16 @@ class Service:
         try:
             os.killpg(self.process.pid, 0)
         except ProcessLookupError:
+            self._let_go()
             return True
         except PermissionError:
             return False
         return False
+
+    def _let_go(self) -> None:
+        """Closes the pipe to a keeper that has ended."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 def require_free_port(port: int, option: str) -> None:
@@ -121,11 +135,17 @@ def platform_services(
 ) -> list[Service]:
     """Dagster's web server and daemon, and MLflow's server, all bound to this machine only.
 
+    Both pages stand behind the guard (paeplatform/pages/guard.py); MLflow's own switches say the same once more.
     The location name is the one `dg dev` uses (pyproject.toml), so that both find the same sensors and schedules.
     The address of MLflow's database goes by the environment: a command line is there for everyone to read.
+
+    Raises:
+        InputError: PAEPLATFORM_PAGE_HOSTS cannot be read, or MLflow does not find its guarded page.
     """
     from resources.settings import address
 
+    require_entry_point()
+    mlflow_names = (*own_names(mlflow_port), *hosts_from_environment())
     workspace = dagster_home / "workspace.yaml"
     workspace.write_text(
         "load_from:\n  - python_module: {module_name: paeplatform.definitions, location_name: paeplatform}\n"
@@ -139,6 +159,10 @@ def platform_services(
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "PAEPLATFORM_MLFLOW_UI": f"http://{HOST}:{mlflow_port}",
         "MLFLOW_BACKEND_STORE_URI": address(tracking_uri),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(mlflow_names),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+            f"{scheme}://{name}" for name in mlflow_names for scheme in ("http", "https")
+        ),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -149,14 +173,15 @@ def platform_services(
         service(
             "dagster-webserver",
             f"http://{HOST}:{dagster_port}/server_info",
-            *("dagster_webserver", "-h", HOST, "-p", str(dagster_port), "-w", str(workspace)),
+            *("paeplatform.pages.webserver", "--host", HOST, "--port", str(dagster_port)),
+            *("--workspace", str(workspace)),
         ),
         service("dagster-daemon", None, "dagster._daemon", "run", "-w", str(workspace)),
         service(
             "mlflow",
             f"http://{HOST}:{mlflow_port}/health",
             *("mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1"),
-            *("--artifacts-destination", artifact_root),
+            *("--app-name", APP_NAME, "--artifacts-destination", artifact_root),
         ),
     ]
 
