@@ -1,4 +1,7 @@
-"""Files that are whole or not there: written under a hidden name beside their place, then renamed."""
+"""Files that are whole or not there: written under a hidden name beside their place, then renamed.
+
+This is for places that the platform owns. A path that the user names goes through `paeplatform.targets`.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from paeplatform.errors import InputError
+
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A hidden name beside `path`, of the same ending, for a file or folder that takes its place at the end.
 
-    What stood there stays until then. On an error, which is passed on, the hidden one is removed.
+    A file that stood there stays until then. On an error, which is passed on, the hidden one is removed. A folder is
+    never replaced, since it may hold what somebody else put there.
+
+    Args:
+        path: where the file or folder goes; its parent folders are made.
+
+    Raises:
+        InputError: a folder stands at `path`, before the block begins or when it ends.
     """
     path = Path(path)
+    _refuse_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex[:8]
-    unfinished, old = (path.with_name(f".{token}.{end}.{path.name}") for end in ("tmp", "old"))
+    unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp.{path.name}")
     try:
         yield unfinished
-        if path.is_dir():
-            path.rename(old)
+        _refuse_folder(path)  # a rename would replace an empty folder that was made meanwhile
         os.replace(unfinished, path)
-    except BaseException:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished, ignore_errors=True)
-        else:
-            unfinished.unlink(missing_ok=True)
-        raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        remove(unfinished)
 
 
 def write_whole(path: Path, content: str | bytes, *, sync: bool = False) -> Path:
@@ -43,3 +48,16 @@ def write_whole(path: Path, content: str | bytes, *, sync: bool = False) -> Path
             file.flush()
             os.fsync(file.fileno())
     return Path(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with everything in it, that the platform itself made; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, which is not replaced: remove it, or choose another path")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from paeplatform.errors import InputError
 from paeplatform.files import replaced, write_whole
 
 
@@ -26,16 +27,31 @@ def test_an_error_leaves_what_stood_there_and_nothing_else(tmp_path: Path) -> No
     assert [one.name for one in tmp_path.iterdir()] == ["table.csv"]
 
 
-def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
-    path = tmp_path / "catalog"
-    for content in ("old", "new"):
-        with replaced(path) as unfinished:
-            unfinished.mkdir()
-            (unfinished / content).touch()
-    assert [one.name for one in path.iterdir()] == ["new"]
+def test_a_folder_takes_its_place_and_an_error_leaves_none(tmp_path: Path) -> None:
+    with replaced(tmp_path / "catalog") as unfinished:
+        unfinished.mkdir()
+        (unfinished / "new").touch()
     with pytest.raises(FileExistsError):
-        _made_twice(path)
-    assert [one.name for one in tmp_path.iterdir()] == ["catalog"]
+        _made_twice(tmp_path / "other")
+    assert [one.name for one in tmp_path.rglob("*")] == ["catalog", "new"]
+
+
+@pytest.mark.parametrize("content", ["notes.txt", None], ids=["with a file", "empty"])
+@pytest.mark.parametrize("folder", [True, False], ids=["by a folder", "by a file"])
+def test_a_folder_is_never_replaced(tmp_path: Path, content: str | None, folder: bool) -> None:
+    path = tmp_path / "results"
+    path.mkdir()
+    if content is not None:
+        (path / content).touch()
+    worked = []
+    with pytest.raises(InputError, match="results is a folder"), replaced(path) as unfinished:
+        worked.append(unfinished)
+    assert worked == [], "it is refused before the work"
+    with pytest.raises(InputError, match="late is a folder"):
+        _folder_appears(tmp_path / "late", content, folder)
+    for name in ("results", "late"):
+        assert [one.name for one in (tmp_path / name).iterdir()] == ([content] if content else [])
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["late", "results"]
 
 
 def _half_written(path: Path) -> None:
@@ -48,3 +64,14 @@ def _made_twice(path: Path) -> None:
     with replaced(path) as unfinished:
         unfinished.mkdir()
         unfinished.mkdir()
+
+
+def _folder_appears(path: Path, content: str | None, folder: bool) -> None:
+    with replaced(path) as unfinished:
+        if folder:
+            unfinished.mkdir()
+        else:
+            unfinished.touch()
+        path.mkdir()
+        if content is not None:
+            (path / content).touch()

@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, PresetOption, settings_for
 from paeplatform.errors import InputError
+from paeplatform.names import check_release_name
 
 if TYPE_CHECKING:
     from paeplatform.release.defects import DefectSpec
@@ -56,6 +57,7 @@ def simulate_release(
     list_defects: Annotated[
         bool, typer.Option("--list-defects", help="Say what defects there are, and stop.")
     ] = False,
+    overwrite: OverwriteOption = False,
     json_: JsonOption = False,
     home: HomeOption = None,
     preset: PresetOption = None,
@@ -70,12 +72,13 @@ def simulate_release(
         return
     if name is None:
         raise InputError("give the release a name, as in `paeplatform simulate-release qr3-week1`")
+    check_release_name(name)  # before the catalogue is drawn, which takes a while
     settings = settings_for(home, preset)
     from paeplatform.catalog.cells import parse_cell_key
     from paeplatform.catalog.mock import draw_mock_catalog
     from paeplatform.catalog.photometry import mock_photometry, select_release
     from paeplatform.instrument.bands import load_bands
-    from paeplatform.release.simulation import DeliverySpec, write_delivery
+    from paeplatform.release.simulation import DeliverySpec, check_delivery, write_delivery
     from paeplatform.sed.library import load_library
 
     cfg, bands = settings.preset, load_bands()
@@ -90,11 +93,12 @@ def simulate_release(
         depth=cfg.instrument.depth,
         defects=_defects(defect or []),
     )
+    folder = (to or settings.landing).expanduser() / name
+    check_delivery(folder, spec, overwrite=overwrite)
     library = load_library(cfg.templates.folder) if cfg.templates.folder else load_library()
     catalog = draw_mock_catalog(cfg, library)
     sources = mock_photometry(cfg, library, bands, select_release(cfg, catalog), cfg.seed)
-    folder = (to or settings.landing).expanduser() / name
-    manifest = write_delivery(sources, bands, folder, spec, progress=not json_)
+    manifest = write_delivery(sources, bands, folder, spec, overwrite=overwrite, progress=not json_)
     if json_:
         typer.echo(
             json.dumps({"folder": str(folder), "version": manifest.content_hash(), "rows": manifest.n_rows})

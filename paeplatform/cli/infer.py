@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, PresetOption, settings_for
 from paeplatform.cli.science import fitted_prior, registered_bundle
 from paeplatform.errors import ConfigError, InputError
 
@@ -65,6 +65,7 @@ def infer(
         str | None,
         typer.Option(help=f"Sampler: {', '.join(METHODS)}. Default: the preset's.", show_default=False),
     ] = None,
+    overwrite: OverwriteOption = False,
     json_: JsonOption = False,
     home: HomeOption = None,
     preset: PresetOption = None,
@@ -94,9 +95,9 @@ def infer(
     from paeplatform.instrument.bands import load_bands
 
     output = file.with_name(f"{file.stem}_photoz.parquet") if output is None else output
-    check_output(output)
     if output.exists() and file.exists() and output.samefile(file):
         raise InputError(f"--output {output}: that is the photometry itself")
+    check_output(output, overwrite=overwrite)
     bands = load_bands()
     photometry = read_photometry_file(file, len(bands))
     z_prior = _prior(prior, settings)
@@ -125,7 +126,7 @@ def infer(
         progress=True,
     )
     table, warnings = _with_source_columns(posteriors, photometry, z_prior.prior_id())
-    left_out = write_posteriors(output, table)
+    left_out = write_posteriors(output, table, overwrite=overwrite)
     if left_out:
         warnings.append(f"{output.suffix} cannot hold {', '.join(left_out)}: left out (.parquet holds all)")
     model = str(bundle) if bundle is not None else f"pae@{alias or CHAMPION}"

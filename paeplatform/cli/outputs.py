@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from paeplatform.cli.options import HomeOption, PresetOption, settings_for
+from paeplatform.cli.options import HomeOption, OverwriteOption, PresetOption, settings_for
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,12 +39,14 @@ def export(
     cells: Annotated[
         list[str] | None, typer.Option("--cells", help="A cell by key. May be given again. Default: all.")
     ] = None,
+    overwrite: OverwriteOption = False,
     home: HomeOption = None,
     preset: PresetOption = None,
 ) -> None:
     """Write a release's catalogue for others: units, UCDs, flags and provenance go into the header.
 
-    Missing values are null or NaN, never -99. qp holds p(z) as 51 quantiles a source.
+    Missing values are null or NaN, never -99. qp holds p(z) as a density that integrates to 1 and has the
+    catalogue's 51 quantiles.
 
     Examples: [bold]paeplatform export --release mock-r1 --format fits[/bold],
     [bold]paeplatform export --release mock-r1 --format hats --to catalogues/mock-r1[/bold]
@@ -52,8 +54,10 @@ def export(
     settings = settings_for(home, preset)
     import polars as pl
 
-    from paeplatform.outputs.formats import FORMATS, SUFFIXES
+    from assets.accepted import refuse_held_catalog
+    from paeplatform.outputs.formats import FORMATS, SUFFIXES, check_export_target
     from paeplatform.outputs.formats import export as write
+    from resources.instance import open_to_read
     from resources.objects import scan_table
 
     if file_format not in FORMATS:
@@ -61,9 +65,15 @@ def export(
     tables = _cells(settings, release, cells)
     catalog = pl.concat([scan_table(path) for path in tables])
     path = to or Path(f"{release}{SUFFIXES[file_format]}")
-    write(catalog, path, file_format, _provenance(catalog, release))
+    check_export_target(path, file_format, overwrite=overwrite)
+    with open_to_read(settings) as instance:
+        notes = refuse_held_catalog(instance, release, [table.stem for table in tables])
+    write(catalog, path, file_format, _provenance(catalog, release), overwrite=overwrite)
     rows = catalog.select(pl.len()).collect().item()
-    Console().print(f"{path}: {rows:,} sources of {len(tables)} cell(s)", highlight=False, soft_wrap=True)
+    console = Console()
+    console.print(f"{path}: {rows:,} sources of {len(tables)} cell(s)", highlight=False, soft_wrap=True)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show(
@@ -73,6 +83,7 @@ def show(
         typer.Option(help="Release to look in. Default: the only one that has it.", show_default=False),
     ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="PNG to write. Default: <object_id>.png.")] = None,
+    overwrite: OverwriteOption = False,
     home: HomeOption = None,
     preset: PresetOption = None,
 ) -> None:
@@ -80,20 +91,21 @@ def show(
 
     Example: [bold]paeplatform show 1917987867317780881 --release mock-r1[/bold]
     """
+    from paeplatform.targets import check_target, new_target
+
+    path = to or Path(f"{source}.png")
+    check_target(path, overwrite=overwrite, option="--to")
     settings = settings_for(home, preset)
     galaxy = _galaxy(settings, source, release)
     from resources.workspace import Workspace
 
     Workspace.from_settings(settings).start_jax()
-    from paeplatform.files import replaced
     from paeplatform.instrument.bands import load_bands
-    from paeplatform.outputs.card import source_card
-    from paeplatform.validation.style import figure_png
+    from paeplatform.outputs.card import card_png, source_card
 
     predictive = _predictive(settings, galaxy) if galaxy.row["pae_z_mean"] is not None else None
-    path = to or Path(f"{source}.png")
-    with replaced(path) as unfinished:
-        unfinished.write_bytes(figure_png(source_card(galaxy, load_bands(), predictive)))
+    with new_target(path, overwrite=overwrite, option="--to") as unfinished:
+        unfinished.write_bytes(card_png(source_card(galaxy, load_bands(), predictive)))
     Console().print(str(path), highlight=False, soft_wrap=True)
 
 
@@ -104,16 +116,31 @@ def _cells(settings: PlatformSettings, release: str, cells: list[str] | None) ->
         InputError: no such release or cell.
     """
     base = settings.store / "redshift_catalog"
-    known = sorted(path.name for path in base.glob("[!.]*") if path.is_dir()) if base.is_dir() else []
+    known = _releases(base)
     if release not in known:
         raise InputError(
             f"no catalogue of release {release!r} under {base}: there are {', '.join(known) or 'none'}"
         )
-    found = {path.stem: path for path in sorted((base / release).glob("[!.]*.parquet"))}
+    found = {path.stem: path for path in _tables(base / release)}
     unknown = sorted(set(cells or ()) - set(found))
     if unknown:
         raise InputError(f"release {release} has no cell {', '.join(unknown)}: there are {', '.join(found)}")
     return [path for key, path in found.items() if cells is None or key in cells]
+
+
+def _releases(base: UPath) -> list[str]:
+    """Releases that have a catalogue. Folders are listed, since in a pattern a name such as r[1] means another one."""
+    from resources.objects import names_in
+
+    return sorted(name for name in names_in(base) if not name.startswith(".") and (base / name).is_dir())
+
+
+def _tables(folder: UPath) -> list[UPath]:
+    """The catalogue files of a release, one a cell, in order."""
+    from resources.objects import names_in
+
+    names = sorted(name for name in names_in(folder) if name.endswith(".parquet") and name[0] != ".")
+    return [folder / name for name in names]
 
 
 def _provenance(catalog: pl.LazyFrame, release: str) -> dict[str, str]:
@@ -140,9 +167,10 @@ def _galaxy(settings: PlatformSettings, source: int, release: str | None) -> Gal
 
     base = settings.store / "redshift_catalog"
     found: list[tuple[str, str, dict[str, Any]]] = []
-    for path in sorted(base.glob(f"{release or '[!.]*'}/[!.]*.parquet")):
-        rows = scan_table(path).filter(pl.col("object_id") == source).collect()
-        found += [(path.parent.name, path.stem, row) for row in rows.iter_rows(named=True)]
+    for known in _releases(base):
+        for path in _tables(base / known) if release in (None, known) else []:
+            rows = scan_table(path).filter(pl.col("object_id") == source).collect()
+            found += [(known, path.stem, row) for row in rows.iter_rows(named=True)]
     if not found:
         where = f"release {release}" if release else "any release"
         raise InputError(f"no source {source} in {where} under {base}; `paeplatform export` lists them")

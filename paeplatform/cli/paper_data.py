@@ -1,4 +1,4 @@
-"""`paeplatform paper-data`: the paper's own simulation files, listed and converted (row D7)."""
+"""`paeplatform paper-data`: the paper's own simulation files, listed and converted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, PresetOption, settings_for
 
 if TYPE_CHECKING:
     from paeplatform.paespec.folder import Survey
     from resources.settings import PlatformSettings
+
+SPECTRA, PHOTOMETRY = "training_spectra.parquet", "photometry.parquet"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,6 +34,7 @@ def paper_data(
             "--to", help="Convert what is there into this folder.", file_okay=False, show_default=False
         ),
     ] = None,
+    overwrite: OverwriteOption = False,
     json_: JsonOption = False,
     home: HomeOption = None,
     preset: PresetOption = None,
@@ -46,7 +49,7 @@ def paper_data(
     from paeplatform.paespec.folder import NEEDED, survey
 
     found = survey(folder)
-    notes = _convert(found, to, settings_for(home, preset)) if to is not None else []
+    notes = _convert(found, to, settings_for(home, preset), overwrite) if to is not None else []
     if json_:
         files = {kind: [str(path) for path in paths] for kind, paths in found.files.items()}
         typer.echo(json.dumps({"files": files, "missing": found.missing, "notes": notes}, indent=1))
@@ -61,36 +64,38 @@ def paper_data(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _convert(found: Survey, to: Path, settings: PlatformSettings) -> list[str]:
-    from paeplatform.files import replaced
+def _convert(found: Survey, to: Path, settings: PlatformSettings, overwrite: bool) -> list[str]:
     from paeplatform.paespec.filters import read_filters
     from paeplatform.paespec.photometry import read_photometry, read_properties, read_truth, with_truth
     from paeplatform.paespec.spectra import write_training_spectra
     from paeplatform.sed.grid import rest_grid
+    from paeplatform.targets import MARK, check_target, creator, new_target
 
-    to.mkdir(parents=True, exist_ok=True)
+    # All of them before the first is read, since reading takes minutes.
+    if found.files["spectra"]:
+        check_target(to / SPECTRA, overwrite=overwrite, option="--to")
+    if found.files["noisy photometry"]:
+        check_target(to / PHOTOMETRY, overwrite=overwrite, option="--to")
     notes: list[str] = []
     if found.files["spectra"]:
         redshift = None
         if found.files["properties"]:
             table = read_properties(found.the("properties"))
             redshift = dict(zip(table["object_id"].to_list(), table["z_true"].to_list(), strict=True))
-        counts = write_training_spectra(
-            found.the("spectra"),
-            to / "training_spectra.parquet",
-            rest_grid(settings.preset.rest_grid),
-            redshift,
-        )
-        notes.append("training_spectra.parquet: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+        with new_target(to / SPECTRA, overwrite=overwrite, option="--to") as unfinished:
+            counts = write_training_spectra(
+                found.the("spectra"), unfinished, rest_grid(settings.preset.rest_grid), redshift
+            )
+        notes.append(f"{SPECTRA}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     if found.files["noisy photometry"]:
         photometry, said = read_photometry(found.the("noisy photometry"))
         notes += said.lines
         if found.files["selection"]:
             photometry, said = with_truth(photometry, read_truth(found.the("selection")))
             notes += said.lines
-        with replaced(to / "photometry.parquet") as unfinished:
-            photometry.write_parquet(unfinished)
-        notes.append(f"photometry.parquet: {photometry.height} sources")
+        with new_target(to / PHOTOMETRY, overwrite=overwrite, option="--to") as unfinished:
+            photometry.write_parquet(unfinished, metadata={MARK: creator()})
+        notes.append(f"{PHOTOMETRY}: {photometry.height} sources")
     if found.files["filters"]:
         curves = read_filters(found.files["filters"])
         notes.append(f"filters: {len(curves)} curves, {curves.wave.min():.3f} to {curves.wave.max():.3f} um")

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from paeplatform.cli.options import HomeOption, PresetOption, settings_for
+from paeplatform.cli.options import HomeOption, OverwriteOption, PresetOption, settings_for
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
     from resources.settings import PlatformSettings
+
+_README = "README.md"
+_TITLE = "# Tables of the run with preset "
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,6 +57,7 @@ def tables(
     to: Annotated[
         Path | None, typer.Option("--to", help="Folder to copy the tables to, with what made them.")
     ] = None,
+    overwrite: OverwriteOption = False,
     home: HomeOption = None,
     preset: PresetOption = None,
 ) -> None:
@@ -71,12 +75,28 @@ def tables(
         for path in found:
             typer.echo(path.read_text())
         return
-    to.mkdir(parents=True, exist_ok=True)
-    for path in found:
-        for source in (path, path.with_suffix(".csv")):
-            (to / source.name).write_bytes(source.read_bytes())
-    (to / "README.md").write_text(_provenance(settings, preset, [path.stem for path in found]))
+    from paeplatform.targets import check_target, new_target
+
+    files = [path for table in found for path in (table, table.with_suffix(".csv"))]
+    for name in (*(path.name for path in files), _README):
+        check_target(to / name, overwrite=overwrite, option="--to", fault=_copy_fault)
+    texts = {path.name: path.read_bytes() for path in files}
+    # The list of what was copied comes last: until then the one before it says which files may be replaced.
+    texts[_README] = _provenance(settings, preset, [path.stem for path in found]).encode()
+    for name, text in texts.items():
+        with new_target(to / name, overwrite=overwrite, option="--to", fault=_copy_fault) as unfinished:
+            unfinished.write_bytes(text)
     Console().print(f"{to}: {len(found)} tables", highlight=False, soft_wrap=True)
+
+
+def _copy_fault(path: Path) -> str | None:
+    """Why a file in the folder of copied tables may not be replaced: only those that its README.md lists may."""
+    try:
+        listing = (path.parent / _README).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        listing = ""
+    ours = listing.startswith(_TITLE) and (path.name == _README or f"({path.name})" in listing)
+    return None if ours else "was not written by `paeplatform tables`"
 
 
 def _provenance(settings: PlatformSettings, given: str | None, names: list[str]) -> str:
@@ -91,7 +111,7 @@ def _provenance(settings: PlatformSettings, given: str | None, names: list[str])
     listing = "\n".join(f"- [{name}]({name}.md), [CSV]({name}.csv)" for name in names)
     sizes = preset.tables
     return (
-        f"# Tables of the run with preset `{preset.name}`\n\n"
+        f"{_TITLE}`{preset.name}`\n\n"
         f"Made by\n\n    paeplatform run --preset {given or preset.name} --select paper_figures\n\n"
         f"| what | value |\n|---|---|\n"
         f"| paeplatform | {__version__}, commit {git_commit(Path(__file__).resolve().parents[2])} |\n"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, PresetOption, settings_for
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Also write the posterior summaries with the truth to this Parquet file."),
     ] = None,
+    overwrite: OverwriteOption = False,
     json_: JsonOption = False,
     home: HomeOption = None,
     preset: PresetOption = None,
@@ -49,6 +50,10 @@ def evaluate(
 
     Example: [bold]paeplatform evaluate --preset standard --sources 240 --min-snr 50 --json[/bold]
     """
+    from paeplatform.targets import MARK, check_target, creator, new_target
+
+    if posteriors is not None:
+        check_target(posteriors, overwrite=overwrite, option="--posteriors")
     settings = settings_for(home, preset)
     folder = registered_bundle(settings, alias)
 
@@ -81,8 +86,8 @@ def evaluate(
         progress=True,
     )
     if posteriors is not None:
-        posteriors.parent.mkdir(parents=True, exist_ok=True)
-        rows.write_parquet(posteriors)
+        with new_target(posteriors, overwrite=overwrite, option="--posteriors") as unfinished:
+            rows.write_parquet(unfinished, metadata={MARK: creator()})
     summary = posterior_summary(rows, bundle.n_latent)
     accuracy = (
         high_snr_targets(metrics) if min_snr >= TARGET_SNR else []

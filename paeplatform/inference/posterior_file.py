@@ -13,35 +13,36 @@ import numpy as np
 import polars as pl
 
 from paeplatform.errors import InputError
-from paeplatform.files import replaced
+from paeplatform.targets import MARK, check_target, creator, new_target
 
 SUFFIXES = (".parquet", ".csv", ".fits")
 
 
-def check_output(path: Path) -> None:
-    """Refuses, before work starts, a path that `write_posteriors` could not write to.
+def check_output(path: Path, *, overwrite: bool = False) -> None:
+    """Refuses, before work starts, a path that `write_posteriors` could not write to or may not replace.
+
+    Args:
+        path: ends in .parquet, .csv or .fits.
+        overwrite: whether a file of posteriors that the platform wrote may be replaced.
 
     Raises:
-        InputError: another suffix than .parquet, .csv or .fits, a folder, or a parent that is a file.
+        InputError: another suffix, a folder, a link, a file that may not be replaced, or a parent that is a file or
+            cannot be written to.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: suffix {path.suffix or 'none'} must be one of {', '.join(SUFFIXES)}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; a file ending in {', '.join(SUFFIXES)} is wanted")
-    for parent in path.absolute().parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise InputError(f"{path} cannot be written: {parent} is not a folder")
-            break
+    check_target(path, overwrite=overwrite, option="--output")
 
 
-def write_posteriors(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
-    """Writes a table of posteriors, whole or not at all; an older file is replaced in one step.
+def write_posteriors(path: Path, table: pl.DataFrame, *, overwrite: bool = False) -> tuple[str, ...]:
+    """Writes a table of posteriors, whole or not at all.
 
     Args:
         path: ends in .parquet, .csv or .fits; its folder is made if need be.
         table: one row a source.
+        overwrite: replaces a file of posteriors that stands at `path`, in one step; what the platform did not write is
+            never replaced.
 
     Returns:
         Names of the columns that the format could not hold.
@@ -50,14 +51,14 @@ def write_posteriors(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
         InputError: see `check_output`.
     """
     path = Path(path)
-    check_output(path)
+    check_output(path, overwrite=overwrite)
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".fits": _write_fits}
-    with replaced(path) as unfinished:
+    with new_target(path, overwrite=overwrite, option="--output") as unfinished:
         return writers[path.suffix.lower()](unfinished, table)
 
 
 def _write_parquet(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
-    table.write_parquet(path)
+    table.write_parquet(path, metadata={MARK: creator()})
     return ()
 
 
@@ -68,11 +69,14 @@ def _write_csv(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
 
 
 def _write_fits(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
+    from astropy.io import fits
     from astropy.table import Table
 
     columns = {name: _fits_column(table[name]) for name in table.columns}
     held = {name: column for name, column in columns.items() if column is not None}
-    Table(held).write(path, format="fits")
+    first = fits.PrimaryHDU()
+    first.header["CREATOR"] = creator()
+    fits.HDUList([first, fits.table_to_hdu(Table(held))]).writeto(path)
     return tuple(name for name in columns if name not in held)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -17,7 +19,19 @@ from paeplatform.inference.predictive import Predictive, posterior_predictive
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
 from paeplatform.instrument.bands import BandSet
 from paeplatform.outputs.flags import in_words
-from paeplatform.validation.style import BLACK, BLUE, GREEN, GREY, SKY, VERMILION, new_figure, styled
+from paeplatform.targets import creator
+from paeplatform.validation.style import (
+    BLACK,
+    BLUE,
+    DPI,
+    GREEN,
+    GREY,
+    SKY,
+    STYLE,
+    VERMILION,
+    new_figure,
+    styled,
+)
 
 # Columns of the catalogue in words; methods by the prefix of their columns.
 _SHOWN = {
@@ -59,6 +73,14 @@ class Galaxy:
     flux: np.ndarray
     flux_err: np.ndarray
     z_draws: np.ndarray
+
+
+def card_png(figure: Figure) -> bytes:
+    """The card as PNG bytes that say which program drew it, so that `--overwrite` knows its own file again."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": creator()})
+    return buffer.getvalue()
 
 
 def predict(posterior: LogPosterior, draws: PosteriorDraws, galaxy: Galaxy) -> Predictive:

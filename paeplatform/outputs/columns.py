@@ -40,7 +40,9 @@ _FIXED = {
     "code_version": Column("", "meta.version", "version of code and settings of the posterior"),
     "run_id": Column("", "meta.id", "Dagster run that made the posterior"),
     "pae_path": Column("", "meta.code", "how the posterior was made: proposal, adapted, mclmc, pocomc, none"),
-    "pae_status": Column("", "meta.code.status", "converged, unconverged or failed"),
+    "pae_status": Column(
+        "", "meta.code.status", "converged, unconverged, misfit (no draw describes the data) or failed"
+    ),
     "pae_ess": Column("", "stat.value", "effective number of draws of z"),
     "pae_khat": Column("", "stat.param", "Pareto shape of the importance weights; below 0.7 is sound"),
     "pae_rhat": Column("", "stat.param", "split R-hat of z; below 1.1 is sound"),
@@ -64,7 +66,11 @@ _FIXED = {
     "tf_dust_law": Column("", "meta.id", "dust law of the best model; null without dust"),
     "tf_ebv": Column("mag", "phot.color.excess", "E(B-V) of the best model"),
     "tf_z_best": Column("", "src.redshift.phot;stat.likelihood", "redshift of the best model"),
-    "tf_status": Column("", "meta.code.status", "how template fitting came out"),
+    "tf_status": Column(
+        "",
+        "meta.code.status",
+        "fitted, misfit (no template describes the data), no_signal, no_bands or bad_flux",
+    ),
 }
 _PATTERNS = (
     (r"z_mean", "src.redshift.phot;stat.mean", "mean of p(z)"),
@@ -78,6 +84,7 @@ _PATTERNS = (
         "src.redshift.phot;stat.probability",
         "quantiles of p(z) at the levels of QUANTILE_LEVELS",
     ),
+    (r"chi2_best", "stat.fit.chi2", "chi^2 of the draw that fits best"),
     (r"chi2", "stat.fit.chi2", "chi^2 of the reconstruction"),
     (r"n_bands", "meta.number;instr.bandpass", "bands used"),
 )

@@ -9,7 +9,6 @@ import polars as pl
 from paeplatform.inference.summaries import ZFlag
 
 KHAT_LIMIT, RHAT_LIMIT, MIN_ESS = 0.7, 1.1, 100.0
-MAX_REDUCED_CHI2 = 2.0
 N_SIGMAS = 3.0  # of both errors together
 TF_WIDTH_RATIO = 2.0  # sigma_PAE / sigma_TF (section VI.3)
 MANY_SET_ASIDE = 0.05  # of a source's exposures
@@ -24,7 +23,7 @@ class CatalogFlag(IntFlag):
     NOT_BY_PROPOSAL = (
         8  # the amortised proposal did not do: adapted draws, chains or pocoMC made the posterior
     )
-    MISFIT = 16  # reduced chi^2 of the reconstruction above 2
+    MISFIT = 16  # no draw describes the data: pae_status is "misfit"
     MULTIMODAL = 32  # p(z) has a second peak
     AT_PRIOR_EDGE = 64  # p(z) piles up at an end of the prior
     FEW_BANDS = 128  # many of the 102 bands are missing

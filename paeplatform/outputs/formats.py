@@ -1,4 +1,4 @@
-"""The catalogue as Parquet, FITS or VOTable, with units, UCDs, descriptions and provenance in the headers (row K7)."""
+"""The catalogue as Parquet, FITS or VOTable, with units, UCDs, descriptions and provenance in the headers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from paeplatform.errors import InputError
-from paeplatform.files import replaced
 from paeplatform.outputs.columns import describe
 from paeplatform.outputs.flags import CatalogFlag
+from paeplatform.targets import MARK, check_target, creator, file_fault, new_target
 
 FORMATS = ("parquet", "fits", "votable", "qp", "hats")
 SUFFIXES = {"parquet": ".parquet", "fits": ".fits", "votable": ".vot", "qp": ".hdf5", "hats": ""}
@@ -31,37 +31,64 @@ def export(
     file_format: str,
     provenance: Mapping[str, str],
     *,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
-    """Writes a catalogue in one of `FORMATS`; what stood at `path` is replaced when the new one is whole.
+    """Writes a catalogue in one of `FORMATS`, whole or not at all.
 
     Args:
         catalog: rows of `redshift_catalog`, any number of cells.
         path: file, or for "hats" a folder; its ending is yours.
         file_format: one of `FORMATS`.
         provenance: written into the header, key by key.
+        overwrite: replaces an export that stands at `path`; what the platform did not write is never replaced.
         progress: shows a bar where a format takes long.
 
     Raises:
-        InputError: an unknown format, an empty catalogue, or a package that the format needs is not installed.
+        InputError: an unknown format, an empty catalogue, `path` may not be written to, or a package that the format
+            needs is not installed.
     """
-    if file_format not in FORMATS:
-        raise InputError(f"format {file_format!r} must be one of {', '.join(FORMATS)}")
+    check_export_target(path, file_format, overwrite=overwrite)
     if catalog.select(pl.len()).collect().item() == 0:
         raise InputError("the catalogue has no rows to export")
     if file_format == "qp":
         from paeplatform.outputs.qp_ensemble import write_qp
 
-        writer: Callable[[Path], None] = lambda to: write_qp(catalog, to)  # noqa: E731
+        writer: Callable[[Path], None] = lambda to: write_qp(catalog, to, provenance)  # noqa: E731
     elif file_format == "hats":
         from paeplatform.outputs.hats_writer import write_hats
 
-        writer = lambda to: write_hats(catalog, to, path.name, provenance, progress=progress)  # noqa: E731
+        writer = lambda to: write_hats(catalog, to, Path(path).name, provenance, progress=progress)  # noqa: E731
     else:
         writer = lambda to: _WRITERS[file_format](catalog, to, provenance)  # noqa: E731
-    with replaced(Path(path)) as unfinished:
+    with new_target(path, overwrite=overwrite, option="--to", **_kind(file_format)) as unfinished:
         writer(unfinished)
     return Path(path)
+
+
+def check_export_target(path: Path, file_format: str, *, overwrite: bool = False) -> None:
+    """Refuses, before work starts, what `export` could not write or may not replace.
+
+    Args:
+        path: see `export`.
+        file_format: see `export`.
+        overwrite: see `export`.
+
+    Raises:
+        InputError: an unknown format, or `path` may not be written to.
+    """
+    if file_format not in FORMATS:
+        raise InputError(f"format {file_format!r} must be one of {', '.join(FORMATS)}")
+    check_target(path, overwrite=overwrite, option="--to", **_kind(file_format))
+
+
+def _kind(file_format: str) -> dict[str, Any]:
+    """What `paeplatform.targets` has to know of a format: whether it is a folder, and how to tell its own."""
+    if file_format != "hats":
+        return {"folder": False, "fault": file_fault}
+    from paeplatform.outputs.hats_writer import hats_fault
+
+    return {"folder": True, "fault": hats_fault}
 
 
 def as_table(catalog: pl.DataFrame, *, widen: bool = False) -> Any:
@@ -125,7 +152,8 @@ def _write_parquet(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, s
         fields.append(field.with_metadata({key: text for key, text in texts.items() if text}))
     import pyarrow as pa
 
-    meta = {"paeplatform": json.dumps({**provenance, **flag_cards()}, sort_keys=True)}
+    header = {"creator": creator(), **provenance, **flag_cards()}
+    meta = {MARK: json.dumps(header, sort_keys=True)}
     pq.write_table(table.cast(pa.schema(fields, metadata=meta)), path)
 
 
@@ -150,7 +178,9 @@ def _write_fits(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, str]
         hdu.header[f"PROV{number:02d}"] = f"{key}={value}"[:68]
     for key, value in flag_cards().items():
         hdu.header[key] = value
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    first = fits.PrimaryHDU()
+    first.header["CREATOR"] = creator()
+    fits.HDUList([first, hdu]).writeto(path)
 
 
 def _write_votable(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, str]) -> None:
@@ -164,7 +194,7 @@ def _write_votable(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, s
         known = describe(field.name)
         field.ucd = known.ucd or None
         field.description = known.description
-    for key, value in {**provenance, **flag_cards()}.items():
+    for key, value in {"creator": creator(), **provenance, **flag_cards()}.items():
         resource.infos.append(Info(name=key, value=str(value)))
     writeto(document, str(path), tabledata_format="binary2")
 

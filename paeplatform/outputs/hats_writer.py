@@ -12,9 +12,12 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from paeplatform.catalog.cells import MAX_ORDER
+from paeplatform.targets import MARK
 
 ORDER = 6  # of the leaves
 _DIRECTORY = 10_000  # pixels a folder
+_PROPERTIES = ("properties", "hats.properties")
+_LIST = "partition_info.csv"
 
 
 def write_hats(
@@ -38,7 +41,7 @@ def write_hats(
     for (number,), leaf in tqdm(
         rows.partition_by("Npix", as_dict=True, include_key=False).items(), desc="HATS", disable=not progress
     ):
-        place = f"Norder={ORDER}/Dir={int(number) // _DIRECTORY * _DIRECTORY}/Npix={int(number)}.parquet"  # type: ignore[call-overload]
+        place = _leaf(ORDER, int(number))  # type: ignore[call-overload]
         (dataset / place).parent.mkdir(parents=True, exist_ok=True)
         table = leaf.to_arrow()
         found: list[pq.FileMetaData] = []
@@ -56,12 +59,44 @@ def write_hats(
     pq.write_metadata(schema, dataset / "_common_metadata")
     pq.write_metadata(schema, dataset / "_metadata", metadata_collector=metadata)
     lines = "".join(f"{order},{number}\n" for order, number in leaves)
-    (folder / "partition_info.csv").write_text(f"Norder,Npix\n{lines}")
+    (folder / _LIST).write_text(f"Norder,Npix\n{lines}")
     text = "".join(
         f"{key}={value}\n" for key, value in _properties(rows, name, len(leaves), provenance).items()
     )
-    for path in ("properties", "hats.properties"):
+    for path in _PROPERTIES:
         (folder / path).write_text(text)
+
+
+def hats_fault(folder: Path) -> str | None:
+    """Why a folder may not be replaced as a whole; None for one with nothing in it but what `write_hats` put there."""
+    try:
+        builders = [
+            line for line in (folder / _PROPERTIES[0]).read_text().splitlines() if "hats_builder" in line
+        ]
+        orders = [line.split(",") for line in (folder / _LIST).read_text().splitlines()[1:]]
+        leaves = [_leaf(int(order), int(number)) for order, number in orders]
+    except (OSError, ValueError):
+        builders, leaves = [], []
+    if builders != [f"hats_builder={MARK}"]:
+        return "is no HATS catalogue that paeplatform wrote"
+    written = {*_PROPERTIES, _LIST, "dataset/_metadata", "dataset/_common_metadata"}
+    written |= {f"dataset/{leaf}" for leaf in leaves}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (
+            path.is_symlink()
+            or (not path.is_dir() and name not in written)
+            or (path.is_dir() and name in written)
+        ):
+            return f"holds {name}, which paeplatform did not write"
+        if path.is_dir() and not any(one.startswith(f"{name}/") for one in written):
+            return f"holds the folder {name}, which paeplatform did not write"
+    return None
+
+
+def _leaf(order: int, number: int) -> str:
+    """The path of a leaf under `dataset`."""
+    return f"Norder={order}/Dir={number // _DIRECTORY * _DIRECTORY}/Npix={number}.parquet"
 
 
 def _properties(
@@ -81,7 +116,7 @@ def _properties(
         "hats_npix_suffix": ".parquet",
         "hats_order": ORDER,
         "moc_sky_fraction": f"{n_leaves / n_cells:.6g}",
-        "hats_builder": "paeplatform",
+        "hats_builder": MARK,
         "hats_creation_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MUTC"),
         "hats_estsize": int(np.ceil(rows.estimated_size("kb"))),
         "hats_release_date": "2025-08-22",

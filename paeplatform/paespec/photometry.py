@@ -91,7 +91,7 @@ def read_properties(path: Path) -> pl.DataFrame:
         InputError: unreadable, or a column is missing.
     """
     try:
-        table = pl.read_csv(path)
+        table = pl.read_csv(path, glob=False)
     except Exception as error:
         raise InputError(
             f"{path} is not a readable CSV file: {' '.join(str(error).split())[:200]}"

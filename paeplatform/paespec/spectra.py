@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from paeplatform.errors import InputError
 from paeplatform.files import replaced
+from paeplatform.targets import MARK, creator
 
 CHUNK = 2000  # spectra held at a time
 _MEMBERS = ("sed_um_wave", "sed_mJy_fluxes", "srcids")
@@ -56,7 +57,8 @@ def write_training_spectra(
             f"{wave[0]:g}-{wave[-1]:g} um is needed"
         )
     schema = pa.schema(
-        [("source_id", pa.int64()), ("z", pa.float32()), ("flux", pa.list_(pa.float32(), len(wave)))]
+        [("source_id", pa.int64()), ("z", pa.float32()), ("flux", pa.list_(pa.float32(), len(wave)))],
+        metadata={MARK: creator()},
     )
     counts = {"spectra": 0, "unmatched_ids": 0, "not_finite": 0, "not_positive": 0}
     with (

@@ -1,13 +1,14 @@
-"""Deliveries like a survey's, made from mock sources: several visits a channel, flags, signed fluxes (row D5)."""
+"""Deliveries like a survey's, made from mock sources: several visits a channel, flags, signed fluxes."""
 
 from __future__ import annotations
 
-import shutil
-import uuid
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,12 +16,14 @@ from tqdm.auto import tqdm
 
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import BandSet
+from paeplatform.names import check_release_name
 from paeplatform.release.damage import damage_delivery, damage_rows
 from paeplatform.release.defects import DefectSpec
 from paeplatform.release.flags import Flag
-from paeplatform.release.manifest import DeliveryFile, Manifest, write_manifest
+from paeplatform.release.manifest import MANIFEST, DeliveryFile, Manifest, write_manifest
 from paeplatform.release.reading import file_sha256, write_table
 from paeplatform.release.schema import COLLECTIONS, DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id
+from paeplatform.targets import check_target, creator, new_target
 
 WEEKS_BETWEEN_VISITS = 26  # an all-sky survey comes back after half a year
 LOST_SHARE = 0.01  # of exposures: they fell on no good pixels and were not delivered
@@ -40,6 +43,7 @@ FLAG_RATES = {
     Flag.FIT_ERROR: 0.002,
 }
 DICHROIC_RATE = 0.03  # detectors 3 and 4 alone
+NOTE = ".paeplatform.json"  # in the folder of a delivery that this module wrote: its files with their sizes
 _MJD_2000 = 51544.0
 _STREAM = 0x44454C49  # of the random numbers of deliveries
 
@@ -76,28 +80,49 @@ class DeliverySpec:
     defects: tuple[DefectSpec, ...] = ()
 
 
+def check_delivery(folder: Path, spec: DeliverySpec, *, overwrite: bool = True) -> None:
+    """Refuses, before work starts, a folder that `write_delivery` could not write or may not replace.
+
+    Args:
+        folder: of the delivery.
+        spec: of the delivery.
+        overwrite: see `write_delivery`.
+
+    Raises:
+        InputError: a folder or file is in the way that this module did not write, or nothing can be written there.
+    """
+    check_target(folder, overwrite=overwrite, **_kind(spec.release))
+
+
 def write_delivery(
-    table: pl.DataFrame, bands: BandSet, folder: Path, spec: DeliverySpec, *, progress: bool = True
+    table: pl.DataFrame,
+    bands: BandSet,
+    folder: Path,
+    spec: DeliverySpec,
+    *,
+    overwrite: bool = True,
+    progress: bool = True,
 ) -> Manifest:
-    """Writes a delivery, which appears as a whole; one that stood in its place goes.
+    """Writes a delivery, which appears as a whole.
 
     Args:
         table: sources with ra, dec [deg] and flux_true (source, band) [uJy]; cell, when a defect or seed names cells.
         bands: the channels with their depth: that of all visits together.
         folder: of the delivery, `<landing>/<release>`.
         spec: see there.
+        overwrite: replaces a delivery that this function wrote. What else stands there, such as a delivery of the
+            survey, is never replaced.
         progress: shows a bar in sources.
 
     Raises:
-        InputError: the folder's name is not the release's, an unknown collection, a column is missing, or a size is not
-            positive.
+        InputError: the folder's name is not the release's, an unknown collection, a column is missing, a size is not
+            positive, or what stands in the folder's place may not be replaced.
     """
     folder = Path(folder)
     _check(table, folder, spec)
     chunk = max(1, spec.rows_per_file // (len(bands) * spec.n_visits))
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
-    unfinished.mkdir(parents=True)
-    try:
+    with new_target(folder, overwrite=overwrite, **_kind(spec.release)) as unfinished:
+        unfinished.mkdir()
         files: list[DeliveryFile] = []
         with tqdm(total=table.height, desc=spec.release, unit="source", disable=not progress) as bar:
             for first in range(0, max(table.height, 1), chunk):
@@ -125,14 +150,9 @@ def write_delivery(
         )
         manifest = damage_delivery(unfinished, manifest, spec.defects)
         write_manifest(unfinished, manifest)
-        old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.old")
-        if folder.exists():
-            folder.rename(old)
-        unfinished.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+        sizes = {path.name: path.stat().st_size for path in sorted(unfinished.iterdir())}
+        note = {"creator": creator(), "manifest_sha256": file_sha256(unfinished / MANIFEST), "files": sizes}
+        (unfinished / NOTE).write_text(json.dumps(note, indent=1) + "\n")
     return manifest
 
 
@@ -266,7 +286,48 @@ def _described(path: Path, file_format: str, rows: int) -> DeliveryFile:
     )
 
 
+def _kind(release: str) -> dict[str, Any]:
+    """What `paeplatform.targets` has to know of deliveries."""
+    return {"option": "delivery", "folder": True, "fault": lambda folder: _fault(folder, release)}
+
+
+def _fault(folder: Path, release: str) -> str | None:
+    """Why a folder may not be replaced: None for a delivery of this module, with nothing changed or added."""
+    found = {path.name: path.lstat().st_size for path in folder.iterdir()}
+    there = found.pop(NOTE, None) is not None
+    known = _noted(folder) if there else _listed_without_note(folder, release)
+    if known is None:
+        return "is no delivery that `paeplatform simulate-release` wrote"
+    other = sorted(name for name in found if found[name] != known.get(name))
+    return f"holds {other[0]}, which is not of the simulated delivery" if other else None
+
+
+def _noted(folder: Path) -> dict[str, int] | None:
+    """Files and sizes by the note; None if the manifest is another one now, as of a delivery put in the same place."""
+    try:
+        note = json.loads((folder / NOTE).read_text())
+        return note["files"] if note["manifest_sha256"] == file_sha256(folder / MANIFEST) else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _listed_without_note(folder: Path, release: str) -> dict[str, int] | None:
+    """Files and sizes by the manifest, of deliveries from before there was a note: their names tell."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+    # The folder's name is not compared: it is hidden by the time this is asked for the last time.
+    if manifest.release != release or any(
+        not re.fullmatch(rf"spectrophotometry_{release}_\d{{4,}}\.\w+", file.name) for file in manifest.files
+    ):
+        return None
+    sizes = {file.name: file.bytes for file in manifest.files}
+    return sizes | {MANIFEST: (folder / MANIFEST).stat().st_size}
+
+
 def _check(table: pl.DataFrame, folder: Path, spec: DeliverySpec) -> None:
+    check_release_name(spec.release)
     if folder.name != spec.release:
         raise InputError(f"delivery folder {folder} must be named like its release, {spec.release!r}")
     if spec.data_collection not in COLLECTIONS and not spec.defects:

@@ -59,28 +59,50 @@ def test_fits_keeps_vectors_and_marks_what_is_missing(tmp_path, table):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
-def test_an_older_file_is_replaced_and_the_same_table_gives_the_same_bytes(tmp_path, table, suffix):
+def test_own_file_is_replaced_when_told_and_the_same_table_gives_the_same_bytes(tmp_path, table, suffix):
     path = tmp_path / f"out{suffix}"
-    path.write_text("old")
     write_posteriors(path, table)
     first = path.read_bytes()
-    write_posteriors(path, table)
+    with pytest.raises(InputError, match=r"--output .* exists: add --overwrite"):
+        write_posteriors(path, table.head(1))
+    assert path.read_bytes() == first
+    write_posteriors(path, table.head(1), overwrite=True)
+    assert path.read_bytes() != first
+    write_posteriors(path, table, overwrite=True)
     assert path.read_bytes() == first
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
+def test_a_file_of_somebody_else_stays(tmp_path, table, suffix):
+    path = tmp_path / f"out{suffix}"
+    mine = table.select("object_id", "pae_z_mean")
+    if suffix == ".parquet":
+        mine.write_parquet(path)
+    elif suffix == ".csv":
+        mine.write_csv(path)
+    else:
+        Table({"object_id": mine["object_id"].to_numpy()}).write(path)
+    before = path.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="was not written by paeplatform"):
+            write_posteriors(path, table, overwrite=overwrite)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
 def test_a_failed_write_leaves_the_older_file(tmp_path, table, suffix, monkeypatch):
     path = tmp_path / f"out{suffix}"
-    path.write_text("old")
+    write_posteriors(path, table)
+    before = path.read_bytes()
 
     def full_disc(*_):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("os.replace", full_disc)
     with pytest.raises(OSError, match="no space"):
-        write_posteriors(path, table)
-    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+        write_posteriors(path, table.head(1), overwrite=True)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_hopeless_paths_are_refused_before_work(tmp_path):

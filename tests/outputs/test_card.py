@@ -1,11 +1,14 @@
 """The card of one galaxy: what is on it, and that it is drawn whatever is missing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
 from paeplatform.instrument.bands import BandSet, load_bands
-from paeplatform.outputs.card import Galaxy, source_card
+from paeplatform.outputs.card import Galaxy, card_png, source_card
+from paeplatform.targets import written_by_platform
 from paeplatform.validation.style import figure_png
 
 
@@ -58,3 +61,10 @@ def test_a_source_without_a_posterior_has_a_card_too(bands: BandSet):
     figure = source_card(empty, bands, None)
     assert "no posterior" in words(figure) and "no redshift" in words(figure)
     assert figure_png(figure).startswith(b"\x89PNG")
+
+
+def test_a_card_on_disk_is_known_as_the_platforms_own(bands: BandSet, tmp_path: Path):
+    figure = source_card(galaxy(bands), bands, None)
+    (tmp_path / "card.png").write_bytes(card_png(figure))
+    (tmp_path / "other.png").write_bytes(figure_png(figure))
+    assert written_by_platform(tmp_path / "card.png") and not written_by_platform(tmp_path / "other.png")

@@ -14,7 +14,7 @@ from paeplatform.errors import InputError
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
 from paeplatform.outputs.columns import describe
 from paeplatform.outputs.flags import CatalogFlag, catalog_flags, in_words
-from paeplatform.outputs.formats import FORMATS, export
+from paeplatform.outputs.formats import FORMATS, SUFFIXES, export
 from paeplatform.release.schema import source_id
 
 PROVENANCE = {"release": "r1", "bundle_version": "3", "prior_id": "uniform-1"}
@@ -67,6 +67,12 @@ def catalog() -> pl.DataFrame:
 
 def written(catalog: pl.DataFrame, tmp_path: Path, file_format: str) -> Path:
     return export(catalog.lazy(), tmp_path / f"out_{file_format}", file_format, PROVENANCE, progress=False)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Every file at or under a path."""
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    return {str(one): one.read_bytes() for one in files}
 
 
 # -- flags ------------------------------------------------------------------------------------------------------------
@@ -148,7 +154,9 @@ def test_votable_is_read_by_astropy_with_ucds_and_masks(catalog: pl.DataFrame, t
 
 def test_qp_gives_the_densities_back(catalog: pl.DataFrame, tmp_path: Path):
     qp = pytest.importorskip("qp", reason="extra `outputs` is not installed")
-    path = written(catalog, tmp_path, "qp").rename(tmp_path / "out.hdf5")
+    path = tmp_path / f"mock-r1{SUFFIXES['qp']}"  # the name that the command chooses
+    export(catalog.lazy(), path, "qp", PROVENANCE, progress=False)
+    assert list(tmp_path.iterdir()) == [path]
     ensemble = qp.read(str(path))
     known = catalog.head(N - 1)
     assert ensemble.npdf == N - 1
@@ -156,20 +164,54 @@ def test_qp_gives_the_densities_back(catalog: pl.DataFrame, tmp_path: Path):
     assert {"objectId", "zmode", "z_mode", "z_mean", "z_median", "z_std"} <= set(ensemble.ancil)
     mean, width = (known[name].to_numpy().astype(float) for name in ("pae_z_mean", "pae_z_std"))
     cdf = ensemble.cdf(mean[:, None] + 0.5 * width[:, None])[:, 0]
-    np.testing.assert_allclose(cdf, stats.norm.cdf(0.5), atol=0.01)  # 51 quantiles: 0.004 claimed in DESIGN 6
+    np.testing.assert_allclose(cdf, stats.norm.cdf(0.5), atol=0.001)
+    z = np.linspace(0.0, 3.0, 30_001)
+    np.testing.assert_allclose(np.trapezoid(ensemble.pdf(z), z, axis=1), 1.0, atol=1e-3)
+    at = mean[:, None] + width[:, None] * np.linspace(-1.5, 1.5, 41)
+    true = stats.norm.pdf(at, mean[:, None], width[:, None])
+    np.testing.assert_allclose(ensemble.pdf(at), true, rtol=0.03)
+    assert qp.convert(ensemble, "interp", xvals=np.linspace(0.0, 3.0, 301)).npdf == N - 1
     import tables_io
 
     read = tables_io.read(str(path))
     np.testing.assert_array_equal(read["ancil"]["object_id"], known["object_id"].to_numpy())
 
 
-def test_qp_densities_on_a_grid_are_normalised(catalog: pl.DataFrame):
-    pytest.importorskip("qp", reason="extra `outputs` is not installed")
-    from paeplatform.outputs.qp_ensemble import GRID, grid_ensemble
+def quantiles_of_hard_cases() -> np.ndarray:
+    """Two peaks far apart; a width of 1e-4; one draw; many equal draws; at z = 0; a gap beside a narrow peak."""
+    levels = np.asarray(QUANTILE_LEVELS)
+    peaks = np.where(levels < 0.4, 0.3 + 0.002 * levels, 1.9 + 0.1 * levels)
+    narrow = stats.norm.ppf(levels, 1.2345, 1e-4)
+    one, equal = np.full(51, 0.75), np.repeat([0.5, 0.9, 0.9001], 17)
+    edge = stats.expon.ppf(levels, scale=0.01)
+    gap = np.concatenate([1.0 + 1e-5 * np.arange(50), [2.9]])
+    return np.stack([peaks, narrow, one, equal, edge, gap]).astype(np.float32).astype(np.float64)
 
-    ensemble = grid_ensemble(catalog.head(N - 1))
-    area = np.trapezoid(ensemble.pdf(GRID), GRID, axis=1)
-    np.testing.assert_allclose(area, 1.0, atol=1e-6)
+
+def test_qp_densities_of_hard_cases_integrate_to_one_and_have_the_quantiles(tmp_path: Path):
+    qp = pytest.importorskip("qp", reason="extra `outputs` is not installed")
+    from paeplatform.outputs.qp_ensemble import write_qp
+
+    quantiles = quantiles_of_hard_cases()
+    table = pl.DataFrame({"object_id": np.arange(len(quantiles))}).with_columns(
+        *(pl.Series(f"tf_z_{name}", quantiles[:, 25]) for name in ("mean", "median", "mode", "std")),
+        pl.Series("tf_z_quantiles", quantiles.astype(np.float32), dtype=pl.Array(pl.Float32, 51)),
+    )
+    write_qp(table.lazy(), tmp_path / "hard.hdf5", method="tf")
+    ensemble = qp.read(str(tmp_path / "hard.hdf5"))
+    np.testing.assert_allclose(ensemble.ppf(np.asarray(QUANTILE_LEVELS)), quantiles, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        ensemble.cdf(ensemble.ppf(np.asarray(QUANTILE_LEVELS))), np.tile(QUANTILE_LEVELS, (6, 1)), atol=1e-6
+    )
+    for row in range(len(quantiles)):
+        own = ensemble[row]
+        nodes = np.unique(own.dist.xvals)
+        # A grid that resolves p(z), whose narrowest part here is a ten millionth of its range.
+        z = np.linspace(nodes[:-1], nodes[1:], 12)[1:-1]
+        z = np.sort(np.concatenate([z.ravel(), nodes, nodes - 1e-12, nodes + 1e-12]))
+        density = np.squeeze(own.pdf(z))
+        assert nodes[0] >= 0.0 and (density >= 0.0).all()
+        assert np.trapezoid(density, z) == pytest.approx(1.0, abs=1e-3), row
 
 
 def test_hats_is_valid_for_its_own_reader(catalog: pl.DataFrame, tmp_path: Path):
@@ -187,12 +229,52 @@ def test_hats_is_valid_for_its_own_reader(catalog: pl.DataFrame, tmp_path: Path)
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_an_export_that_fails_leaves_the_old_one(catalog: pl.DataFrame, tmp_path: Path, file_format: str):
-    path = tmp_path / f"out_{file_format}"
-    path.write_text("old")
+    path = written(catalog, tmp_path, file_format)
+    before = content(path)
     broken = catalog.lazy().with_columns(pl.lit("x").cast(pl.Int64).alias("boom"))
     with pytest.raises(pl.exceptions.InvalidOperationError):
-        export(broken, path, file_format, PROVENANCE, progress=False)
-    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+        export(broken, path, file_format, PROVENANCE, overwrite=True, progress=False)
+    assert content(path) == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_own_export_is_replaced_when_told(catalog: pl.DataFrame, tmp_path: Path, file_format: str):
+    path = written(catalog, tmp_path, file_format)
+    before = content(path)
+    with pytest.raises(InputError, match=r"--to .* exists: add --overwrite"):
+        written(catalog.head(9), tmp_path, file_format)
+    assert content(path) == before
+    export(catalog.head(9).lazy(), path, file_format, PROVENANCE, overwrite=True, progress=False)
+    assert content(path) != before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_folder_or_file_of_somebody_else_stays(
+    catalog: pl.DataFrame, tmp_path: Path, file_format: str, overwrite: bool
+):
+    folder, file = tmp_path / "results", tmp_path / f"mine{SUFFIXES[file_format]}"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not to be lost")
+    file.write_text("not to be lost either")
+    before = content(tmp_path)
+    for path in (folder, file):
+        with pytest.raises(InputError, match=f"--to {path}"):
+            export(catalog.lazy(), path, file_format, PROVENANCE, overwrite=overwrite, progress=False)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "dataset/Norder=6/Dir=0/mine.parquet", "dataset/more"])
+def test_a_foreign_file_in_a_catalogue_is_named(catalog: pl.DataFrame, tmp_path: Path, name: str):
+    path = written(catalog, tmp_path, "hats")
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_text("not to be lost")
+    before = content(path)
+    with pytest.raises(
+        InputError, match=f"holds .*{name.split('/')[-1] if 'Dir=0' not in name else 'Dir=0'}"
+    ):
+        export(catalog.lazy(), path, "hats", PROVENANCE, overwrite=True, progress=False)
+    assert content(path) == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_bad_requests_are_one_line(catalog: pl.DataFrame, tmp_path: Path):

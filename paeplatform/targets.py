@@ -1,0 +1,231 @@
+"""Files and folders that a command writes where the user says: what the platform did not write is never replaced.
+
+A path that exists is refused. With `overwrite` it is replaced if its own content shows that the platform wrote it:
+each format carries a mark (`MARK`, `creator`), and a folder must hold nothing but what its writer puts there.
+Symbolic links, FIFOs and devices are always refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from paeplatform.errors import InputError
+from paeplatform.files import remove
+
+MARK = "paeplatform"  # key in the metadata of Parquet and HDF5; the first word of every other mark
+# What a CSV of posteriors holds at least. CSV has no place for a mark that every reader would skip.
+CSV_COLUMNS = frozenset({"object_id", "pae_z_mean", "pae_status"})
+_HEAD_BYTES = 1 << 16  # of a VOTable: its INFO elements stand before the data
+_NOT_OURS = "was not written by paeplatform"
+Fault = Callable[[Path], str | None]
+
+
+def creator() -> str:
+    """The program and its version, as the mark says it."""
+    from paeplatform import __version__
+
+    return f"{MARK} {__version__}"
+
+
+def file_fault(path: Path) -> str | None:
+    """Why a file may not be replaced; None when the platform wrote it."""
+    return None if written_by_platform(path) else _NOT_OURS
+
+
+def check_target(
+    path: Path,
+    *,
+    overwrite: bool = False,
+    option: str = "target",
+    folder: bool = False,
+    fault: Fault = file_fault,
+) -> None:
+    """Refuses a path that may not be written to. Commands call this before their work starts.
+
+    Args:
+        path: where the file or folder is to go.
+        overwrite: whether one that the platform wrote may be replaced.
+        option: that named the path, for messages.
+        folder: a folder is to be written, not a file.
+        fault: says of what exists why it is not the platform's, or None when it is.
+
+    Raises:
+        InputError: the path exists and may not be replaced, or its parent is no folder or cannot be written to.
+    """
+    path = Path(path)
+    said = f"{option} {path}"
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        _check_parent(path, said)
+        return
+    except OSError as error:
+        raise InputError(f"{said} cannot be reached: {error.strerror}") from error
+    if stat.S_ISLNK(mode):
+        raise InputError(f"{said} is a symbolic link, which is not followed or replaced: choose another path")
+    if stat.S_ISDIR(mode) and not folder:
+        raise InputError(f"{said} is a folder: name a file, which may lie in that folder")
+    if not stat.S_ISDIR(mode) and folder:
+        raise InputError(f"{said} is no folder: choose another path")
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise InputError(f"{said} is no regular file: choose another path")
+    found = fault(path)
+    if found is not None:
+        raise InputError(f"{said} exists and {found}: it is not replaced, choose another path")
+    if not overwrite:
+        raise InputError(f"{said} exists: add --overwrite to replace it, or choose another path")
+    _check_parent(path, said)
+
+
+@contextmanager
+def new_target(
+    path: Path,
+    *,
+    overwrite: bool = False,
+    option: str = "target",
+    folder: bool = False,
+    fault: Fault = file_fault,
+) -> Iterator[Path]:
+    """A hidden name beside `path`, of the same ending, whose file or folder takes that place at the end.
+
+    What stands at `path` is checked at the beginning and again just before the end, so that a file that somebody put
+    there meanwhile is not replaced. On an error, which is passed on, the hidden one is removed and `path` stays as it
+    was.
+
+    Args:
+        path: where the file or folder goes; its parent folders are made.
+        overwrite: see `check_target`.
+        option: see `check_target`.
+        folder: see `check_target`.
+        fault: see `check_target`.
+
+    Raises:
+        InputError: see `check_target`.
+    """
+    path = Path(path)
+    check_target(path, overwrite=overwrite, option=option, folder=folder, fault=fault)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex[:8]
+    unfinished = path.with_name(f".{token}.tmp{path.suffix}")
+    try:
+        yield unfinished
+        check_target(path, overwrite=overwrite, option=option, folder=folder, fault=fault)
+        if not os.path.lexists(path):
+            _place(unfinished, path, option)
+        elif folder:
+            _exchange(unfinished, path, path.with_name(f".{token}.old"), option, fault)
+        else:
+            os.replace(unfinished, path)
+    finally:
+        remove(unfinished)
+
+
+def written_by_platform(path: Path) -> bool:
+    """Whether a file's own content says that the platform wrote it; False for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a reader's complaints about somebody else's file
+            return any(marked(path, head) for start, marked in _MARKED if head.startswith(start))
+    except Exception:  # a reader of some format met a damaged file, which is not known to be ours then
+        return False
+
+
+def _check_parent(path: Path, said: str) -> None:
+    for parent in path.absolute().parents:
+        if not os.path.lexists(parent):
+            continue
+        if not parent.is_dir():
+            raise InputError(f"{said} cannot be written: {parent} is not a folder")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"{said} cannot be written: there is no permission to write in {parent}")
+        return
+
+
+def _place(unfinished: Path, path: Path, option: str) -> None:
+    """Moves a file or folder to a free path; unlike a rename it fails if the path is not free any more."""
+    try:
+        if unfinished.is_dir():
+            path.mkdir()
+            try:
+                os.rename(unfinished, path)  # fails if the new folder is not empty any more
+            except OSError:
+                path.rmdir()
+                raise
+            return
+        try:
+            os.link(unfinished, path)
+        except FileExistsError:
+            raise
+        except OSError:  # the file system has no hard links
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.replace(unfinished, path)
+    except FileExistsError:
+        raise InputError(f"{option} {path} appeared while it was being written: it is not replaced") from None
+
+
+def _exchange(unfinished: Path, path: Path, old: Path, option: str, fault: Fault) -> None:
+    """Replaces a folder, which is checked once more when nobody can reach it by its name any more."""
+    path.rename(old)
+    try:
+        found = fault(old)
+        if found is not None:
+            raise InputError(f"{option} {path} {found}: it is not replaced")
+        _place(unfinished, path, option)
+    except BaseException:
+        if not os.path.lexists(path):
+            old.rename(path)
+        raise
+    remove(old)
+
+
+# -- marks ------------------------------------------------------------------------------------------------------------
+def _parquet(path: Path, head: bytes) -> bool:
+    import polars as pl
+
+    return MARK in pl.read_parquet_metadata(path)
+
+
+def _fits(path: Path, head: bytes) -> bool:
+    from astropy.io import fits
+
+    return str(fits.getheader(path, 0).get("CREATOR", "")).startswith(MARK)
+
+
+def _votable(path: Path, head: bytes) -> bool:
+    infos = re.findall(rb"<INFO\b[^>]*>", head)
+    return any(b'name="creator"' in info and b'value="paeplatform' in info for info in infos)
+
+
+def _hdf5(path: Path, head: bytes) -> bool:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return MARK in file.attrs
+
+
+def _png(path: Path, head: bytes) -> bool:
+    return b"tEXtSoftware\0paeplatform" in head[:4096]
+
+
+def _csv(path: Path, head: bytes) -> bool:
+    names = head.split(b"\n", 1)[0].decode().rstrip("\r").split(",")
+    return set(names) >= CSV_COLUMNS
+
+
+_MARKED: tuple[tuple[bytes, Callable[[Path, bytes], bool]], ...] = (
+    (b"PAR1", _parquet),
+    (b"SIMPLE", _fits),
+    (b"<?xml", _votable),
+    (b"\x89HDF", _hdf5),
+    (b"\x89PNG", _png),
+    (b"", _csv),
+)
