@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from paeplatform.inference.priors import RedshiftPrior
 
-PAE_POSTERIORS = 5  # number of the code version of posteriors: raised when the same model answers otherwise
+PAE_POSTERIORS = 6  # number of the code version of posteriors: raised when the same model answers otherwise
 CHAMPION_TAG = "paeplatform/champion"  # on a materialisation: the version of `pae` it used
 # Of the preset; they decide a posterior beside the bundle.
 POSTERIOR_SETTINGS = (

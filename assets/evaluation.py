@@ -107,8 +107,8 @@ def stored_evaluation(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evalu
     if record is None or scores is None or intervals is None:
         return None
     facts = json.loads(record.read_text())
-    evidence = Evidence(pl.read_parquet(scores), facts["galaxies_per_hour"], facts["hardware"])
-    return Evaluation(model, evidence, pl.read_parquet(intervals), run_id, fresh=False)
+    evidence = Evidence(pl.read_parquet(scores, glob=False), facts["galaxies_per_hour"], facts["hardware"])
+    return Evaluation(model, evidence, pl.read_parquet(intervals, glob=False), run_id, fresh=False)
 
 
 def evaluation_metadata(evaluation: Evaluation) -> Mapping[str, dg.MetadataValue | float | int | str]:

@@ -103,7 +103,7 @@ def _read_parquet(path: Path) -> _Raw:
 
     with _unreadable(path, "Parquet"):
         schema = pq.read_schema(path)
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     whole = _unit_in(schema.metadata)
     units = {field.name: _unit_in(field.metadata) or whole for field in schema}
     return _Raw(table, {name: unit for name, unit in units.items() if unit is not None})
@@ -117,7 +117,7 @@ def _unit_in(metadata: dict[bytes, bytes] | None) -> str | None:
 def _read_csv(path: Path) -> _Raw:
     with _unreadable(path, "CSV"):
         # types are judged by the whole column: an odd cell in the last row must not end the reading
-        return _Raw(pl.read_csv(path, infer_schema_length=None, comment_prefix="#"), {})
+        return _Raw(pl.read_csv(path, infer_schema_length=None, comment_prefix="#", glob=False), {})
 
 
 def _read_fits(path: Path) -> _Raw:

@@ -27,7 +27,7 @@ def read_prior_file(path: Path) -> TabulatedPrior:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist or is no file")
     try:
-        table = pl.read_csv(path, infer_schema=False, comment_prefix="#")
+        table = pl.read_csv(path, infer_schema=False, comment_prefix="#", glob=False)
     except Exception as error:
         raise ConfigError(
             f"{path} is not a readable CSV file: {' '.join(str(error).split())[:200]}"

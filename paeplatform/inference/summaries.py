@@ -4,20 +4,26 @@ section 6). The same for every sampler.
 `pae_path` says which method made a posterior: "proposal" (importance sampling from the amortised proposal alone),
 "adapted" (with rounds of adaptation), "mclmc", "pocomc", or "none".
 
-`pae_status` says how well: "converged", "unconverged" or "failed" (no posterior, flag NO_POSTERIOR). A posterior by
-importance sampling has converged when its Pareto k-hat is below 0.7 and its effective number of draws at least 100;
-one by Markov chains when split R-hat of z is below 1.1.
+`pae_status` says how far to trust it. The first of these that applies is the status:
+
+- "failed": there is no posterior (flag NO_POSTERIOR).
+- "misfit": there is a posterior, but even the best of its draws misses the data (flag BAD_FIT; the rule is
+  `status.misses_data`). The object is nothing that the model can be, so that its redshift means nothing, however
+  narrow it is.
+- "unconverged": the sampler did not converge (flag UNCONVERGED, which a misfit can carry too).
+- "converged": a posterior by importance sampling has converged when its Pareto k-hat is below 0.7 and its effective
+  number of draws at least 100; one by Markov chains when split R-hat of z is below 1.1.
 
 `z_flags` is a bit mask:
 
 | bit | name | set when |
 |---|---|---|
-| 1 | UNCONVERGED | `pae_status` is "unconverged" |
+| 1 | UNCONVERGED | there is a posterior, and its sampler did not converge |
 | 2 | FEW_BANDS | fewer than 20 usable bands |
 | 4 | LOW_ESS | effective sample size of z below 100 |
 | 8 | AT_PRIOR_EDGE | over 5 % of p(z) lies within 2 % (in ln(1+z) of the range) of z_min or z_max |
 | 16 | MULTIMODAL | p(z) has a second peak, behind a dip below half its height, with over 5 % of its mass |
-| 32 | BAD_FIT | reduced chi^2 of the mean reconstruction above 2 |
+| 32 | BAD_FIT | `pae_status` is "misfit": reduced chi^2 of the best draw above 2, and not by chance |
 | 64 | NO_POSTERIOR | no usable band, or no finite density found: summaries are null |
 | 128 | BAD_INPUT | some band was masked for a fault of its numbers (`screening`); column `input_fault` names it |
 """
@@ -35,13 +41,13 @@ from paeplatform.inference.draws import PosteriorDraws
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.predictive import reconstruction_chi2
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.status import misses_data
 
 __all__ = ["QUANTILE_LEVELS", "RHAT_LIMIT", "PosteriorSummaries", "ZFlag", "summarise"]
 
 RHAT_LIMIT = 1.1
 MIN_BANDS = 20
 MIN_ESS = 100.0
-MAX_REDUCED_CHI2 = 2.0
 
 
 class ZFlag(IntFlag):
@@ -66,7 +72,7 @@ class PosteriorSummaries:
         draws: kept draws, as many for each source.
         z_kept: (source, kept) redshifts for the table, of equal weight.
         path: (source,) how the posterior was made.
-        converged: (source,) whether it can be trusted.
+        converged: (source,) whether the sampler converged.
         ess: (source,) effective sample size of z.
         khat: (source,) Pareto shape of the importance weights.
         rhat, acl: (source,) split R-hat and autocorrelation length [steps] of z.
@@ -109,8 +115,8 @@ def summarise(
         Columns object_id; pae_z_mean, _median, _mode, _std; pae_z_err68_low/high and pae_z_err95_low/high
         (bounds, not half-widths: central intervals of 68.27 % and 95.45 %); pae_z_quantiles at
         `QUANTILE_LEVELS`; pae_z_draws; pae_path, pae_status; pae_ess, pae_khat, pae_rhat, pae_acl [steps];
-        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_n_bands; pae_n_reinit; z_flags;
-        input_fault. A source without posterior keeps its row with nulls.
+        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw; pae_n_bands;
+        pae_n_reinit; z_flags; input_fault. A source without posterior keeps its row with nulls.
     """
     n_source = len(flux)
     ok = np.isfinite(found.columns["pae_z_mean"]) & (found.path != "none")
@@ -118,8 +124,7 @@ def summarise(
     chi2 = reconstruction_chi2(posterior, found.draws, flux, flux_err)
     n_parameters = found.draws.u.shape[-1] + 2  # u, z and the amplitude
     fault = np.full(n_source, None, object) if input_fault is None else input_fault
-    with np.errstate(invalid="ignore"):
-        bad_fit = chi2 > MAX_REDUCED_CHI2 * np.maximum(n_bands - n_parameters, 1)
+    misfit = ok & misses_data(chi2.best, n_bands, n_parameters)
     flags = np.zeros(n_source, np.int32)
     for flag, where in (
         (ZFlag.UNCONVERGED, ok & ~found.converged),
@@ -127,7 +132,7 @@ def summarise(
         (ZFlag.LOW_ESS, ok & (found.ess < MIN_ESS)),
         (ZFlag.AT_PRIOR_EDGE, ok & found.columns["at_edge"]),
         (ZFlag.MULTIMODAL, ok & found.columns["multimodal"]),
-        (ZFlag.BAD_FIT, ok & bad_fit),
+        (ZFlag.BAD_FIT, misfit),
         (ZFlag.NO_POSTERIOR, ~ok),
         (ZFlag.BAD_INPUT, np.asarray([text is not None for text in fault], bool)),
     ):
@@ -147,7 +152,7 @@ def summarise(
         for name, values in found.columns.items()
         if values.ndim == 1 and values.dtype != bool
     }
-    status = np.where(ok, np.where(found.converged, "converged", "unconverged"), "failed")
+    status = np.select([~ok, misfit, ~found.converged], ["failed", "misfit", "unconverged"], "converged")
     return pl.DataFrame(
         {"object_id": np.asarray(object_id, dtype=np.int64)}
         | redshift
@@ -161,7 +166,8 @@ def summarise(
             "pae_rhat": number(found.rhat),
             "pae_acl": number(found.acl),
             "pae_n_draws": pl.Series(np.asarray(found.n_draws, np.int32)),
-            "pae_chi2": number(chi2),
+            "pae_chi2": number(chi2.mean),
+            "pae_chi2_best": number(chi2.best),
             "pae_n_bands": pl.Series(n_bands.astype(np.int16)),
             "pae_n_reinit": pl.Series(np.asarray(found.n_reinit, np.int16)),
             "z_flags": pl.Series(flags),

@@ -89,7 +89,9 @@ class SourceAnswer(BaseModel):
     """p(z) of one source; numbers are null when there is none."""
 
     object_id: int
-    status: str = Field(description="As in the catalogue: converged, unconverged or failed; or answered.")
+    status: str = Field(
+        description="As in the catalogue: converged, unconverged, misfit, unlike_training or failed; or answered."
+    )
     z_mean: float | None
     z_median: float | None
     z_mode: float | None

@@ -5,7 +5,8 @@
 | status | meaning |
 |---|---|
 | fitted | a model with positive amplitude is the best |
-| no_signal | no model beats an amplitude of nought: p(z) is the prior, there is no best model |
+| misfit | the best model misses the data (`inference.status.misses_data`): its redshift means nothing |
+| no_signal | no model beats an amplitude of zero: p(z) is the prior, there is no best model |
 | no_bands | no usable band: nulls |
 | bad_flux | a usable band has a flux that is not finite: nulls |
 """
@@ -21,11 +22,13 @@ from jaxtyping import Float
 from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.priors import RedshiftPrior
 from paeplatform.inference.pz_summary import summarise_pz_grid
+from paeplatform.inference.status import misses_data
 from paeplatform.instrument.noise import usable_bands
 from paeplatform.template_fit.grid import TemplateGrid
 from paeplatform.template_fit.profile import profile_sources
 
-STATUSES = ("fitted", "no_signal", "no_bands", "bad_flux")
+STATUSES = ("fitted", "misfit", "no_signal", "no_bands", "bad_flux")  # only the first is to be trusted
+N_PARAMETERS = 4  # of a model: template, redshift, E(B-V) and amplitude
 
 
 def fit_templates(
@@ -56,7 +59,7 @@ def fit_templates(
         One row a source, in the order given: object_id; the columns of `summarise_pz_grid` with prefix "tf"
         (f32); tf_multimodal and tf_at_edge; of the best model, whatever the prior, tf_z_best, tf_template, tf_dust_law
         (null without dust), tf_ebv [mag], tf_amplitude [uJy by the template's own scale] and tf_chi2; tf_chi2_null
-        of an amplitude of nought; tf_n_bands; tf_status.
+        of an amplitude of zero; tf_n_bands; tf_status.
 
     Raises:
         BandSetError: flux or flux_err are not (source, band) for the grid's bands.
@@ -81,6 +84,7 @@ def fit_templates(
     best_chi2 = np.where(
         detected, np.take_along_axis(fit.chi2, fit.z_index[:, None], axis=1)[:, 0], fit.chi2_null
     )
+    misfit = detected & misses_data(best_chi2, usable.sum(axis=1), N_PARAMETERS)
     ebv = np.where(detected, grid.config.ebv[fit.ebv_index], np.nan)
     columns |= {
         "tf_z_best": _nullable(np.where(detected, grid.config.z[fit.z_index], np.nan)),
@@ -92,7 +96,9 @@ def fit_templates(
         "tf_chi2_null": _nullable(fit.chi2_null),
         "tf_n_bands": usable.sum(axis=1).astype(np.int16),
         "tf_status": np.select(
-            [detected, known, usable.any(axis=1)], ["fitted", "no_signal", "bad_flux"], "no_bands"
+            [misfit, detected, known, usable.any(axis=1)],
+            ["misfit", "fitted", "no_signal", "bad_flux"],
+            "no_bands",
         ),
     }
     if keep_pz:

@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from paeplatform.errors import InputError
+from paeplatform.inference.status import POSTERIOR_STATUSES
 
 FloatArray = NDArray[np.float64]
 
@@ -155,9 +156,9 @@ def posterior_summary(
         prefix: of the method, first part of the column names.
 
     Returns:
-        `n_sources`, `n_failed`; `f_trusted`, the share with status "converged"; `n_chains`, the sources with an
-        R-hat, and `f_rhat_below_1_1` of these; medians `khat_median`, `rhat_median`, `acl_median`, `ess_median`;
-        and `chi2_median`, `chi2_reduced_median`, `chi2_reduced_p95`; a statistic of nothing is None.
+        `n_sources`, `n_failed`, `n_misfit`; `f_trusted`, the share with status "converged"; `n_chains`, the
+        sources with an R-hat, and `f_rhat_below_1_1` of these; medians `khat_median`, `rhat_median`, `acl_median`,
+        `ess_median`; and `chi2_median`, `chi2_reduced_median`, `chi2_reduced_p95`; a statistic of nothing is None.
 
     Raises:
         InputError: a column is missing.
@@ -170,6 +171,7 @@ def posterior_summary(
     return {
         "n_sources": n,
         "n_failed": int((column["status"] == "failed").sum()),
+        "n_misfit": int((column["status"] == "misfit").sum()),
         "f_trusted": int((column["status"] == "converged").sum()) / n if n else None,
         "n_chains": int(np.isfinite(numbers["rhat"]).sum()),
         "f_rhat_below_1_1": _or_none(converged_fraction(numbers["rhat"])),
@@ -191,17 +193,15 @@ def path_counts(posteriors: pl.DataFrame, prefix: str = "pae") -> pl.DataFrame:
         prefix: of the method, first part of the column names.
 
     Returns:
-        A row for each path, the most frequent first: path, n, converged, unconverged, failed (sources), and medians
-        khat, ess, rhat, null where no source has one.
+        A row for each path, the most frequent first: path, n, the number of sources with each of
+        `POSTERIOR_STATUSES`, and medians khat, ess, rhat, null where no source has one.
 
     Raises:
         InputError: a column is missing.
     """
     column = _columns(posteriors, ("path", "status", "khat", "ess", "rhat"), prefix)
     table = pl.DataFrame(column)
-    statuses = [
-        (pl.col("status") == status).sum().alias(status) for status in ("converged", "unconverged", "failed")
-    ]
+    statuses = [(pl.col("status") == status).sum().alias(status) for status in POSTERIOR_STATUSES]
     medians = [pl.col(name).cast(pl.Float64).fill_nan(None).median() for name in ("khat", "ess", "rhat")]
     counted = table.group_by("path").agg(pl.len().alias("n"), *statuses, *medians)
     return counted.sort("n", "path", descending=[True, False])

@@ -77,7 +77,7 @@ def held_out_statistics(
     spectra = read_spectra(training_spectra)
     fraction = preset.pae.autoencoder.fit.validation_fraction
     held_out = split_indices(len(spectra), fraction, preset.seed)[1][: preset.tables.n_spectra]
-    z = pl.read_parquet(training_spectra, columns=["z"])["z"].to_numpy()
+    z = pl.read_parquet(training_spectra, columns=["z"], glob=False)["z"].to_numpy()
     return spectrum_statistics(
         load_autoencoder(autoencoder),
         load_flow(flow),

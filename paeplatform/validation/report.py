@@ -274,6 +274,7 @@ def _tiles(tables: Mapping[str, pl.DataFrame], summary: Mapping[str, Any]) -> st
         "chi2_reduced_median": ("median reduced χ²", ".2f"),
         "ess_median": ("median effective samples", ",.0f"),
         "acl_median": ("median autocorrelation [steps]", ".1f"),
+        "n_misfit": ("misfits", ",d"),
         "n_failed": ("failed sources", ",d"),
     }
     shown += [

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from paeplatform.errors import InputError
+from paeplatform.inference.status import POSTERIOR_STATUSES
 from paeplatform.validation.calibration import path_counts
 
 # Path -> what it is, as `paeplatform.inference.summaries` describes them.
@@ -40,19 +41,20 @@ def path_section(posteriors: pl.DataFrame) -> str:
         [
             PATHS.get(row["path"], row["path"]),
             f"{row['n']:,}",
-            *(f"{row[status]:,}" for status in ("converged", "unconverged", "failed")),
+            *(f"{row[status]:,}" for status in POSTERIOR_STATUSES),
             _text(row["khat"], 2),
             _text(row["ess"], 0),
             _text(row["rhat"], 3),
         ]
         for row in path_counts(posteriors).iter_rows(named=True)
     ]
-    heads = ["made by", "N", "converged", "unconverged", "failed", "median k̂", "median ESS", "median R̂"]
+    heads = ["made by", "N", *POSTERIOR_STATUSES, "median k̂", "median ESS", "median R̂"]
     return (
         "<h2 id='paths'>How the posteriors were made</h2>"
         + _table(heads, rows)
         + "<p class='soft'>Converged: k̂ &lt; 0.7 and more than 100 effective draws for importance sampling, R̂ "
-        "&lt; 1.1 for chains. Every source takes the cheapest path that can be trusted.</p>"
+        "&lt; 1.1 for chains. Misfit: even the best draw misses the data (reduced χ² above 2), so that the redshift "
+        "means nothing. Every source takes the cheapest path that can be trusted.</p>"
     )
 
 

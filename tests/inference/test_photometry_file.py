@@ -87,6 +87,20 @@ def test_every_layout_gives_the_same_numbers(tmp_path, photometry, suffix, layou
     assert said == []
 
 
+@pytest.mark.parametrize(
+    ("suffix", "layout"), [(".parquet", "arrays"), (".csv", "wide"), (".fits", "fits vectors")]
+)
+@pytest.mark.parametrize("name", ["cat[1]", "c*t1", "cat?", "{cat1}", "é #1"])
+def test_a_name_means_the_file_of_that_name(tmp_path, photometry, name, suffix, layout):
+    flux, flux_err = photometry
+    write(tmp_path / f"cat1{suffix}", layout, flux + 5.0, flux_err)
+    with pytest.raises(InputError, match="does not exist"):
+        read_photometry_file(tmp_path / f"{name}{suffix}", N_BANDS)
+    write(tmp_path / f"{name}{suffix}", layout, flux, flux_err)
+    got = read_photometry_file(tmp_path / f"{name}{suffix}", N_BANDS)
+    assert np.array_equal(got.flux, flux, equal_nan=True)
+
+
 def test_without_object_id_rows_are_numbered_and_that_is_said(tmp_path, photometry):
     path = tmp_path / "few.parquet"
     pl.DataFrame(arrays(*photometry)).write_parquet(path)

@@ -127,16 +127,28 @@ def test_positive_normal_follows_its_law_also_far_in_the_tail(ratio):
     assert kstest(drawn, lambda x: 1.0 - norm.sf(x / 2.0 - ratio) / norm.sf(-ratio)).pvalue > 1e-3
 
 
-def test_reconstruction_chi2_is_that_of_the_weighted_mean(bump_forward):
+def test_reconstruction_chi2_is_that_of_the_weighted_mean_and_of_the_best_draw(bump_forward):
     draws, (flux, flux_err) = some_draws(11, 200), photometry_of(bump_forward, 11)
     draws.z[3], draws.weight[3] = np.nan, np.nan
+    draws.weight[:, 5] = 0.0
     posterior = LogPosterior(bump_forward, PRIOR)
-    chi2 = reconstruction_chi2(posterior, draws, flux, flux_err)
+    chi2, best = reconstruction_chi2(posterior, draws, flux, flux_err)
+    for i in (0, 10):
+        at = [k for k in range(200) if k != 5]  # a draw without weight is none
+        models = [
+            np.asarray(bump_forward(jnp.asarray(draws.u[i, k]), jnp.asarray(draws.z[i, k]))) for k in at
+        ]
+        whitened = np.stack(models).astype(np.float64) / flux_err[i]
+        signal = np.asarray(flux[i], np.float64) / flux_err[i]
+        amplitude = np.maximum(whitened @ signal / np.sum(whitened**2, axis=1), 0.0)
+        expected = np.sum((signal - amplitude[:, None] * whitened) ** 2, axis=1).min()
+        assert best[i] == pytest.approx(expected, rel=1e-3)
+    assert np.isnan(best[3])
     predicted = posterior_predictive(posterior, draws, flux, flux_err)
     assert np.isnan(chi2[3]) and np.isnan(predicted.flux[3]).all() and np.isnan(predicted.flux_low[3]).all()
     others = np.arange(11) != 3
     assert chi2[others] == pytest.approx(predicted.chi2[others], rel=1e-3)
-    thinned = reconstruction_chi2(posterior, draws, flux, flux_err, max_draws=64)
+    thinned = reconstruction_chi2(posterior, draws, flux, flux_err, max_draws=64).mean
     assert thinned[others] == pytest.approx(chi2[others], rel=0.1)
 
 

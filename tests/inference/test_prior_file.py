@@ -13,6 +13,10 @@ def test_points_make_the_prior(tmp_path):
     path.write_text("# n(z)\ndensity, z,remark\n1, 0.1,a\n 3,0.5,b\n0,2,c\n")
     expected = TabulatedPrior(np.array([0.1, 0.5, 2.0]), np.array([1.0, 3.0, 0.0]))
     assert read_prior_file(path).prior_id() == expected.prior_id()
+    path.write_text("z,density\n0.1,7\n0.5,7\n")
+    named = tmp_path / "prio[r].csv"  # as a pattern, it would mean the other file
+    named.write_text("z,density\n0.1,1\n0.5,3\n2,0\n")
+    assert read_prior_file(named).prior_id() == expected.prior_id()
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_each_fault_sets_its_flag_and_no_other_source_has_it(table):
     assert ZFlag.UNCONVERGED in flags[1] and ZFlag.MULTIMODAL in flags[1]
     assert ZFlag.UNCONVERGED in flags[2] and ZFlag.LOW_ESS in flags[2]
     assert ZFlag.AT_PRIOR_EDGE in flags[3]
-    assert flags[4] == ZFlag.BAD_FIT
+    assert flags[4] == ZFlag.BAD_FIT and table[3]["pae_chi2_best"][4] > 1000.0
     assert flags[5] == ZFlag.FEW_BANDS
     assert flags[6] == ZFlag.NO_POSTERIOR | ZFlag.FEW_BANDS
     status = table[3]["pae_status"].to_list()
@@ -86,11 +86,30 @@ def test_each_fault_sets_its_flag_and_no_other_source_has_it(table):
         "converged",
         "unconverged",
         "unconverged",
-        "converged",
-        "converged",
+        "misfit",  # its draws lie elsewhere than its data
+        "misfit",
         "converged",
         "failed",
     ]
+    assert [ZFlag.BAD_FIT in flag for flag in flags] == [name == "misfit" for name in status]
+
+
+def test_between_two_hills_the_mean_misses_and_a_source_that_fits_nowhere_is_a_misfit(bump_forward):
+    """Rows: both redshifts in every chain, of data of the first; chains that disagree, of data of neither."""
+    rng = np.random.default_rng(1)
+    z = 0.4 + 0.001 * rng.normal(size=(2, 4, N_DRAW))
+    z[0][rng.uniform(size=(4, N_DRAW)) < 0.5] += 0.6
+    z[1, 2:] += 0.6
+    u = np.zeros((2, 4, N_DRAW // EVERY, 2))
+    true = np.asarray(bump_forward(jnp.zeros(2), jnp.asarray(0.4)))
+    flux = np.stack([true, true[::-1]])
+    flux_err = np.full_like(flux, 0.02)
+    posterior = LogPosterior(bump_forward, UniformPrior(0.05, 2.0))
+    rows = summarise(np.arange(2), of_chains(make_samples(z, u), posterior, 200), posterior, flux, flux_err)
+    assert rows["pae_chi2"][0] > 1000.0 and rows["pae_chi2_best"][0] < 1.0
+    assert rows["pae_status"].to_list() == ["converged", "misfit"]
+    assert ZFlag(rows["z_flags"][0]) == ZFlag.MULTIMODAL
+    assert ZFlag(rows["z_flags"][1]) == ZFlag.MULTIMODAL | ZFlag.BAD_FIT | ZFlag.UNCONVERGED
 
 
 def test_a_failed_source_keeps_its_row_with_nulls(table):
@@ -98,7 +117,9 @@ def test_a_failed_source_keeps_its_row_with_nulls(table):
     assert rows["object_id"].to_list() == list(range(100, 107))
     last = rows.row(6, named=True)
     values = [
-        value for name, value in last.items() if name.startswith("pae_z") or name in ("pae_rhat", "pae_chi2")
+        value
+        for name, value in last.items()
+        if name.startswith("pae_z") or name in ("pae_rhat", "pae_chi2", "pae_chi2_best")
     ]
     assert values and all(value is None for value in values)
     assert last["pae_n_bands"] == 0

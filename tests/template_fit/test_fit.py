@@ -9,6 +9,7 @@ from paeplatform.inference.priors import BpzPrior, UniformPrior
 from paeplatform.inference.pz_summary import summarise_pz_grid
 from paeplatform.template_fit.fit import STATUSES, fit_templates
 from paeplatform.template_fit.profile import profile_sources
+from tests.real_sources import real_photometry
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,9 @@ def test_every_source_gets_a_status_and_a_row(grid, sources):
     flux_err[2], flux_err[3] = np.nan, -1.0
     flux[4, 50] = np.nan
     flux[5, 50], flux_err[5, 50] = np.nan, np.inf  # a masked band may hold anything
+    flux[6] = 300.0 * (1.5 + np.sin(np.arange(102.0)))  # nothing that a galaxy is
     rows = fit_templates(grid, flux, flux_err, np.arange(8), keep_pz=True, progress=False)
-    status = ["fitted", "no_signal", "no_bands", "no_bands", "bad_flux", "fitted", "fitted", "fitted"]
+    status = ["fitted", "no_signal", "no_bands", "no_bands", "bad_flux", "fitted", "misfit", "fitted"]
     assert rows["tf_status"].to_list() == status and set(status) == set(STATUSES)
     assert rows["tf_n_bands"].to_list() == [102, 102, 0, 0, 102, 101, 102, 102]
     for name in ("tf_z_mean", "tf_z_quantiles", "tf_pz", "tf_chi2_null", "tf_chi2"):
@@ -87,6 +89,19 @@ def test_every_source_gets_a_status_and_a_row(grid, sources):
     assert rows["tf_z_std"][1] == pytest.approx(3.0 / np.sqrt(12.0), rel=1e-3)
     assert rows.schema["tf_z_quantiles"] == pl.Array(pl.Float32, 51)
     assert rows.schema["tf_pz"] == pl.Array(pl.Float32, len(grid.config.z))
+
+
+def test_three_bands_that_are_off_by_chance_are_fitted(grid, sources):
+    flux, flux_err = (part[:9].copy() for part in sources[:2])
+    flux_err[:, 3:] = np.inf
+    rows = fit_templates(grid, flux, flux_err, np.arange(9), progress=False)
+    assert set(rows["tf_status"]) <= {"fitted", "no_signal"} and rows["tf_n_bands"].to_list() == [3] * 9
+
+
+def test_a_real_quasar_and_a_real_brown_dwarf_are_no_galaxies(grid):
+    rows = fit_templates(grid, *real_photometry(), np.arange(2), progress=False)
+    assert rows["tf_status"].to_list() == ["misfit", "misfit"] and rows["tf_n_bands"].to_list() == [97, 102]
+    assert rows["tf_chi2"][1] > 1e5
 
 
 def test_no_source_is_no_row_of_the_same_columns(grid, table):

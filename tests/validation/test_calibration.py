@@ -131,7 +131,10 @@ def summary_columns(n: int) -> pl.DataFrame:
 def test_posterior_summary():
     summary = calibration.posterior_summary(summary_columns(5), n_latent=10)
     assert summary["n_sources"] == 5
-    assert summary["n_failed"] == 1
+    assert summary["n_failed"] == 1 and summary["n_misfit"] == 0
+    first = pl.when(pl.int_range(pl.len()) < 2).then(pl.lit("misfit")).otherwise(pl.col("pae_status"))
+    misfits = calibration.posterior_summary(summary_columns(5).with_columns(pae_status=first), n_latent=10)
+    assert misfits["n_misfit"] == 2 and misfits["f_trusted"] == pytest.approx(0.6)
     assert summary["f_trusted"] == pytest.approx(0.8)
     assert summary["n_chains"] == 5
     assert summary["khat_median"] is None
@@ -160,7 +163,7 @@ def test_paths_are_counted(posteriors):
     counts = calibration.path_counts(posteriors)
     assert counts["path"].to_list() == ["proposal", "mclmc", "none"]
     assert counts["n"].to_list() == [39, 20, 1]
-    assert counts.select("converged", "unconverged", "failed").sum().row(0) == (53, 6, 1)
+    assert counts.select("converged", "unconverged", "misfit", "failed").sum().row(0) == (53, 6, 0, 1)
     assert counts.filter(pl.col("path") == "proposal")["rhat"].item() is None
     assert counts.filter(pl.col("path") == "none").select("khat", "ess", "rhat").row(0) == (None,) * 3
     assert calibration.path_counts(posteriors.head(0)).height == 0

@@ -1,0 +1,67 @@
+"""What counts as a misfit: the rule by itself, and through importance sampling beside sources that fit."""
+
+import numpy as np
+import pytest
+from polars.testing import assert_frame_equal
+
+from paeplatform.inference.importance import run_importance
+from paeplatform.inference.samplers import of_importance
+from paeplatform.inference.status import MIN_TAIL_PROBABILITY, POSTERIOR_STATUSES, misses_data
+from paeplatform.inference.summaries import ZFlag, summarise
+from tests.inference.line_problem import CONFIG, LOG_WAVE, N_BAND, posterior, source, untrained
+
+
+@pytest.mark.parametrize(
+    ("chi2", "n_bands", "missed"),
+    [
+        (95.0, 102, False),
+        (179.0, 102, False),  # below twice the 90 degrees of freedom
+        (190.0, 102, True),
+        (198_000.0, 102, True),
+        (5.0, 3, False),  # above twice the one degree of freedom there always is, and nothing unusual
+        (30.0, 3, False),
+        (40.0, 3, True),
+        (40.0, 12, False),
+        (np.nan, 102, False),
+        (np.nan, 0, False),
+        (np.inf, 102, True),
+    ],
+)
+def test_a_misfit_is_too_large_and_not_by_chance(chi2, n_bands, missed):
+    assert misses_data([chi2], [n_bands], 12).tolist() == [missed]
+
+
+@pytest.mark.parametrize("n_bands", [1, 3, 12, 15, 102])
+def test_sources_that_the_model_describes_are_no_misfits(n_bands):
+    """The true model's chi^2 is an upper bound of the best one's."""
+    chi2 = np.random.default_rng(n_bands).chisquare(n_bands, 200_000)
+    assert (
+        misses_data(chi2, np.full(len(chi2), n_bands), 12).sum() <= 3 + 5 * len(chi2) * MIN_TAIL_PROBABILITY
+    )
+
+
+def test_a_spectrum_that_no_model_fits_is_a_misfit_and_leaves_the_galaxy_beside_it_alone():
+    galaxy, strange = source(2, 40.0, 0.9), np.sin(9.0 * LOG_WAVE) + 1.5
+    strange_err = np.full(N_BAND, np.sqrt(np.sum(strange**2)) / 1000.0)  # total SNR 1000
+    three = galaxy[1].copy()
+    three[3:] = np.inf
+    flux = np.stack([galaxy[0], strange, galaxy[0]]).astype(np.float32)
+    flux_err = np.stack([galaxy[1], strange_err, three]).astype(np.float32)
+    ids = np.array([4, 5, 6])
+
+    def inferred(rows):
+        problem = posterior()
+        result = run_importance(
+            problem, untrained(), flux[rows], flux_err[rows], CONFIG,
+            seed=3, object_id=ids[rows], n_kept=200, progress=False,
+        )  # fmt: skip
+        return summarise(ids[rows], of_importance(result), problem, flux[rows], flux_err[rows])
+
+    together, alone = inferred([0, 1, 2]), inferred([0])
+    status, flags = together["pae_status"].to_list(), [ZFlag(bits) for bits in together["z_flags"]]
+    assert status == ["converged", "misfit", "converged"] and set(status) <= set(POSTERIOR_STATUSES)
+    assert flags[0] == ZFlag(0) and ZFlag.BAD_FIT in flags[1]
+    assert flags[2] & ZFlag.FEW_BANDS and not flags[2] & ZFlag.BAD_FIT  # three bands
+    assert together["pae_chi2_best"][1] > 1e4 and together["pae_z_mean"][1] is not None
+    assert (together["pae_chi2_best"] <= together["pae_chi2"] + 3.0).all()
+    assert_frame_equal(together.head(1), alone)
