@@ -8,7 +8,7 @@ those cells whose rows differ, and no others.
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ from assets.tables import bands_from
 from assets.versions import code_version, content_version, file_digest
 from paeplatform.catalog.cells import cell_key
 from paeplatform.config import Preset
+from paeplatform.errors import InputError
+from paeplatform.names import is_name
 from resources.failures import one_line_failures
 from resources.objects import names_in, put_file, put_text, read_table
 from resources.store import said
@@ -31,6 +33,7 @@ from resources.workspace import Workspace
 if TYPE_CHECKING:
     from paeplatform.release.manifest import Manifest
     from paeplatform.release.outcomes import RuleOutcome
+    from paeplatform.release.splitting import SplitResult
 
 RAW_RELEASE = dg.AssetKey("raw_release")
 CELL_EXPOSURES = dg.AssetKey("cell_exposures")
@@ -114,34 +117,39 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     def ingest_release(
         context: dg.AssetExecutionContext, workspace: Workspace
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        """Verifies a delivery, judges it as a whole, and cuts it by sky cell; unchanged cells stay as they are."""
+        """Verifies a delivery, cuts it by sky cell and judges it as a whole; unchanged cells stay as they are."""
         from paeplatform.release.manifest import MANIFEST, load_manifest
-        from paeplatform.release.splitting import split_delivery
 
         release = context.partition_key
-        folder = workspace.delivery(release)
+        folder = _delivery(workspace, release)
         version, _ = delivery_version(folder)
         with _held_when_at_fault(workspace, release, version):
             manifest = load_manifest(folder)
-        outcomes = _judged_as_a_whole(folder, manifest)
-        with said(workspace.ingested(release), "written"):
-            keep_outcomes(workspace, release, outcomes)
-        yield from check_results("release_exposures", "release", outcomes)
-        if broken(outcomes):
-            mark_held(workspace, release, version)
-        refuse(outcomes, f"release {release}")
         scratch = workspace.scratch_path("cells")
-        with _held_when_at_fault(workspace, release, version), said(scratch.parent, "written"):
-            split = split_delivery(folder, manifest, scratch, order, progress=False)
-        cells = split.cells.with_columns(
-            key=pl.col("cell").map_elements(lambda cell: cell_key(order, cell), return_dtype=pl.String),
-            version=pl.col("sha256").str.head(16),
-        ).sort("cell")
-        with said(workspace.ingested(release), "written"):
-            put_text(workspace.ingested(release) / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
-            changed = _take_over(context, workspace, release, cells)
-        mark_held(workspace, release, None)
-        workspace.discard(scratch)
+        try:
+            # Sources and positions are counted as the rows are cut, so the rules on them come after that; nothing is
+            # taken over before all have passed.
+            outcomes, split, fault = _judged_and_split(folder, manifest, scratch, order)
+            with said(workspace.ingested(release), "written"):
+                keep_outcomes(workspace, release, outcomes)
+            yield from check_results("release_exposures", "release", outcomes)
+            if broken(outcomes):
+                mark_held(workspace, release, version, broken(outcomes))
+            refuse(outcomes, f"release {release}")
+            with _held_when_at_fault(workspace, release, version):
+                if fault is not None:
+                    raise fault
+            assert split is not None
+            cells = split.cells.with_columns(
+                key=pl.col("cell").map_elements(lambda cell: cell_key(order, cell), return_dtype=pl.String),
+                version=pl.col("sha256").str.head(16),
+            ).sort("cell")
+            with said(workspace.ingested(release), "written"):
+                put_text(workspace.ingested(release) / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+                changed = _take_over(context, workspace, release, cells)
+            mark_held(workspace, release, None)
+        finally:
+            workspace.discard(scratch)
         listing = cells.drop("path").with_columns(
             release=pl.lit(release),
             data_collection=pl.lit(manifest.data_collection),
@@ -156,6 +164,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
                 "delivered_rows": manifest.n_rows,
                 "placed_rows": int(listing["n_rows"].sum()),
                 "unplaced_rows": split.unplaced.height,
+                "sources": int(listing["n_sources"].sum()),
                 "cells": listing.height,
                 "changed_cells": len(changed),
                 "changed": dg.MetadataValue.json(changed[:100]),
@@ -182,25 +191,68 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     return [mock_delivery, raw_release, ingest_release, cell_exposures]
 
 
+@dataclass(frozen=True)
+class HeldDelivery:
+    """A delivery that was tried and did not pass.
+
+    Attributes:
+        version: of its manifest (`delivery_version`).
+        faults: why, a sentence each, with rule, observed and expected value; none where an older version of the
+            platform held it, which did not keep them.
+    """
+
+    version: str
+    faults: tuple[str, ...] = ()
+
+
 def delivery_version(folder: Path) -> tuple[str, str | None]:
     """(version of a delivery's manifest, why it cannot be read or None)."""
-    from paeplatform.errors import InputError
+    from paeplatform.release.landing import MISSING, file_fault, landing_of
     from paeplatform.release.manifest import MANIFEST, load_manifest
 
     try:
         return load_manifest(folder).content_hash(), None
     except InputError as error:
         path = folder / MANIFEST
-        return f"unreadable-{file_digest(path) if path.is_file() else 'gone'}", str(error)
+        fault = file_fault(path, landing_of(folder))
+        if fault is not None:  # of what is no regular file, nothing but its kind is looked at
+            kind = "gone" if fault == MISSING else fault.split()[-1].strip("()").lower()
+            return f"unreadable-{kind}", str(error)
+        try:
+            return f"unreadable-{file_digest(path)}", str(error)
+        except OSError:
+            return "unreadable-closed", str(error)
 
 
-def mark_held(workspace: Workspace, release: str, version: str | None) -> None:
-    """Remembers that this version of a delivery did not pass, so that it is not tried again; None forgets."""
+def mark_held(workspace: Workspace, release: str, version: str | None, faults: Sequence[str] = ()) -> None:
+    """Remembers that this version of a delivery did not pass, so that it is not tried again.
+
+    Args:
+        workspace: where it is kept.
+        release: its name.
+        version: of the delivery; None forgets.
+        faults: why, a sentence each.
+    """
     path = workspace.ingested(release) / "held.json"
     if version is None:
         path.unlink(missing_ok=True)
         return
-    put_text(path, json.dumps({"version": version}))
+    put_text(path, json.dumps({"version": version, "faults": list(faults)}))
+
+
+def held_delivery(workspace: Workspace, release: str) -> HeldDelivery | None:
+    """The version of a delivery that was tried and did not pass, with the reasons; None when the last one did."""
+    path = workspace.ingested(release) / "held.json"
+    if not path.is_file():
+        return None
+    tree = json.loads(path.read_text())
+    return HeldDelivery(tree["version"], tuple(tree.get("faults", ())))
+
+
+def held_version(workspace: Workspace, release: str) -> str | None:
+    """The version of a delivery that was tried and did not pass; None when the last one did."""
+    held = held_delivery(workspace, release)
+    return None if held is None else held.version
 
 
 def keep_outcomes(workspace: Workspace, release: str, outcomes: Sequence["RuleOutcome"]) -> None:
@@ -213,14 +265,13 @@ def kept_outcomes(workspace: Workspace, release: str | None = None) -> dict[str,
     """What was kept of deliveries, by release; of one only, when it is named."""
     from paeplatform.release.outcomes import RuleOutcome
 
-    paths = sorted(workspace.ingested(release or "*").parent.glob(f"{release or '*'}/outcomes.json"))
-    return {path.parent.name: [RuleOutcome(**one) for one in json.loads(path.read_text())] for path in paths}
-
-
-def held_version(workspace: Workspace, release: str) -> str | None:
-    """The version of a delivery that was tried and did not pass; None when the last one did."""
-    path = workspace.ingested(release) / "held.json"
-    return json.loads(path.read_text())["version"] if path.is_file() else None
+    names = [release] if release else sorted(filter(is_name, names_in(workspace.all_ingested())))
+    paths = {name: workspace.ingested(name) / "outcomes.json" for name in names}
+    return {
+        name: [RuleOutcome(**one) for one in json.loads(path.read_text())]
+        for name, path in paths.items()
+        if path.is_file()
+    }
 
 
 def delivered_cells(workspace: Workspace, release: str) -> list[str]:
@@ -236,21 +287,46 @@ def _held_when_at_fault(workspace: Workspace, release: str, version: str) -> Ite
     Raises:
         dagster.Failure: for an `InputError`. Without it as the cause, since it is this release's alone: others go on.
     """
-    from paeplatform.errors import InputError
-
     try:
         yield
     except InputError as error:
-        mark_held(workspace, release, version)
+        mark_held(workspace, release, version, [str(error)])
         raise dg.Failure(f"release {release} is held: {error}", allow_retries=False) from None
 
 
-def _judged_as_a_whole(folder: Path, manifest: "Manifest") -> Sequence:
-    from paeplatform.release.judging import judge_release
-    from paeplatform.release.reading import verify_files
+def _delivery(workspace: Workspace, release: str) -> Path:
+    """The folder of a delivery.
 
+    Raises:
+        dagster.Failure: the partition is no release's name. Without the `InputError` as its cause: others go on.
+    """
+    try:
+        return workspace.delivery(release)
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def _judged_and_split(
+    folder: Path, manifest: "Manifest", scratch: Path, order: int
+) -> "tuple[list[RuleOutcome], SplitResult | None, InputError | None]":
+    """(outcomes of every release rule; the delivery, cut by cell under `scratch`; the fault of a value in its files).
+
+    There is no cut delivery where the files or a value in them are at fault.
+    """
+    from paeplatform.release.judging import judge_contents, judge_release
+    from paeplatform.release.reading import verify_files
+    from paeplatform.release.splitting import split_delivery
+
+    split, fault = None, None
     with one_line_failures():
-        return [*verify_files(folder, manifest, progress=False), *judge_release(folder, manifest)]
+        outcomes = [*verify_files(folder, manifest, progress=False), *judge_release(folder, manifest)]
+    if not broken(outcomes):
+        try:
+            with said(scratch.parent, "written"):
+                split = split_delivery(folder, manifest, scratch, order, progress=False)
+        except InputError as error:
+            fault = error
+    return [*outcomes, *judge_contents(manifest, split)], split, fault
 
 
 def _take_over(
@@ -260,7 +336,7 @@ def _take_over(
     context.instance.add_dynamic_partitions(CELL, cells["key"].to_list())
     partitions = {key: cell_partition(release, key) for key in cells["key"]}
     known = latest_records(context.instance, CELL_EXPOSURES, [*map(str, partitions.values())])
-    there = names_in(workspace.table(CELL_EXPOSURES.to_user_string(), release, "any").parent)
+    there = names_in(workspace.tables(CELL_EXPOSURES.to_user_string(), release))
     changed = []
     for row in cells.iter_rows(named=True):
         partition = partitions[row["key"]]

@@ -90,7 +90,7 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             data_version=dg.DataVersion(file_digest(path)),
             metadata={
                 **counts,
-                "preview": preview(pl.read_parquet(path, n_rows=6)),
+                "preview": preview(pl.read_parquet(path, n_rows=6, glob=False)),
             },
         )
 

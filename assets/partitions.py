@@ -3,6 +3,7 @@
 import dagster as dg
 
 from paeplatform.config import Preset
+from paeplatform.errors import InputError
 
 RELEASE = "release"
 CELL = "cell"
@@ -29,9 +30,17 @@ def cell_partition(release: str, cell: str) -> dg.MultiPartitionKey:
 
 
 def release_and_cell(partition_key: str) -> tuple[str, str]:
-    """(release, cell) of a partition of a release x cell asset, also when its key was made plain text."""
+    """(release, cell) of a partition of a release x cell asset, also when its key was made plain text.
+
+    Raises:
+        InputError: the text has another form.
+    """
     if isinstance(partition_key, dg.MultiPartitionKey):
         keys = partition_key.keys_by_dimension
         return keys[RELEASE], keys[CELL]
-    cell, release = partition_key.split("|")  # Dagster orders dimensions by name
+    cell, bar, release = partition_key.partition("|")  # Dagster orders dimensions by name
+    if not bar or "|" in release:
+        raise InputError(
+            f"partition {partition_key[:200]!r} must look like 'hp6-27256|mock-r1' (cell, bar, release)"
+        )
     return release, cell

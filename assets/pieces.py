@@ -38,5 +38,5 @@ def in_pieces(
             table = estimate(tuple(rows[name].to_numpy() for name in ("flux", "flux_err", "object_id")))  # type: ignore[arg-type]
             with replaced(path) as unfinished:
                 table.write_parquet(unfinished)
-        tables.append(pl.read_parquet(path))
+        tables.append(pl.read_parquet(path, glob=False))
     return pl.concat(tables)

@@ -5,18 +5,20 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
+from upath import UPath
 
 from assets.deliveries import CELL_EXPOSURES, kept_outcomes
 from assets.metadata import preview
 from assets.partitions import release_and_cell, release_cells
-from assets.provenance import GATE_TAG, HELD, PASSED
+from assets.provenance import GATE, GATE_TAG, HELD, PASSED
 from assets.quality import broken, check_results, check_specs
 from assets.tables import bands_from
 from assets.versions import code_version, content_version
 from paeplatform.catalog.cells import parse_cell_key
 from paeplatform.config import Preset
+from paeplatform.names import is_name
 from resources.failures import one_line_failures
-from resources.objects import read_table
+from resources.objects import names_in, read_table
 from resources.store import said
 from resources.workspace import Workspace
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from paeplatform.release.outcomes import RuleOutcome
 
 PHOTOMETRY = dg.AssetKey("release_photometry")
+STATISTICS = "quality_statistics"
 
 
 def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
@@ -77,7 +80,7 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             metadata={
                 "release": release,
                 "cell": cell,
-                "gate": dg.MetadataValue.json(faults) if faults else PASSED,
+                GATE: dg.MetadataValue.json(faults) if faults else PASSED,
                 **counts,
                 "preview": preview(photometry),
             },
@@ -105,25 +108,26 @@ def _photometry(
     """(photometry, set aside, statistics, outcomes, counts of rows) of a cell.
 
     Raises:
-        InputError: the release has no such cell.
+        InputError: the release or cell has no name's form, or the release has no such cell.
     """
     from paeplatform.errors import InputError
     from paeplatform.release.binning import bin_exposures
     from paeplatform.release.flags import reject_mask
     from paeplatform.release.judging import judge
-    from paeplatform.release.manifest import load_manifest
+    from paeplatform.release.manifest import kept_manifest
     from paeplatform.release.quality_rules import load_rules
     from paeplatform.release.rows import set_aside
     from paeplatform.release.statistics import cell_statistics
 
+    index = parse_cell_key(cell)[1]
     path = workspace.table(CELL_EXPOSURES.to_user_string(), release, cell)
     if not path.is_file():
         raise InputError(f"release {release} has no cell {cell}: {path} does not exist")
     with said(path, "read"):
         delivered = read_table(path)
-    rows, quarantined = set_aside(delivered, load_manifest(workspace.ingested(release)), bands)
+    rows, quarantined = set_aside(delivered, kept_manifest(workspace.ingested(release)), bands)
     rejected = reject_mask(preset.release.flag_policy)
-    photometry = bin_exposures(rows, bands, rejected, parse_cell_key(cell)[1], quarantined)
+    photometry = bin_exposures(rows, bands, rejected, index, quarantined)
     counts = {
         "delivered_rows": delivered.height,
         "used_rows": int(photometry["n_used"].sum()),
@@ -151,13 +155,23 @@ def stored_outcomes(
     from paeplatform.release.quality_rules import load_rules
 
     found = {(name, ""): outcomes for name, outcomes in kept_outcomes(workspace, release).items()}
-    folder = workspace.table("quality_statistics", "").parent
-    for path in sorted(folder.glob(f"{release or '[!.]*'}/[!.]*.parquet")):
-        name, cell = path.parent.name, path.stem
-        baseline, same = _baseline(workspace, name, cell)
-        statistics = read_table(path).drop("accepted")
-        found[name, cell] = judge(statistics, load_rules(), baseline, same_sources=same)
+    there = [release] if release else sorted(filter(is_name, names_in(workspace.tables(STATISTICS))))
+    for name in there:
+        for cell in _tables_in(workspace.tables(STATISTICS, name)):
+            baseline, same = _baseline(workspace, name, cell)
+            statistics = read_table(workspace.table(STATISTICS, name, cell)).drop("accepted")
+            found[name, cell] = judge(statistics, load_rules(), baseline, same_sources=same)
     return found
+
+
+def _tables_in(folder: UPath) -> list[str]:
+    """The releases or cells that have a table in a folder.
+
+    From a listing, since characters of a folder's name may have a meaning in a glob pattern.
+    """
+    end = ".parquet"
+    names = (name.removesuffix(end) for name in names_in(folder) if name.endswith(end))
+    return sorted(filter(is_name, names))
 
 
 def _baseline(workspace: Workspace, release: str, cell: str) -> tuple[pl.DataFrame | None, bool]:
@@ -167,18 +181,22 @@ def _baseline(workspace: Workspace, release: str, cell: str) -> tuple[pl.DataFra
     """
     from paeplatform.release.statistics import baseline_of
 
-    listings = sorted(workspace.table("release_exposures", release).parent.glob("[!.]*.parquet"))
-    created = {listing.stem: read_table(listing, ["created"])["created"].max() for listing in listings}
+    listings = {
+        name: workspace.table("release_exposures", name)
+        for name in _tables_in(workspace.tables("release_exposures"))
+    }
+    created = {name: read_table(path, ["created"])["created"].max() for name, path in listings.items()}
     mine = created.pop(release, None)
     earlier = sorted(
         (str(when), name) for name, when in created.items() if mine is None or str(when) < str(mine)
     )
     for _, name in reversed(earlier):
-        same = workspace.table("quality_statistics", name, cell)
+        same = workspace.table(STATISTICS, name, cell)
         if same.is_file() and (table := read_table(same))["accepted"].all():
             return table.drop("accepted"), True
-        paths = sorted(same.parent.glob("[!.]*.parquet"))
-        accepted = [table for table in map(read_table, paths) if table["accepted"].all()]
+        cells = _tables_in(workspace.tables(STATISTICS, name))
+        tables = (read_table(workspace.table(STATISTICS, name, other)) for other in cells)
+        accepted = [table for table in tables if table["accepted"].all()]
         if accepted:
             return baseline_of([table.drop("accepted") for table in accepted]), False
     return None, False

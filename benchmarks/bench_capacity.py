@@ -48,7 +48,7 @@ def run() -> list[dict[str, Any]]:
         rejected = reject_mask(_policy())
 
         def photometry() -> pl.DataFrame:
-            rows, quarantined = set_aside(pl.read_parquet(path), manifest, bands)
+            rows, quarantined = set_aside(pl.read_parquet(path, glob=False), manifest, bands)
             made = bin_exposures(rows, bands, rejected, CELL, quarantined)
             cell_statistics(rows, made, quarantined, bands, rejected)
             return made

@@ -100,4 +100,4 @@ def _scan(folder: Path, n_rows: int, *, quantiles: bool) -> pl.LazyFrame:
             )
         paths.append(folder / f"{method}-{n_rows}.parquet")
         table.write_parquet(paths[-1])
-    return pl.concat([pl.scan_parquet(path) for path in paths])
+    return pl.concat([pl.scan_parquet(path, glob=False) for path in paths])

@@ -207,7 +207,7 @@ class _Release:
         self._record(dg.AssetKey("inference_prior"), [None])
 
     def _touch(self, key: dg.AssetKey) -> None:
-        folder = Path(str(self.workspace.table(key.to_user_string(), NAME, "any").parent))
+        folder = Path(str(self.workspace.tables(key.to_user_string(), NAME)))
         folder.mkdir(parents=True, exist_ok=True)
         for cell in self.cells:
             (folder / f"{cell}.parquet").touch()

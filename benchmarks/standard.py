@@ -59,7 +59,7 @@ def standard_model() -> StandardModel:
     settings = settings_for(HOME, "standard")
     registry = ModelRegistry.from_settings(settings)
     bundle = load_bundle(registry.artifact(registry.by_alias(PAE, ALIAS), "bundle"))
-    fitted = pl.read_parquet(settings.store / "redshift_prior.parquet").row(0, named=True)
+    fitted = pl.read_parquet(settings.store / "redshift_prior.parquet", glob=False).row(0, named=True)
     return model_of(bundle, fitted)
 
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from paeplatform.errors import ConfigError
+from paeplatform.names import LONGEST_NAME, RELEASE_PATTERN
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
@@ -340,7 +341,7 @@ class PromotionConfig(_Section):
 class ReleaseConfig(_Section):
     """The mock release that stands in for a delivery: which sky cells, how many sources."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_\-]*$")] = "mock-r1"
+    name: Annotated[str, Field(pattern=RELEASE_PATTERN, max_length=LONGEST_NAME)] = "mock-r1"
     healpix_order: Annotated[int, Field(ge=0, le=12)] = 6
     cells: tuple[Annotated[int, Field(ge=0)], ...]  # NESTED indices at `healpix_order`: the partitions
     sources_per_cell: PositiveInt

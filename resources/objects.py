@@ -49,12 +49,12 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
     """A stored table, or some of its columns."""
-    return pl.read_parquet(str(path), columns=list(columns) if columns is not None else None)
+    return pl.read_parquet(str(path), columns=list(columns) if columns is not None else None, glob=False)
 
 
 def scan_table(path: str | os.PathLike[str]) -> pl.LazyFrame:
     """A stored table, read as far as needed when it is collected."""
-    return pl.scan_parquet(str(path))
+    return pl.scan_parquet(str(path), glob=False)
 
 
 def names_in(folder: UPath | Path) -> set[str]:

@@ -19,7 +19,8 @@ import dagster as dg
 import polars as pl
 from upath import UPath
 
-from paeplatform.errors import CheckpointError, StoreError
+from paeplatform.errors import CheckpointError, InputError, StoreError
+from paeplatform.names import check_name
 from resources.objects import fetch_folder, fetched, is_remote, publish_folder, store_path, upload
 
 SCRATCH = ".scratch"  # name of the folder for what is not finished yet
@@ -58,7 +59,7 @@ class _ParquetIOManager(dg.UPathIOManager):
     ) -> None:
         with said(path, "written"):
             _write(obj, path)
-        table = pl.scan_parquet(str(path))
+        table = pl.scan_parquet(str(path), glob=False)
         context.add_output_metadata(
             {
                 "dagster/row_count": table.select(pl.len()).collect().item(),
@@ -92,7 +93,7 @@ class _ParquetIOManager(dg.UPathIOManager):
         if typing.get_origin(wanted) is dict:
             wanted = typing.get_args(wanted)[1]
         with said(path, "read"):
-            table = pl.scan_parquet(str(path))
+            table = pl.scan_parquet(str(path), glob=False)
             table.collect_schema()  # the footer is at the end: a truncated file has none
             if wanted is Path:
                 return fetched(path, self._cache) if is_remote(path) else Path(str(path))
@@ -102,7 +103,8 @@ class _ParquetIOManager(dg.UPathIOManager):
         self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
     ) -> UPath:
         """Dagster orders the dimensions by name, cell before release; people look for the release first."""
-        return super().get_path_for_partition(context, path, "/".join(reversed(partition.split("/"))))
+        parts = _checked_keys(context, partition)
+        return super().get_path_for_partition(context, path, "/".join(reversed(parts)))
 
     def load_partitions(self, context: dg.InputContext) -> object:
         """Several partitions arrive as one table, or as a dict when the input is annotated so."""
@@ -112,6 +114,23 @@ class _ParquetIOManager(dg.UPathIOManager):
         if not isinstance(loaded, dict):
             return loaded
         return pl.concat([loaded[key] for key in sorted(loaded)])
+
+
+def _checked_keys(context: dg.InputContext | dg.OutputContext, partition: str) -> list[str]:
+    """The keys of a partition, one for each of its dimensions, as names that lead to no other folder.
+
+    Raises:
+        dagster.Failure: a key is no name. Without the `InputError` as its cause: other partitions go on.
+    """
+    cut = context.asset_partitions_def
+    dimensions = len(cut.partitions_defs) if isinstance(cut, dg.MultiPartitionsDefinition) else 1
+    keys = partition.split("/")
+    if len(keys) != dimensions:  # a key holds a slash itself
+        keys = [partition]
+    try:
+        return [check_name(key, "partition key") for key in keys]
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 @contextmanager
@@ -209,6 +228,12 @@ class _FolderIOManager(dg.UPathIOManager):
         if not path.exists():
             raise FileNotFoundError(str(path))
         return Path(str(path))
+
+    def get_path_for_partition(
+        self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
+    ) -> UPath:
+        """Only names become parts of a path."""
+        return super().get_path_for_partition(context, path, "/".join(_checked_keys(context, partition)))
 
 
 class FolderStore(dg.ConfigurableIOManagerFactory):

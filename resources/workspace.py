@@ -12,13 +12,18 @@ import dagster as dg
 from upath import UPath
 
 from paeplatform.errors import ConfigError
+from paeplatform.names import check_name, check_release_name
 from resources.cores import usable_cores
 from resources.objects import store_path
 from resources.settings import PlatformSettings
 
 
 class Workspace(dg.ConfigurableResource):
-    """Working folders of the platform, all local but `store`; see `PlatformSettings` for where they are."""
+    """Working folders of the platform, all local but `store`; see `PlatformSettings` for where they are.
+
+    A release or cell that becomes part of a path is checked: Dagster's page accepts any text as a partition. What is no
+    name raises `InputError`.
+    """
 
     checkpoints: str
     report: str
@@ -43,18 +48,38 @@ class Workspace(dg.ConfigurableResource):
             prior_file=str(settings.prior_file),
         )
 
+    @property
+    def folders(self) -> dict[str, str]:
+        """Where the folders under `var/` are that hold what assets made."""
+        return {
+            "store": self.store,
+            "landing": self.landing,
+            "report": self.report,
+            "results": self.results,
+        }
+
     def delivery(self, release: str) -> Path:
         """The folder a release is delivered in."""
-        return Path(self.landing) / release
+        return Path(self.landing) / check_release_name(release)
 
     def ingested(self, release: str) -> UPath:
         """Where the manifest of the last ingestion of a release is kept: a delivery may leave the landing zone."""
-        return store_path(self.store) / "release_manifests" / release
+        return self.all_ingested() / check_release_name(release)
+
+    def all_ingested(self) -> UPath:
+        """The folder of what is kept of ingestions, with a folder a release."""
+        return store_path(self.store) / "release_manifests"
+
+    def tables(self, asset: str, release: str | None = None) -> UPath:
+        """The folder of an asset's tables; with a release, that of the tables of its cells."""
+        folder = store_path(self.store) / asset
+        return folder if release is None else folder / check_release_name(release)
 
     def table(self, asset: str, release: str, cell: str | None = None) -> UPath:
         """Where the store keeps the table of a release or of one of its cells."""
-        folder = store_path(self.store) / asset
-        return folder / f"{release}.parquet" if cell is None else folder / release / f"{cell}.parquet"
+        if cell is None:
+            return self.tables(asset) / f"{check_release_name(release)}.parquet"
+        return self.tables(asset, release) / f"{check_name(cell, 'cell key')}.parquet"
 
     def checkpoint_dir(self, name: str, *pins: str) -> Path:
         """The folder a training called `name` resumes from after a kill.
@@ -64,7 +89,7 @@ class Workspace(dg.ConfigurableResource):
             pins: versions of settings and data; another value is another training and starts afresh.
         """
         digest = hashlib.sha256("\0".join(pins).encode()).hexdigest()[:10]
-        folder = Path(self.checkpoints) / f"{name}-{digest}"
+        folder = Path(self.checkpoints) / f"{check_name(name, 'checkpoint')}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -84,7 +109,7 @@ class Workspace(dg.ConfigurableResource):
 
     def report_dir(self, release: str) -> Path:
         """The report folder of a release."""
-        return Path(self.report) / release
+        return Path(self.report) / check_release_name(release)
 
     def results_dir(self) -> Path:
         """Where validation's tables and figures are kept for people."""

@@ -94,7 +94,7 @@ class Stage:
         return self.settings.preset.release.name
 
     def table(self, name: str) -> pl.DataFrame:
-        return pl.read_parquet(self.settings.store / f"{name}.parquet")
+        return pl.read_parquet(self.settings.store / f"{name}.parquet", glob=False)
 
     def made(self, asset: str) -> dict[str, int]:
         """Number of the event that made each partition last."""
@@ -221,7 +221,10 @@ def play(stage: Stage) -> None:
     def accounted() -> bool:
         listing, lost = stage.table("release_exposures/rel-b"), stage.table("unplaced_rows/rel-b")
         delivered = (
-            pl.scan_parquet(stage.settings.landing / "rel-b" / "*.parquet").select(pl.len()).collect().item()
+            pl.scan_parquet(sorted((stage.settings.landing / "rel-b").glob("*.parquet")), glob=False)
+            .select(pl.len())
+            .collect()
+            .item()
         )
         sums = 0
         for cell in cells:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from dataclasses import dataclass
 
 import dagster as dg
@@ -10,9 +10,10 @@ import dagster as dg
 from assets.deliveries import RAW_RELEASE, delivery_version
 from assets.partitions import RELEASE
 from assets.provenance import DATA_VERSION, latest_records
+from paeplatform.names import is_name
+from resources.objects import names_in
 from resources.settings import PlatformSettings
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_\-]*")
 _MANIFEST = "manifest.json"
 
 
@@ -44,7 +45,8 @@ class Delivery:
 def changed_deliveries(settings: PlatformSettings, instance: dg.DagsterInstance) -> list[Delivery]:
     """The deliveries whose version differs from the one reported last, in order of name.
 
-    A folder without a manifest is still arriving. One whose name cannot be a release's is left alone.
+    A folder without a manifest is still arriving. One whose name cannot be a release's is left alone;
+    `misnamed_deliveries` lists it.
     """
     known = {
         release: (record.tags or {}).get(DATA_VERSION)
@@ -63,10 +65,23 @@ def notice_deliveries(settings: PlatformSettings, instance: dg.DagsterInstance) 
     return changed
 
 
+def misnamed_deliveries(settings: PlatformSettings) -> list[str]:
+    """Folders of the landing zone that hold a manifest and whose name cannot be a release's, in order.
+
+    `paeplatform.names.NAME_FORM` says which can. Hidden folders are deliveries that are being written.
+    """
+    return [name for name in _delivered(settings) if not is_name(name) and not name.startswith(".")]
+
+
 def _deliveries(settings: PlatformSettings) -> list[Delivery]:
     found = []
-    for path in sorted(settings.landing.glob(f"*/{_MANIFEST}")):
-        if _NAME.fullmatch(path.parent.name):
-            version, fault = delivery_version(path.parent)
-            found.append(Delivery(path.parent.name, version, fault))
+    for name in filter(is_name, _delivered(settings)):
+        version, fault = delivery_version(settings.landing / name)
+        found.append(Delivery(name, version, fault))
     return found
+
+
+def _delivered(settings: PlatformSettings) -> list[str]:
+    """The folders of the landing zone that hold something called manifest.json, be it a file, a link or a FIFO."""
+    folders = sorted(names_in(settings.landing))
+    return [name for name in folders if os.path.lexists(settings.landing / name / _MANIFEST)]

@@ -35,6 +35,51 @@ def sources(project_root: Path) -> list[Path]:
     ]
 
 
+READERS = re.compile(r"(scan|read)_(parquet|csv|ipc|ndjson|lines|parquet_schema|delta|ipc_schema)")
+
+
+def patterns_in(text: str) -> list[str]:
+    """Calls in a source file by which a name such as `cat[1].csv` would mean another file."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Call):
+            continue
+        function = node.func
+        name = getattr(function, "attr", getattr(function, "id", ""))
+        of_polars = isinstance(function, ast.Name) or (
+            isinstance(function, ast.Attribute) and getattr(function.value, "id", "") in ("pl", "polars")
+        )
+        given = {key.arg: getattr(key.value, "value", None) for key in node.keywords}
+        if of_polars and READERS.fullmatch(name) and given.get("glob") is not False:
+            found.append(f"line {node.lineno}: {name} without glob=False")
+        if name in ("glob", "rglob", "iglob") and any(isinstance(arg, ast.JoinedStr) for arg in node.args):
+            found.append(f"line {node.lineno}: {name} with a pattern made of names; list the folder")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        ("pl.read_csv(path)", 1),
+        ("pl.scan_parquet(path, glob=True)", 1),
+        ("pl.read_parquet_schema(path)", 1),
+        ("from polars import read_csv\nread_csv(path)", 1),
+        ("folder.glob(f'{release}/*.csv')", 1),
+        ("pl.scan_csv(path, glob=False)", 0),
+        ("folder.glob('*.csv')", 0),
+        ("pl.read_parquet_metadata(path)", 0),
+    ],
+)
+def test_a_name_that_is_read_as_a_pattern_is_found(text: str, n: int) -> None:
+    assert len(patterns_in(text)) == n
+
+
+def test_names_are_never_read_as_patterns(project_root: Path) -> None:
+    """Polars expands `[`, `*` and `?` in paths unless told otherwise, and a user's folder may be called run[1]."""
+    found = {str(path): patterns_in(path.read_text()) for path in sources(project_root)}
+    assert {path: calls for path, calls in found.items() if calls} == {}
+
+
 def test_rooms_and_papers_stand_where_the_documentation_says(project_root: Path) -> None:
     for name in (*PACKAGES, "docs/decisions", "benchmarks", "tests", "paeplatform/presets"):
         assert (project_root / name).is_dir(), name

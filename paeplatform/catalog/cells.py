@@ -9,7 +9,9 @@ import numpy as np
 from paeplatform.errors import InputError
 
 MAX_ORDER = 29  # the finest order whose NESTED index fits a signed 64-bit integer
-_KEY = re.compile(r"hp(\d{1,2})-(\d{1,19})")
+_KEY = re.compile(
+    r"hp(0|[1-9][0-9]?)-(0|[1-9][0-9]{0,18})"
+)  # one spelling for each cell: keys are parts of paths
 
 
 def healpix_cell(ra: np.ndarray, dec: np.ndarray, order: int) -> np.ndarray:
@@ -63,7 +65,7 @@ def parse_cell_key(key: str) -> tuple[int, int]:
     """
     match = _KEY.fullmatch(key)
     if match is None:
-        raise InputError(f"cell key {key!r} must look like 'hp6-27256' (hp, order, dash, NESTED index)")
+        raise InputError(f"cell key {key[:60]!r} must look like 'hp6-27256' (hp, order, dash, NESTED index)")
     order, cell = int(match[1]), int(match[2])
     _check_order(order)
     _check_cell(order, cell, origin=f"cell key {key!r}: ")

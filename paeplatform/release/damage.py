@@ -12,7 +12,7 @@ from paeplatform.errors import InputError
 from paeplatform.instrument.bands import BandSet
 from paeplatform.release.defects import DEFECTS, DefectSpec
 from paeplatform.release.flags import Flag
-from paeplatform.release.manifest import Manifest
+from paeplatform.release.manifest import DeliveryFile, Manifest
 from paeplatform.release.reading import file_sha256, write_table
 
 ROW_SHARE = 0.002  # of a cell's rows that a row-level defect spoils; three at least
@@ -217,12 +217,30 @@ def _first_file(manifest: Manifest, **changes: object) -> Manifest:
 
 def _rewritten(folder: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Manifest:
     """The first file with other content and a manifest that knows it."""
-    from paeplatform.release.reading import read_batches
-
     file = manifest.files[0]
-    rows = change(pl.concat(list(read_batches(folder, file))).drop("file", "row"))
+    rows = change(_rows_of(folder, file))
     write_table(rows, folder / file.name, file.format)
     return _described_again(folder, manifest, rows.height)
+
+
+def _all_rewritten(
+    folder: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]
+) -> Manifest:
+    """Every file with other content and a manifest that knows it; its number of sources stays."""
+    files = []
+    for file in manifest.files:
+        rows, path = change(_rows_of(folder, file)), folder / file.name
+        write_table(rows, path, file.format)
+        told = {"sha256": file_sha256(path), "bytes": path.stat().st_size, "rows": rows.height}
+        files.append(file.model_copy(update=told))
+    counted = sum(file.rows for file in files)
+    return manifest.model_copy(update={"files": tuple(files), "n_rows": counted})
+
+
+def _rows_of(folder: Path, file: DeliveryFile) -> pl.DataFrame:
+    from paeplatform.release.reading import read_batches
+
+    return pl.concat(list(read_batches(folder, file))).drop("file", "row")
 
 
 def _described_again(folder: Path, manifest: Manifest, rows: int) -> Manifest:
@@ -267,6 +285,18 @@ _DELIVERY: dict[str, Callable[[Path, Manifest], Manifest]] = {
     "missing_file": _missing,
     "row_count_lie": _row_count,
     "truncated_file": _truncated,
+    "source_count_lie": lambda folder, manifest: manifest.model_copy(
+        update={"n_sources": manifest.n_sources + 7}
+    ),
+    "no_rows": lambda folder, manifest: _all_rewritten(
+        folder, manifest.model_copy(update={"n_sources": 0}), lambda rows: rows.clear()
+    ),
+    "positions_lost": lambda folder, manifest: _all_rewritten(
+        folder, manifest, lambda rows: rows.with_columns(ra=pl.lit(float("nan")))
+    ),
+    "positions_swapped": lambda folder, manifest: _all_rewritten(
+        folder, manifest, lambda rows: rows.with_columns(ra=pl.col("dec"), dec=pl.col("ra"))
+    ),
     "missing_column": lambda folder, manifest: _rewritten(
         folder, manifest, lambda rows: rows.drop("flux_err")
     ),

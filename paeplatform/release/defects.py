@@ -78,6 +78,20 @@ DEFECTS: dict[str, Defect] = {
             "label.no_mixing",
             "release",
         ),
+        Defect(
+            "source_count_lie",
+            "the manifest counts other sources than the files have",
+            "manifest.source_count",
+            "release",
+        ),
+        Defect("no_rows", "the files are there and have no rows", "rows.present", "release"),
+        Defect("positions_lost", "right ascensions are no numbers", "positions.usable", "release"),
+        Defect(
+            "positions_swapped",
+            "right ascension and declination stand in each other's column",
+            "positions.usable",
+            "release",
+        ),
         Defect("extra_column", "a column that the format does not have", "schema.extra_columns", "notice"),
         Defect("wrong_units", "fluxes and errors in mJy, said to be uJy", "errors.depth", "cell"),
         Defect(

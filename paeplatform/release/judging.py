@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from paeplatform.release.landing import landing_of, regular_file
 from paeplatform.release.manifest import Manifest
 from paeplatform.release.outcomes import RuleOutcome
 from paeplatform.release.quality_rules import Rule, Rules, load_rules
 from paeplatform.release.reading import read_batches
 from paeplatform.release.schema import COLLECTIONS, PIPELINE_VERSIONS
+from paeplatform.release.splitting import SplitResult
+from paeplatform.release.statistics import share_and_error
 
 SCORE_LIMIT = 1.0
 _SEVERITY = {"error": "critical", "warn": "warning"}
@@ -87,6 +90,37 @@ def judge_release(folder: Path, manifest: Manifest, rules: Rules | None = None) 
         f"{low:g} <= version < {high:g}" if release else "that of a known collection",
     )
     return [known, version, _mixing(folder, manifest, rules.named("label.no_mixing"))]
+
+
+def judge_contents(
+    manifest: Manifest, split: SplitResult | None, rules: Rules | None = None
+) -> list[RuleOutcome]:
+    """The rules on what the files of a delivery hold: rows, positions, and as many sources as the manifest counts.
+
+    Args:
+        manifest: of the delivery.
+        split: of the same delivery; None where its files are at fault already, so that nothing was counted.
+        rules: None takes the packaged ones.
+    """
+    rules = rules or load_rules()
+    columns = {"manifest.source_count": "n_sources", "rows.present": "rows", "positions.usable": "ra, dec"}
+    if split is None:
+        return [
+            RuleOutcome(
+                name, "release", rules.named(name).severity, True, column, "nothing", "", "files are at fault"
+            )
+            for name, column in columns.items()
+        ]
+    placed, lost = int(split.cells["n_rows"].sum()), split.unplaced.height
+    judged = (
+        _sources(manifest, int(split.cells["n_sources"].sum()), lost),
+        _present(placed + lost, rules.named("rows.present")),
+        _usable(split.unplaced, placed + lost, rules.named("positions.usable")),
+    )
+    return [
+        RuleOutcome(name, "release", rules.named(name).severity, passed, column, observed, expected, detail)
+        for (name, column), (passed, observed, expected, detail) in zip(columns.items(), judged, strict=True)
+    ]
 
 
 def suite_of(rules: Rules) -> Any:
@@ -255,6 +289,37 @@ def _version(text: str) -> float:
         return float("nan")
 
 
+def _sources(manifest: Manifest, found: int, lost: int) -> tuple[bool, str, str, str]:
+    """A source is known by its position: each row without one may, at most, be of a source that nothing else shows."""
+    expected = str(found) if lost == 0 else f"{found} to {found + lost}"
+    detail = f"{found} sources in the files" + (f", and {lost} rows without a position" if lost else "")
+    passed = found <= manifest.n_sources <= found + lost
+    return passed, str(manifest.n_sources), expected, detail
+
+
+def _present(n_rows: int, rule: Rule) -> tuple[bool, str, str, str]:
+    least = 1.0 if rule.low is None else rule.low
+    return (
+        n_rows >= least,
+        str(n_rows),
+        _text(least, np.inf),
+        "" if n_rows else "a delivery without exposures",
+    )
+
+
+def _usable(unplaced: pl.DataFrame, n_rows: int, rule: Rule) -> tuple[bool, str, str, str]:
+    share, error = share_and_error(unplaced.height, n_rows)
+    # In a delivery of a few rows the error is so large that all of them could be lost: one position has to be there.
+    most = min((rule.high or 0.0) + rule.sigmas * error, 1.0 - 1.0 / max(n_rows, 1))
+    detail = f"{unplaced.height} of {n_rows} rows have no usable position"
+    ra, dec = pl.col("ra"), pl.col("dec")
+    swapped = ra.is_between(-90.0, 90.0) & dec.is_between(-360.0, 360.0)
+    turned = unplaced.filter(swapped).height
+    if turned:
+        detail += f"; {turned} of them would, were ra and dec swapped"
+    return share <= most, f"{share:.3g}", _text(-np.inf, most), detail
+
+
 def _mixing(folder: Path, manifest: Manifest, rule: Rule) -> RuleOutcome:
     counts: dict[str | None, int] = {}
     for name, rows in _collections(folder, manifest):
@@ -278,9 +343,8 @@ def _collections(folder: Path, manifest: Manifest) -> Sequence[tuple[str | None,
     for file in manifest.files:
         try:
             if file.format == "parquet":
-                lazy = pl.scan_parquet(Path(folder) / file.name).select(
-                    pl.col("data_collection").cast(pl.String)
-                )
+                path = regular_file(Path(folder) / file.name, landing_of(folder))
+                lazy = pl.scan_parquet(path, glob=False).select(pl.col("data_collection").cast(pl.String))
                 counts = lazy.group_by("data_collection").len().collect(engine="streaming")
                 found += list(counts.iter_rows())
             else:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from paeplatform.errors import InputError
 from paeplatform.files import write_whole
+from paeplatform.names import LONGEST_NAME, RELEASE_PATTERN
+from paeplatform.release.landing import DeliveryError, landing_of, regular_file
 
 MANIFEST = "manifest.json"
-
-
-class DeliveryError(InputError):
-    """A delivery is incomplete, unreadable, or not what its manifest says."""
+_SHOWN_FAULTS, _SHOWN_KEY = 5, 40  # of a manifest: a message repeats no more of what the file says
 
 
 class _Section(BaseModel):
@@ -36,7 +35,7 @@ class DeliveryFile(_Section):
     @classmethod
     def _plain(cls, name: str) -> str:
         if Path(name).name != name or name.startswith(".") or name == MANIFEST:
-            raise ValueError(f"file name {name!r} must name a file beside the manifest")
+            raise ValueError(f"file name {name[:_SHOWN_KEY]!r} must name a file beside the manifest")
         return name
 
 
@@ -44,7 +43,7 @@ class Manifest(_Section):
     """A delivery, as its maker describes it; written after its files, so that a folder without it is still arriving."""
 
     schema_version: Literal[1] = 1
-    release: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]*$")
+    release: str = Field(pattern=RELEASE_PATTERN, max_length=LONGEST_NAME)
     data_collection: str
     pipeline_version: str
     created: str  # ISO 8601, UTC
@@ -61,27 +60,40 @@ class Manifest(_Section):
 
 
 def load_manifest(folder: Path) -> Manifest:
-    """The manifest in a delivery's folder.
+    """The manifest in a delivery's folder in the landing zone.
 
     Raises:
-        DeliveryError: it is missing, no JSON, has an unknown or missing key or a value out of range, or names another
-            release than the folder.
+        DeliveryError: it is missing, no regular file inside the landing zone, no JSON, has an unknown or missing key or
+            a value out of range, or names another release than the folder.
+    """
+    path = Path(folder) / MANIFEST
+    if not os.path.lexists(path):
+        raise DeliveryError(f"{path} does not exist: no delivery, or one that is still arriving")
+    regular_file(path, landing_of(folder))
+    return kept_manifest(folder)
+
+
+def kept_manifest(folder: Path) -> Manifest:
+    """The manifest in a folder that the platform itself keeps, which may lie in object storage.
+
+    Raises:
+        DeliveryError: see `load_manifest`; the kind of the file is not looked up.
     """
     path = folder / MANIFEST
     try:
         text = path.read_text()
-    except FileNotFoundError as error:
-        raise DeliveryError(f"{path} does not exist: no delivery, or one that is still arriving") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DeliveryError(f"{path} cannot be read: {error}") from error
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        faults = (
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise DeliveryError(f"{path}: {'; '.join(faults)}") from error
+        found = error.errors(include_input=False)
+        faults = [
+            f"{'.'.join(str(part)[:_SHOWN_KEY] for part in fault['loc']) or 'file'}: {fault['msg']}"
+            for fault in found[:_SHOWN_FAULTS]
+        ]
+        more = f" (and {len(found) - _SHOWN_FAULTS} more)" if len(found) > _SHOWN_FAULTS else ""
+        raise DeliveryError(f"{path}: {'; '.join(faults)}{more}") from None
     if manifest.release != folder.name:
         raise DeliveryError(f"{path}: release {manifest.release!r} lies in folder {folder.name!r}")
     names = [file.name for file in manifest.files]

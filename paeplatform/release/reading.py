@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
 from paeplatform.errors import InputError
-from paeplatform.release.manifest import DeliveryError, DeliveryFile, Manifest
+from paeplatform.release.landing import MISSING, DeliveryError, file_fault, landing_of, regular_file
+from paeplatform.release.manifest import DeliveryFile, Manifest
 from paeplatform.release.outcomes import RuleOutcome
 from paeplatform.release.schema import EXPOSURE_SCHEMA, as_exposures
 
 BATCH_ROWS = 200_000
 _CHUNK_BYTES = 1 << 22
+_SHOWN_COLUMNS, _SHOWN_NAME, _SHOWN_REASON = 5, 30, 120  # that messages repeat of a file
 _FITS_LETTERS = {"B", "I", "J", "K"}  # integers; unsigned ones are stored with TZERO
 FILE_RULES = (
     "manifest.files",
@@ -43,7 +47,7 @@ def verify_files(folder: Path, manifest: Manifest, *, progress: bool = True) -> 
     total = sum(file.bytes for file in manifest.files)
     with tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=not progress) as bar:
         for file in manifest.files:
-            outcomes += _verified(Path(folder) / file.name, file)
+            outcomes += _verified(Path(folder) / file.name, file, landing_of(folder))
             bar.update(file.bytes)
     counted = sum(file.rows for file in manifest.files)
     outcomes.append(
@@ -58,9 +62,10 @@ def read_batches(folder: Path, file: DeliveryFile, batch_rows: int = BATCH_ROWS)
     """The rows of a file, `batch_rows` at a time: columns of `EXPOSURE_SCHEMA`, then file (str) and row (u32, from 0).
 
     Raises:
-        InputError: the file cannot be read, or a value is not of its column's type (names file, column and row).
+        InputError: the file is no regular one inside the landing zone, cannot be read, or a value is not of its
+            column's type (names file, column and row).
     """
-    path, first = Path(folder) / file.name, 0
+    path, first = regular_file(Path(folder) / file.name, landing_of(folder)), 0
     for table in _tables(path, file.format, batch_rows):
         exposures = as_exposures(table, f"{path}, from row {first}")
         row = pl.int_range(first, first + table.height, dtype=pl.UInt32, eager=True)
@@ -82,7 +87,10 @@ def write_table(table: pl.DataFrame, path: Path, file_format: str) -> None:
         from astropy.table import Table
 
         columns = {
-            name: table[name].to_list() if table.schema[name] == pl.String else table[name].to_numpy()
+            # with a type, since an empty list would become a column of numbers
+            name: np.array(table[name].to_list(), dtype=np.str_)
+            if table.schema[name] == pl.String
+            else table[name].to_numpy()
             for name in table.columns
         }
         Table(columns).write(path, format="fits", overwrite=True)
@@ -99,12 +107,11 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _verified(path: Path, file: DeliveryFile) -> list[RuleOutcome]:
-    there = path.is_file()
-    found = [
-        _outcome("manifest.files", there, "file", "present" if there else "missing", "present", file.name)
-    ]
-    if not there:
+def _verified(path: Path, file: DeliveryFile, landing: Path) -> list[RuleOutcome]:
+    fault = file_fault(path, landing)
+    seen = "missing" if fault == MISSING else fault or "present"
+    found = [_outcome("manifest.files", fault is None, "file", seen, "a regular file", file.name)]
+    if fault is not None:
         return found
     size = path.stat().st_size
     digest = file_sha256(path) if size == file.bytes else f"{size} bytes"
@@ -115,7 +122,7 @@ def _verified(path: Path, file: DeliveryFile) -> list[RuleOutcome]:
     try:
         schema, rows = _shape(path, file.format)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = _reason(error)
         return [
             *found,
             _outcome("file.readable", False, "file", reason, f"readable {file.format}", file.name),
@@ -123,7 +130,7 @@ def _verified(path: Path, file: DeliveryFile) -> list[RuleOutcome]:
     found.append(_outcome("file.readable", True, "file", "readable", f"readable {file.format}", file.name))
     found.append(_outcome("manifest.row_count", rows == file.rows, "rows", rows, file.rows, file.name))
     missing = [name for name in EXPOSURE_SCHEMA if name not in schema]
-    text = ", ".join(missing) + " missing" if missing else "all"
+    text = f"{', '.join(missing)} missing ({len(schema)} columns there)" if missing else "all"
     found.append(
         _outcome("schema.columns", not missing, "columns", text, "all of the long format", file.name)
     )
@@ -132,17 +139,20 @@ def _verified(path: Path, file: DeliveryFile) -> list[RuleOutcome]:
         _outcome(
             "schema.extra_columns",
             not more,
-            ", ".join(more) or "columns",
-            f"{', '.join(more)} beside them" if more else "none",
+            _names(more) or "columns",
+            f"{_names(more)} beside them" if more else "none",
             "none",
             file.name,
             severity="warn",
         )
     )
+    untyped = file.format == "csv" and rows == 0  # a CSV has the types of its values, and here are none
     wrong = {
         name: dtype
         for name, dtype in schema.items()
-        if name in EXPOSURE_SCHEMA and not _same_kind(dtype, EXPOSURE_SCHEMA[name], file.format)
+        if name in EXPOSURE_SCHEMA
+        and not untyped
+        and not _same_kind(dtype, EXPOSURE_SCHEMA[name], file.format)
     }
     seen = ", ".join(f"{name} {dtype}" for name, dtype in wrong.items()) or "as documented"
     expected = ", ".join(f"{name} {EXPOSURE_SCHEMA[name]}" for name in wrong) or "as documented"
@@ -167,16 +177,17 @@ def _shape(path: Path, file_format: str) -> tuple[dict[str, pl.DataType], int]:
         import pyarrow.parquet as pq
 
         rows = pq.ParquetFile(path).metadata.num_rows
-        return dict(pl.read_parquet_schema(path)), rows
+        return dict(pl.scan_parquet(path, glob=False).collect_schema()), rows
     if file_format == "csv":
-        lazy = pl.scan_csv(path, infer_schema_length=1000, schema_overrides=_text_types(path))
+        lazy = pl.scan_csv(path, infer_schema_length=1000, schema_overrides=_text_types(path), glob=False)
         return dict(lazy.collect_schema()), lazy.select(pl.len()).collect().item()
-    head = next(_fits_tables(path, 1), None)
     from astropy.io import fits
 
     with fits.open(path, memmap=True) as hdus:
-        rows = len(hdus[1].data)  # pyright: ignore[reportAttributeAccessIssue]
-    return (dict(head.schema) if head is not None else {}), rows
+        data = hdus[1].data  # pyright: ignore[reportAttributeAccessIssue]
+        return dict(_fits_frame(data[:1]).schema), len(
+            data
+        )  # a table of no rows has its columns all the same
 
 
 def _tables(path: Path, file_format: str, batch_rows: int) -> Iterator[pl.DataFrame]:
@@ -187,21 +198,19 @@ def _tables(path: Path, file_format: str, batch_rows: int) -> Iterator[pl.DataFr
             for batch in pq.ParquetFile(path).iter_batches(batch_rows):
                 yield pl.DataFrame(pl.from_arrow(batch))
         elif file_format == "csv":
-            lazy = pl.scan_csv(path, schema_overrides=_text_types(path))
+            lazy = pl.scan_csv(path, schema_overrides=_text_types(path), glob=False)
             yield from lazy.collect_batches(chunk_size=batch_rows, maintain_order=True)
         else:
             yield from _fits_tables(path, batch_rows)
     except InputError:
         raise
     except Exception as error:
-        raise DeliveryError(
-            f"{path} cannot be read as {file_format}: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise DeliveryError(f"{path} cannot be read as {file_format}: {_reason(error)}") from error
 
 
 def _text_types(path: Path) -> dict[str, pl.DataType]:
     """Types for the columns a CSV has of the schema; without them 64-bit flags would become signed."""
-    header = pl.read_csv(path, n_rows=0).columns
+    header = pl.read_csv(path, n_rows=0, glob=False).columns
     return {name: dtype for name, dtype in EXPOSURE_SCHEMA.items() if name in header and name == "flags"}
 
 
@@ -211,15 +220,32 @@ def _fits_tables(path: Path, batch_rows: int) -> Iterator[pl.DataFrame]:
     with fits.open(path, memmap=True) as hdus:
         data = hdus[1].data  # pyright: ignore[reportAttributeAccessIssue]
         for first in range(0, len(data), batch_rows):
-            part = data[first : first + batch_rows]
-            columns = {}
-            for name in data.columns.names:
-                values = part[name]
-                if values.dtype.kind in "US":
-                    columns[name] = pl.Series(name, [str(value).strip() for value in values])
-                else:
-                    columns[name] = pl.Series(name, values.astype(values.dtype.newbyteorder("=")))
-            yield pl.DataFrame(columns)
+            yield _fits_frame(data[first : first + batch_rows])
+
+
+def _fits_frame(part: Any) -> pl.DataFrame:
+    """Rows of a FITS table (`astropy.io.fits.FITS_rec`), of which there may be none."""
+    columns = {}
+    for name in part.columns.names:
+        values = part[name]
+        if values.dtype.kind in "US":
+            texts = [str(value).strip() for value in values]
+            columns[name] = pl.Series(name, texts, dtype=pl.String)
+        else:
+            columns[name] = pl.Series(name, values.astype(values.dtype.newbyteorder("=")))
+    return pl.DataFrame(columns)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a library's error: those that follow quote the file at length."""
+    lines = str(error).strip().splitlines()
+    return " ".join(lines[0].split())[:_SHOWN_REASON] if lines else type(error).__name__
+
+
+def _names(columns: list[str]) -> str:
+    """Columns that nobody asked for, cut short: a file that is no table gives a line of itself as its column."""
+    more = f" and {len(columns) - _SHOWN_COLUMNS} more" if len(columns) > _SHOWN_COLUMNS else ""
+    return ", ".join(name[:_SHOWN_NAME] for name in columns[:_SHOWN_COLUMNS]) + more
 
 
 def _outcome(

@@ -110,6 +110,6 @@ def as_exposures(table: pl.DataFrame, origin: str) -> pl.DataFrame:
         bad = cast.is_null() & column.is_not_null()
         if bad.any():
             row = int(np.argmax(bad.to_numpy()))
-            raise InputError(f"{origin}: column {name}, row {row}: {column[row]!r} is no {dtype}")
+            raise InputError(f"{origin}: column {name}, row {row}: {str(column[row])[:30]!r} is no {dtype}")
         columns.append(cast)
     return pl.DataFrame(columns)

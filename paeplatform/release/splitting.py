@@ -124,7 +124,7 @@ def _placed(batch: pl.DataFrame, order: int) -> tuple[pl.DataFrame, pl.DataFrame
 
 def _joined(target: Path, order: int) -> tuple[int, int, int, str]:
     """A cell's pieces as one file beside them; (cell, rows, sources, content)."""
-    rows = pl.concat([pl.read_parquet(piece) for piece in sorted(target.iterdir())])
+    rows = pl.concat([pl.read_parquet(piece, glob=False) for piece in sorted(target.iterdir())])
     rows = rows.sort(
         "object_id", "mjd", "obs_publisher_did", "lambda", "flux", nulls_last=True, maintain_order=True
     )

@@ -86,8 +86,8 @@ def baseline_of(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
     )
 
 
-def _share(count: int, n: int) -> tuple[float, float]:
-    """A share and its standard error, which for none or all of them is that of one."""
+def share_and_error(count: int, n: int) -> tuple[float, float]:
+    """A share and its standard error; where none or all are counted, the error is that of a count of one."""
     if n == 0:
         return 0.0, 0.0
     share = count / n
@@ -97,10 +97,10 @@ def _share(count: int, n: int) -> tuple[float, float]:
 
 def _shares(rows: pl.DataFrame, quarantined: pl.DataFrame) -> Iterator[Row]:
     n = rows.height + quarantined.height
-    yield ("rows.set_aside_fraction", "all", "reason", *_share(quarantined.height, n), n)
+    yield ("rows.set_aside_fraction", "all", "reason", *share_and_error(quarantined.height, n), n)
     for rule, (reason, column) in _REASONS.items():
         count = int(quarantined["reason"].str.contains(reason.value, literal=True).sum())
-        yield (rule, "all", column, *_share(count, n), n)
+        yield (rule, "all", column, *share_and_error(count, n), n)
 
 
 def _time_order(rows: pl.DataFrame) -> Iterator[Row]:
@@ -108,7 +108,7 @@ def _time_order(rows: pl.DataFrame) -> Iterator[Row]:
     steps = rows.sort("file", "row").select("object_id", pl.col("mjd").diff().over("object_id").alias("step"))
     bad = steps.filter(pl.col("step") < 0.0)["object_id"].n_unique()
     n = rows["object_id"].n_unique()
-    yield ("time.order", "all", "mjd", *_share(bad, n), n)
+    yield ("time.order", "all", "mjd", *share_and_error(bad, n), n)
 
 
 def _errors(rows: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
@@ -130,12 +130,12 @@ def _errors(rows: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
 
 def _fluxes(rows: pl.DataFrame) -> Iterator[Row]:
     for detector, values in _by_detector(rows, "flux"):
-        share = _share(int((values < 0.0).sum()), len(values))
+        share = share_and_error(int((values < 0.0).sum()), len(values))
         yield ("flux.negative_fraction", f"D{detector}", "flux", *share, len(values))
     for detector, values in _by_detector(rows, "fit_ql"):
         good = values[np.isfinite(values)]
         yield ("fit_ql.drift", f"D{detector}", "fit_ql", *_median(good), len(good))
-        bad = _share(int((good > BAD_FIT_QUALITY).sum()), len(good))
+        bad = share_and_error(int((good > BAD_FIT_QUALITY).sum()), len(good))
         yield ("fit_ql.tail", f"D{detector}", "fit_ql", *bad, len(good))
 
 
@@ -181,7 +181,7 @@ def _flags(rows: pl.DataFrame, quarantined: pl.DataFrame) -> Iterator[Row]:
     flags, detector = both["flags"], both["det_id"].to_numpy()
     n = len(flags)
     source = int((flags & (1 << Flag.SOURCE) != 0).sum())
-    yield ("flags.source_bit", "all", "flags", *_share(source, n), n)
+    yield ("flags.source_bit", "all", "flags", *share_and_error(source, n), n)
     unknown = 2**64 - 1 - sum(1 << bit for bit in KNOWN_BITS)
     odd = int((flags & unknown != 0).sum())
     yield ("flags.unknown_bits", "all", "flags", odd / max(n, 1), 0.0, n)
@@ -189,7 +189,13 @@ def _flags(rows: pl.DataFrame, quarantined: pl.DataFrame) -> Iterator[Row]:
         here = flags.to_numpy()[detector == number]
         for flag in FAULT_BITS:
             count = int(np.count_nonzero(here & np.uint64(1 << flag)))
-            yield ("flags.rate", f"D{number} {flag.name}", "flags", *_share(count, len(here)), len(here))
+            yield (
+                "flags.rate",
+                f"D{number} {flag.name}",
+                "flags",
+                *share_and_error(count, len(here)),
+                len(here),
+            )
 
 
 def _coverage(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:

@@ -107,7 +107,7 @@ def _read_packaged() -> TemplateLibrary:
     with resources.as_file(path) as file:
         if not file.is_file():
             raise TemplateError(f"packaged template table {file} is missing: run scripts/build_templates.py")
-        table = pl.read_parquet(file)
+        table = pl.read_parquet(file, glob=False)
     return TemplateLibrary(
         name=tuple(table["name"]),
         source=tuple(table["source"]),

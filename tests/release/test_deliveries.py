@@ -1,8 +1,12 @@
 """A delivery's way: written, verified, read in batches, cut by cell, set aside, binned."""
 
+import contextlib
 import json
+import os
 import shutil
-from collections.abc import Callable
+import signal
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +19,12 @@ from paeplatform.errors import InputError
 from paeplatform.instrument.bands import BandSet
 from paeplatform.release.binning import bin_exposures
 from paeplatform.release.flags import ALL_BITS, KNOWN_BITS, Flag, bit_mask, reject_mask
-from paeplatform.release.manifest import DeliveryError, Manifest, load_manifest, write_manifest
-from paeplatform.release.reading import read_batches, verify_files, write_table
+from paeplatform.release.judging import judge_release
+from paeplatform.release.manifest import DeliveryError, Manifest, kept_manifest, load_manifest, write_manifest
+from paeplatform.release.reading import file_sha256, read_batches, verify_files, write_table
 from paeplatform.release.rows import SetAside, set_aside, with_channel
 from paeplatform.release.schema import DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id, with_observation
-from paeplatform.release.simulation import DeliverySpec, exposures, write_delivery
+from paeplatform.release.simulation import NOTE, DeliverySpec, exposures, write_delivery
 from paeplatform.release.splitting import content_sha256, split_delivery
 
 Deliver = Callable[..., tuple[Path, Manifest]]
@@ -157,6 +162,162 @@ def test_a_truncated_file_is_named(deliver: Deliver, file_format: str):
     assert all(path.name in outcome.detail for outcome in outcomes if not outcome.passed)
 
 
+@pytest.mark.parametrize("file_format", ["parquet", "csv", "fits"])
+def test_a_file_of_no_rows_beside_others_is_fine(deliver: Deliver, file_format: str):
+    """A detector without exposures."""
+    folder, manifest = deliver(file_format=file_format)
+    path = folder / f"empty.{file_format}"
+    write_table(_all_rows(folder, manifest).drop("file", "row").clear(), path, file_format)
+    told = {"name": path.name, "rows": 0, "sha256": file_sha256(path), "bytes": path.stat().st_size}
+    more = (*manifest.files, manifest.files[0].model_copy(update=told))
+    manifest = manifest.model_copy(update={"files": more})
+    assert _failed(verify_files(folder, manifest, progress=False)) == set()
+    assert _all_rows(folder, manifest).height == manifest.n_rows
+
+
+def _fifo(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+
+
+def _link(path: Path, elsewhere: Path) -> None:
+    path.symlink_to(elsewhere)
+
+
+def _link_beside(path: Path, _: Path) -> None:
+    """To a file of the landing zone itself, which is no file of this delivery."""
+    beside = path.parent.parent / "beside.txt"
+    beside.write_text(SECRET)
+    path.symlink_to(beside)
+
+
+def _socket(path: Path, _: Path) -> None:
+    with (
+        contextlib.chdir(path.parent),
+        socket.socket(socket.AF_UNIX) as one,
+    ):  # a socket's path has to be short
+        one.bind(path.name)
+
+
+def _folder(path: Path, _: Path) -> None:
+    path.mkdir()
+
+
+SECRET = "root:x:0:0,of another user\n"
+ODD = [
+    (_fifo, "is a FIFO"),
+    (_link, "is a symbolic link"),
+    (_link_beside, "is a symbolic link"),
+    (_socket, "is a socket"),
+    (_folder, "is a folder"),
+]
+
+
+@contextlib.contextmanager
+def _without_waiting() -> Iterator[None]:
+    """Ends a read that blocks, as that of a FIFO does."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError("the file was opened")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(("make", "said"), ODD)
+def test_a_manifest_that_is_no_regular_file_is_not_opened(
+    deliver: Deliver, tmp_path: Path, make: Callable[[Path, Path], None], said: str
+):
+    folder, _ = deliver()
+    elsewhere = tmp_path / "passwd"
+    elsewhere.write_text(SECRET)
+    path = folder / "manifest.json"
+    path.unlink()
+    make(path, elsewhere)
+    with _without_waiting(), pytest.raises(DeliveryError, match=said) as caught:
+        load_manifest(folder)
+    assert (
+        str(path) in str(caught.value)
+        and "\n" not in str(caught.value)
+        and "another user" not in str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "csv", "fits"])
+@pytest.mark.parametrize(("make", "said"), ODD)
+def test_a_data_file_that_is_no_regular_file_is_not_opened(
+    deliver: Deliver, tmp_path: Path, make: Callable[[Path, Path], None], said: str, file_format: str
+):
+    """Its manifest describes what a link leads to, so that every other rule passes."""
+    folder, manifest = deliver(file_format=file_format)
+    elsewhere = tmp_path / "passwd"
+    elsewhere.write_text(SECRET)
+    path = folder / manifest.files[0].name
+    path.unlink()
+    make(path, elsewhere)
+    told = {"sha256": file_sha256(elsewhere), "bytes": len(SECRET), "rows": 0}
+    manifest = manifest.model_copy(
+        update={"files": (manifest.files[0].model_copy(update=told),), "n_rows": 0}
+    )
+    with _without_waiting():
+        outcomes = [*verify_files(folder, manifest, progress=False), *judge_release(folder, manifest)]
+        with pytest.raises(DeliveryError, match=said):
+            _all_rows(folder, manifest)
+        with pytest.raises(DeliveryError, match=said):
+            split_delivery(folder, manifest, tmp_path / "cells", 6, progress=False)
+    (fault,) = (one for one in outcomes if not one.passed)
+    assert (fault.rule, fault.observed, fault.detail) == ("manifest.files", said, path.name)
+    assert "another user" not in str(outcomes)
+
+
+def test_a_release_behind_a_link_out_of_the_landing_zone_is_refused(deliver: Deliver, tmp_path: Path):
+    folder, manifest = deliver()
+    moved = tmp_path / "outside" / "r1"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    folder.symlink_to(moved)
+    with pytest.raises(DeliveryError, match="outside of the landing zone"):
+        load_manifest(folder)
+    assert {one.rule for one in verify_files(folder, manifest, progress=False) if not one.passed} == {
+        "manifest.files"
+    }
+
+
+def test_a_landing_zone_that_is_itself_a_link_is_read(deliver: Deliver, tmp_path: Path):
+    folder, manifest = deliver()
+    (tmp_path / "linked").symlink_to(folder.parent)
+    through = tmp_path / "linked" / folder.name
+    assert load_manifest(through) == manifest
+    assert _failed(verify_files(through, manifest, progress=False)) == set()
+
+
+def test_a_manifest_that_the_platform_keeps_is_read_from_any_store(deliver: Deliver):
+    from upath import UPath
+
+    folder, manifest = deliver()
+    kept = UPath("memory://store/release_manifests/r1")
+    kept.mkdir(parents=True)
+    (kept / "manifest.json").write_text((folder / "manifest.json").read_text())
+    assert kept_manifest(kept) == manifest
+
+
+def test_messages_repeat_little_of_a_file_that_is_no_table(deliver: Deliver):
+    folder, manifest = deliver(file_format="csv")
+    path = folder / manifest.files[0].name
+    path.write_text(",".join(f"column {number} " + 200 * "x" for number in range(40)) + "\n1\n")
+    outcomes = [one for one in verify_files(folder, manifest, progress=False) if not one.passed]
+    assert {"schema.columns", "schema.extra_columns"} <= {one.rule for one in outcomes}
+    assert max(len(one.observed + one.column) for one in outcomes) < 500
+    (folder / "manifest.json").write_text(json.dumps({200 * "k" + str(number): 1 for number in range(99)}))
+    with pytest.raises(DeliveryError, match="more") as caught:
+        load_manifest(folder)
+    assert len(str(caught.value)) < 600 + len(str(folder))
+
+
 # -- cut by cell ------------------------------------------------------------------------------------------------------
 def test_cells_hold_every_row_once_and_their_version_is_that_of_the_content(deliver: Deliver, tmp_path: Path):
     folder, manifest = deliver()
@@ -281,6 +442,7 @@ def test_delivering_again_replaces_the_folder(deliver: Deliver):
     assert len(first.files) > len(second.files)
     assert {path.name for path in folder.iterdir()} == {
         "manifest.json",
+        NOTE,
         *(file.name for file in second.files),
     }
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]

@@ -1,5 +1,6 @@
 """The quality gate: each defect is caught by the check named for it, and clean deliveries pass."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from paeplatform.instrument.bands import BandSet
 from paeplatform.release.binning import bin_exposures
 from paeplatform.release.defects import DEFECTS, DefectSpec
 from paeplatform.release.flags import reject_mask
-from paeplatform.release.judging import judge, judge_release, suite_of
-from paeplatform.release.manifest import load_manifest
+from paeplatform.release.judging import judge, judge_contents, judge_release, suite_of
+from paeplatform.release.manifest import Manifest, load_manifest, write_manifest
 from paeplatform.release.outcomes import RuleOutcome
 from paeplatform.release.quality_rules import load_rules
-from paeplatform.release.reading import verify_files
+from paeplatform.release.reading import file_sha256, read_batches, verify_files, write_table
 from paeplatform.release.rows import SetAside, set_aside
 from paeplatform.release.simulation import DeliverySpec, write_delivery
 from paeplatform.release.splitting import split_delivery
@@ -54,6 +55,7 @@ def through(
     if any(one.severity == "error" for one in whole if not one.passed):
         return result
     split = split_delivery(where, manifest, folder / f"cells-{spec.release}", 6, progress=False)
+    result.release += judge_contents(manifest, split)
     result.reasons = {"bad_position": split.unplaced.height}
     for row in split.cells.iter_rows(named=True):
         rows = pl.read_parquet(row["path"])
@@ -87,6 +89,8 @@ def test_each_defect_is_caught_by_the_check_named_for_it(name, sources, bands, b
     )
     if defect.level == "release":
         assert defect.caught_by in found.failed()
+        outcome = next(one for one in found.release if one.rule == defect.caught_by and not one.passed)
+        assert outcome.column and outcome.observed and outcome.expected and outcome.severity == "error"
         return
     if defect.level == "notice":
         assert found.failed() == {defect.caught_by} and found.failed(SPOILT) == set()
@@ -165,6 +169,111 @@ def test_bad_rule_files_are_refused(tmp_path):
         load_rules(path)
     with pytest.raises(ConfigError, match=str(tmp_path)):
         load_rules(tmp_path / "none.yaml")
+
+
+# -- what the files hold against what the manifest counts --------------------------------------------------------------
+def _contents(sources, bands, folder: Path, change: Callable[[Path, Manifest], Manifest], **spec):
+    """The outcomes of the rules on contents, by rule, for a delivery that was changed."""
+    where = folder / "r1"
+    manifest = write_delivery(sources, bands, where, DeliverySpec("r1", seed=8, **spec), progress=False)
+    write_manifest(where, change(where, manifest))
+    manifest = load_manifest(where)
+    whole = [*verify_files(where, manifest, progress=False), *judge_release(where, manifest)]
+    assert {one.rule for one in whole if not one.passed} == set(), "the fault is one that no other rule sees"
+    split = split_delivery(where, manifest, folder / "cells", 6, progress=False)
+    return {one.rule: one for one in judge_contents(manifest, split)}
+
+
+def _signed(where: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Manifest:
+    """The one file of a delivery with other rows, and the manifest that describes it."""
+    (file,) = manifest.files
+    path = where / file.name
+    table = change(pl.concat(list(read_batches(where, file))).drop("file", "row"))
+    write_table(table, path, file.format)
+    told = {"sha256": file_sha256(path), "bytes": path.stat().st_size, "rows": table.height}
+    return manifest.model_copy(update={"files": (file.model_copy(update=told),), "n_rows": table.height})
+
+
+@pytest.mark.parametrize("claimed", [95, 97, 999])
+def test_another_number_of_sources_than_the_files_have_is_at_fault(claimed, sources, bands, tmp_path):
+    def lie(where: Path, manifest: Manifest) -> Manifest:
+        return manifest.model_copy(update={"n_sources": claimed})
+
+    outcome = _contents(sources, bands, tmp_path, lie)["manifest.source_count"]
+    assert not outcome.passed and (outcome.observed, outcome.expected) == (str(claimed), "96")
+
+
+@pytest.mark.parametrize(
+    ("claimed", "passes"), [(94, False), (95, True), (96, True), (395, True), (402, False)]
+)
+def test_rows_without_a_position_may_be_of_further_sources(claimed, passes, sources, bands, tmp_path):
+    """All 306 rows, less those that were not delivered, of the first source have lost their position."""
+
+    def one_lost(where: Path, manifest: Manifest) -> Manifest:
+        def change(rows: pl.DataFrame) -> pl.DataFrame:
+            first = pl.col("ra") == rows["ra"][0]
+            return rows.with_columns(ra=pl.when(first).then(None).otherwise(pl.col("ra")))
+
+        lied = _signed(where, manifest, change)
+        return lied.model_copy(update={"n_sources": claimed})
+
+    found = _contents(sources, bands, tmp_path, one_lost)
+    outcome = found["manifest.source_count"]
+    low, high = map(int, outcome.expected.split(" to "))
+    assert low == 95 and 395 <= high <= 401
+    assert outcome.passed is passes, outcome
+    assert found["positions.usable"].passed
+
+
+def test_a_tenth_of_the_positions_may_be_lost_and_no_more(sources, bands, tmp_path):
+    for share, passes in ((0.09, True), (0.13, False)):
+
+        def lose(where: Path, manifest: Manifest, share: float = share) -> Manifest:
+            def change(rows: pl.DataFrame) -> pl.DataFrame:
+                lost = pl.int_range(pl.len()) < share * pl.len()
+                return rows.with_columns(dec=pl.when(lost).then(None).otherwise(pl.col("dec")))
+
+            return _signed(where, manifest, change)
+
+        outcome = _contents(sources, bands, tmp_path / str(share), lose)["positions.usable"]
+        assert outcome.passed is passes, outcome
+        assert float(outcome.observed) == pytest.approx(share, abs=1e-3)
+        assert outcome.expected.startswith("at most 0.11")
+
+
+def test_a_few_rows_without_any_position_are_at_fault_however_wide_their_error(sources, bands, tmp_path):
+    def two(where: Path, manifest: Manifest) -> Manifest:
+        lost = _signed(where, manifest, lambda rows: rows[:2].with_columns(ra=pl.lit(None, pl.Float64)))
+        return lost.model_copy(update={"n_sources": 1})
+
+    found = _contents(sources, bands, tmp_path, two)
+    assert not found["positions.usable"].passed and found["manifest.source_count"].passed
+    assert (found["positions.usable"].observed, found["positions.usable"].expected) == ("1", "at most 0.5")
+
+
+def test_swapped_positions_are_named(sources, bands, tmp_path):
+    def swap(where: Path, manifest: Manifest) -> Manifest:
+        return _signed(where, manifest, lambda rows: rows.with_columns(ra=pl.col("dec"), dec=pl.col("ra")))
+
+    outcome = _contents(sources, bands, tmp_path, swap)["positions.usable"]
+    assert not outcome.passed and "were ra and dec swapped" in outcome.detail
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "csv", "fits"])
+def test_a_delivery_of_no_rows_is_at_fault_in_every_format(file_format, sources, bands, tmp_path):
+    def empty(where: Path, manifest: Manifest) -> Manifest:
+        return _signed(where, manifest, lambda rows: rows.clear()).model_copy(update={"n_sources": 0})
+
+    found = _contents(sources, bands, tmp_path, empty, file_format=file_format)
+    assert {name for name, one in found.items() if not one.passed} == {"rows.present"}
+    assert (found["rows.present"].observed, found["rows.present"].expected) == ("0", "at least 1")
+
+
+def test_rules_on_contents_are_not_judged_where_the_files_are_at_fault(sources, bands, tmp_path):
+    manifest = write_delivery(sources, bands, tmp_path / "r1", DeliverySpec("r1"), progress=False)
+    outcomes = judge_contents(manifest, None)
+    assert [one.rule for one in outcomes] == ["manifest.source_count", "rows.present", "positions.usable"]
+    assert all(one.passed and one.observed == "nothing" and one.detail for one in outcomes)
 
 
 def test_unknown_defects_and_cells_for_a_whole_delivery_are_refused():
