@@ -69,10 +69,20 @@ define pip_install
 	@touch $(2)
 endef
 
+# An environment that was copied along with its checkout runs the code of the original, and keeps its results there:
+# it is made anew. venv writes down where an environment was made.
+MADE_AT := $(shell sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' $(VENV)/pyvenv.cfg 2>/dev/null)
+ifneq ($(MADE_AT),)
+ifneq ($(MADE_AT),$(abspath $(VENV)))
+$(info $(VENV) was made at $(MADE_AT) and copied or moved: it is made anew)
+$(shell rm -f $(VENV)/bin/python $(VENV)/.installed-runtime $(VENV)/.installed-dev)
+endif
+endif
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "error: Python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 ...")'
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(if $(wildcard $(VENV)/pyvenv.cfg),--clear) $(VENV)
 
 $(VENV)/.installed-runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call pip_install,.,$@)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 import polars as pl
 
+from assets.accepted import refuse_held
 from assets.metadata import preview
 from assets.provenance import hash_of_versions, made_from
 from assets.versions import content_version
@@ -13,9 +14,16 @@ Tables = dict[str, pl.DataFrame]  # by partition
 
 
 class Made:
-    """The tables of a run's cells, with what is recorded of each."""
+    """The tables of a run's cells, with what is recorded of each.
+
+    An asset makes this first: it refuses cells that the quality gate holds before any work.
+
+    Raises:
+        dagster.Failure: the gate holds a cell of the run.
+    """
 
     def __init__(self, context: dg.AssetExecutionContext) -> None:
+        refuse_held(context.instance, context.partition_keys)
         self._context = context
         self._tables: Tables = {}
         self._versions: dict[str, str] = {}

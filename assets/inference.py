@@ -51,8 +51,8 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """Redshift posteriors of one cell from the @champion of `pae`: summaries, quantiles, draws, diagnostics."""
-        chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace)
         made = Made(context)
+        chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace)
         for partition, photometry in release_photometry.items():
             release, cell = release_and_cell(partition)
             source = content_version(photometry).value
@@ -95,7 +95,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         partitions_def=release_cells,
         pool=COMPUTE,
         backfill_policy=shared,
-        code_version=code_version(2, preset, "template_fit", "templates.dust_laws"),
+        code_version=code_version(3, preset, "template_fit", "templates.dust_laws"),
     )
     def template_fits(
         context: dg.AssetExecutionContext,
@@ -105,6 +105,7 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """The baseline: every source of one cell against every template, dust law, E(B-V) and redshift."""
+        made = Made(context)
         workspace.start_jax()
         from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.template_fit.fit import fit_templates
@@ -117,7 +118,6 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             grid = build_template_grid(
                 library_from(sed_templates), gaussian_filters(bands_from(spherex_bands)), extent
             )
-        made = Made(context)
         for partition, photometry in release_photometry.items():
             began = time.monotonic()
             with one_line_failures():
@@ -155,8 +155,8 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """Posteriors under the p(z) in force: moved by weights where their draws allow it, else inferred again."""
-        mover = _Mover(preset, inference_prior, spherex_bands, registry, workspace)
         made = Made(context)
+        mover = _Mover(preset, inference_prior, spherex_bands, registry, workspace)
         for partition, posteriors in pae_posteriors.items():
             table, inferred_again = mover.move(posteriors, release_photometry[partition])
             made.add(

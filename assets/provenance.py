@@ -18,6 +18,9 @@ DATA_VERSION = "dagster/data_version"
 INPUT_VERSION = "dagster/input_data_version/"
 GATE_TAG = "paeplatform/gate"  # on release_photometry: whether its cell may be inferred from
 PASSED, HELD = "passed", "held"
+GATE = (
+    "gate"  # metadata beside the tag: the faults of a held cell, each with rule, observed and expected value
+)
 _CHUNK = 500  # events fetched at a time
 
 
@@ -41,6 +44,15 @@ def input_of_record(record: dg.AssetMaterialization, parent: str) -> tuple[str |
     if value is not None and parent in value.value:  # type: ignore[operator]
         return str(value.value[parent]), True  # type: ignore[index]
     return (record.tags or {}).get(f"{INPUT_VERSION}{parent}"), False
+
+
+def faults_of_record(record: dg.AssetMaterialization | None) -> tuple[str, ...]:
+    """Why the quality gate holds a cell of `release_photometry`; nothing when it does not."""
+    if record is None or (record.tags or {}).get(GATE_TAG) != HELD:
+        return ()
+    value = record.metadata.get(GATE)
+    faults = value.value if value is not None else None
+    return tuple(map(str, faults)) if isinstance(faults, list) else ("a blocking check failed",)
 
 
 def hash_of_versions(versions: Mapping[str, str]) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this file for a preset."""
     sizes = "tables.n_sources", "tables.n_chained"
+    fits_code = code_version(2, preset, "template_fit", "templates.dust_laws", "tables.n_sources")
 
     @dg.asset(
         group_name="validation",
@@ -54,7 +55,7 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         group_name="validation",
         kinds={"jax", "parquet"},
         pool=COMPUTE,
-        code_version=code_version(1, preset, "template_fit", "templates.dust_laws", "tables.n_sources"),
+        code_version=fits_code,
     )
     def sample_template_fits(
         validation_sample: pl.DataFrame,
@@ -79,7 +80,7 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             with one_line_failures():
                 return fit_templates(grid, *photometry, progress=False)
 
-        pins = repr(extent), library.content_hash(), bands.content_hash()
+        pins = fits_code, repr(extent), library.content_hash(), bands.content_hash()
         table = _resumed(workspace, preset, "sample-tf", validation_sample, fit, *pins)
         return _made(table, {"status": counts(table, "tf_status"), "models": grid.n_models})
 

@@ -111,8 +111,8 @@ def sbi_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """p(z) of one cell from the @champion of `sbi-redshift`: summaries, quantiles, flags."""
-        chosen = load_sbi_version(preset, spherex_bands, None, registry, workspace, progress=True)
         made = Made(context)
+        chosen = load_sbi_version(preset, spherex_bands, None, registry, workspace, progress=True)
         for partition, photometry in release_photometry.items():
             began = time.monotonic()
             table = chosen.estimate(

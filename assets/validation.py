@@ -210,7 +210,8 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 **model_figures(models),
                 **data_figures(preset, library, bands, mock_catalog, redshift_prior, mock_photometry),
                 **{
-                    name: Path(png).read_bytes()
+                    # by name: the home may have moved since the paths were written down
+                    name: (workspace.results_dir() / "figures" / Path(png).name).read_bytes()
                     for name, png in paper_figures.select("name", "png").iter_rows()
                 },
             }

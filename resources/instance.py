@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
 import yaml
 
 from paeplatform.errors import ConfigError
+from resources.locks import CREATION, alone, wait_for
 from resources.settings import PlatformSettings
 from resources.storage import Storage
+
+# Of SQLite, under Dagster's home; they are created together.
+_DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 # Embedded, storage is left at its default, SQLite under this folder. One compute step at a time (pool limit) because
 # each uses every core; two runs so that the cheap assets of a second run pass a long training.
@@ -84,11 +89,41 @@ def in_postgres(path: Path) -> bool:
     return isinstance(tree, dict) and "postgres" in str(tree.get("storage", "")).lower()
 
 
+def _elsewhere(path: Path, storage: Storage) -> bool:
+    """Whether runs are kept in another place than SQLite under Dagster's home."""
+    return storage.dagster is not None or (path.is_file() and in_postgres(path))
+
+
 def open_instance(settings: PlatformSettings) -> dg.DagsterInstance:
     """The instance that `dg dev` uses too when DAGSTER_HOME is `settings.dagster_home`; a context manager.
+
+    Opening an instance creates or migrates its databases, and Dagster does that without a lock: two processes at once
+    in a fresh home leave a database with two schema revisions. Here one waits for the other.
 
     Raises:
         ConfigError: dagster.yaml and the settings of storage disagree.
     """
-    write_dagster_yaml(settings.dagster_home, settings.storage)
-    return dg.DagsterInstance.from_config(str(settings.dagster_home))
+    with alone(settings.dagster_home / CREATION):
+        write_dagster_yaml(settings.dagster_home, settings.storage)
+        return dg.DagsterInstance.from_config(str(settings.dagster_home))
+
+
+@contextmanager
+def open_to_read(settings: PlatformSettings) -> Iterator[dg.DagsterInstance]:
+    """The instance for a command that only reads: where nothing was ever recorded, an empty one in memory.
+
+    Nothing is created on disk, unless runs are kept in PostgreSQL: there dagster.yaml is written, which names it.
+
+    Raises:
+        ConfigError: dagster.yaml and the settings of storage disagree.
+    """
+    home = settings.dagster_home
+    wait_for(home / CREATION)  # another process may be creating the databases now
+    if not _elsewhere(home / "dagster.yaml", settings.storage) and not all(
+        (home / name).is_file() for name in _DATABASES
+    ):
+        with dg.DagsterInstance.ephemeral() as instance:
+            yield instance
+        return
+    with open_instance(settings) as instance:
+        yield instance

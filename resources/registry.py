@@ -22,6 +22,8 @@ import dagster as dg
 
 from paeplatform.config import Preset
 from paeplatform.errors import RegistryError
+from resources.locks import CREATION, alone
+from resources.relocation import follow_home, own_artifact
 from resources.settings import QUIET_ENVIRONMENT, PlatformSettings, address
 from resources.tracking import flatten, git_commit, model_requirements, quiet
 
@@ -49,6 +51,8 @@ DESCRIPTIONS = {
     PAE: "The bundle inference loads: autoencoder, flow, proposal, grid, bands. @champion makes the catalogue.",
     SBI: "Photometry to p(z) in one pass: Transformer encoder and conditional density (simulation-based inference).",
 }
+_SQLITE = "sqlite:///"
+_opened: set[Path] = set()  # databases that this process has seen created, and their home's files named
 _PYFUNC = Path(__file__).parent / "pyfunc"
 PYFUNC_CODE = {name: _PYFUNC / f"{name.replace('-', '_')}_model.py" for name in DESCRIPTIONS}
 
@@ -134,9 +138,14 @@ class ModelRegistry(dg.ConfigurableResource):
     @property
     def exists(self) -> bool:
         """Whether anything was ever logged; answers without importing MLflow or making its database."""
-        if not self.tracking_uri.startswith("sqlite:///"):
-            return True
-        return Path(self.tracking_uri.removeprefix("sqlite:///")).is_file()
+        return self._database is None or self._database.is_file()
+
+    @property
+    def _database(self) -> Path | None:
+        """MLflow's database under the home; None where it is PostgreSQL's."""
+        if not self.tracking_uri.startswith(_SQLITE):
+            return None
+        return Path(self.tracking_uri.removeprefix(_SQLITE))
 
     @contextmanager
     def training_run(
@@ -342,7 +351,8 @@ class ModelRegistry(dg.ConfigurableResource):
         """The local path of a file that a run logged, fetched when it lies elsewhere; None when there is none."""
         mlflow = self._mlflow()
         try:
-            path = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
+            uri = self._own(self.client().get_run(run_id).info.artifact_uri)
+            path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{name}"))
         except (OSError, mlflow.exceptions.MlflowException):
             return None
         return path if path.is_file() else None
@@ -355,7 +365,8 @@ class ModelRegistry(dg.ConfigurableResource):
         """
         mlflow = self._mlflow()
         try:
-            folder = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{model.name}/{model.version}")
+            uri = self._own(self.client().get_model_version_download_uri(model.name, str(model.version)))
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=uri)
         except (OSError, mlflow.exceptions.MlflowException) as error:
             raise RegistryError(
                 f"model {model.name} v{model.version}: its files cannot be read: {error}"
@@ -378,12 +389,38 @@ class ModelRegistry(dg.ConfigurableResource):
             client.set_terminated(run.info.run_id, status="KILLED")
 
     def client(self) -> MlflowClient:
-        """MLflow's client for this store, which is created (a few seconds of migrations) on first use."""
+        """MLflow's client for this store, which is created (a few seconds of migrations) on first use.
+
+        One process creates it while others wait. A home that was copied or moved gets the places of its own files.
+
+        Raises:
+            RegistryError: the home was copied or moved without its artifacts.
+        """
         from mlflow.tracking import MlflowClient
 
         self._mlflow()
-        uri = address(self.tracking_uri)
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        uri, database = address(self.tracking_uri), self._database
+        if database is None or database in _opened:
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with alone(database.with_name(CREATION)):
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)
+        self.follow_home()
+        _opened.add(database)
+        return client
+
+    def follow_home(self) -> None:
+        """Makes the records of a home that was copied or moved name its own files; does not import MLflow.
+
+        Raises:
+            RegistryError: the home was copied or moved without its artifacts.
+        """
+        if self._database is not None and self._database.is_file():
+            follow_home(self._database, self.artifact_root)
+
+    def _own(self, uri: str) -> str:
+        """The same file under this home, should a record still name the home it was copied from."""
+        return uri if self._database is None else own_artifact(uri, self.artifact_root)
 
     def _mlflow(self) -> ModuleType:
         for key, value in QUIET_ENVIRONMENT.items():
@@ -391,8 +428,8 @@ class ModelRegistry(dg.ConfigurableResource):
         import mlflow
 
         quiet()
-        if self.tracking_uri.startswith("sqlite:///"):
-            Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if self._database is not None:
+            self._database.parent.mkdir(parents=True, exist_ok=True)
         uri = address(self.tracking_uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ TICK_VARIABLE = "PAEPLATFORM_TICK_SECONDS"
 STORAGE_VARIABLE = "PAEPLATFORM_STORAGE"
 DEFAULT_PRESET = "demo"
 DEFAULT_MLFLOW_UI = "http://127.0.0.1:5000"
+
+_NOT_IN_SQLITE = re.compile(r"\?|%[0-9A-Fa-f]{2}")
 
 # Said before any of these libraries is imported: no telemetry, no advertising, no progress bars in run logs.
 QUIET_ENVIRONMENT = {
@@ -65,12 +68,15 @@ class PlatformSettings:
         PAEPLATFORM_STORAGE (a settings file; default: `storage.yaml` under the home, when there is one).
 
         Raises:
-            ConfigError: the home is a file, the preset or the settings of storage are unknown or invalid, or a variable
-                is not what it may be.
+            ConfigError: the home is a file or has a name that SQLite's address cannot hold, the preset or the settings
+                of storage are unknown or invalid, or a variable is not what it may be.
         """
         home = Path(os.environ.get(HOME_VARIABLE) or _project_root()).expanduser().resolve()
         if home.exists() and not home.is_dir():
             raise ConfigError(f"{HOME_VARIABLE}={home} is not a folder")
+        storage = _storage(home)
+        if storage.mlflow is None or storage.dagster is None:
+            _check_home(home)
         for name, value in QUIET_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         return cls(
@@ -81,7 +87,7 @@ class PlatformSettings:
             prior_path=_path(PRIOR_VARIABLE),
             automation=_switch(AUTOMATION_VARIABLE),
             tick_seconds=_seconds(TICK_VARIABLE, 60),
-            storage=_storage(home),
+            storage=storage,
         )
 
     @property
@@ -181,6 +187,24 @@ def _storage(home: Path) -> Storage:
     return storage
 
 
+def _check_home(home: Path) -> None:
+    """Refuses a home whose databases would be created in another place.
+
+    MLflow and Dagster keep SQLite's databases under an address `sqlite:///<path>`, in which a question mark ends the
+    path and a percent sign with two hexadecimal digits is read as one character. All other characters are taken as
+    they are.
+
+    Raises:
+        ConfigError: names the characters.
+    """
+    found = _NOT_IN_SQLITE.search(str(home))
+    if found:
+        raise ConfigError(
+            f"{HOME_VARIABLE}={home}: the path holds {found[0]!r}, with which the address of an SQLite database names "
+            "another file: rename the folder or choose another"
+        )
+
+
 def _switch(variable: str) -> bool:
     value = os.environ.get(variable) or "off"
     if value not in ("on", "off"):
@@ -201,5 +225,28 @@ def _path(variable: str) -> Path | None:
 
 
 def _project_root() -> Path:
+    """The checkout that this code lies in; the current folder, for an installed package.
+
+    Raises:
+        ConfigError: the current folder is in another checkout, whose environment was copied from this one.
+    """
     checkout = Path(__file__).resolve().parents[1]
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    if not (checkout / "pyproject.toml").is_file():
+        return Path.cwd()
+    standing = next(
+        (folder for folder in (Path.cwd(), *Path.cwd().parents) if _is_checkout(folder)), checkout
+    )
+    if standing != checkout:
+        raise ConfigError(
+            f"this command runs the code of {checkout}, and you are in the checkout {standing}: make that one's own "
+            "environment with `make install`, or name the folder to work in with --home"
+        )
+    return checkout
+
+
+def _is_checkout(folder: Path) -> bool:
+    path = folder / "pyproject.toml"
+    try:
+        return path.is_file() and 'name = "paeplatform"' in path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return False

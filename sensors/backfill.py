@@ -13,11 +13,13 @@ from assets.partitions import cell_partition
 from assets.provenance import GATE_TAG, HELD, latest_records
 from assets.release import PHOTOMETRY
 from paeplatform.errors import InputError
+from paeplatform.names import check_release_name
 from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
 from resources.workspace import Workspace
 from sensors.releases import notice_deliveries
-from sensors.run import Held, bury_orphans, materialize, only_one, opened
+from sensors.run import Held, materialize, only_one, opened, pools_of
+from sensors.slots import end_dead_runs, wait_for_pools
 from sensors.staleness import StalenessChecker
 
 BACKFILL_TAG = "paeplatform/backfill"
@@ -65,7 +67,8 @@ def backfill(
         cells: keys; None takes all of the release.
         only_failed: only cells that are held, or lack an up-to-date result.
         instance: None opens the one under the home.
-        on_cell: called after each with its key, "made", "held" or "failed", and why.
+        on_cell: called after each with its key, "made", "held" or "failed", and why; and with "waits" while another
+            run holds the pool that the cell needs.
 
     Raises:
         InputError: no such release or cell, another catch-up or backfill at work in this home, or input that a step
@@ -73,13 +76,15 @@ def backfill(
     """
     began, summary = time.monotonic(), BackfillSummary()
     with only_one(settings), opened(settings, instance) as live:
-        bury_orphans(live, ModelRegistry.from_settings(settings))
+        end_dead_runs(live, ModelRegistry.from_settings(settings))
         notice_deliveries(settings, live)
         checker = StalenessChecker(defs, live, settings)
         _ingest(checker, defs, live, release)
         chosen = _cells(settings, live, checker, release, cells, only_failed)
         keys = _assets_of_a_cell(checker, defs)
+        pools = pools_of(defs, keys)
         for cell in chosen:
+            wait_for_pools(live, pools, lambda line, cell=cell: _told(on_cell, cell, "waits", line))
             start = time.monotonic()
             fault = materialize(
                 defs,
@@ -94,10 +99,14 @@ def backfill(
             else:
                 (summary.held if isinstance(fault, Held) else summary.failed)[cell] = str(fault)
             outcome = "made" if fault is None else "held" if isinstance(fault, Held) else "failed"
-            if on_cell is not None:
-                on_cell(cell, outcome, str(fault or f"{summary.made[cell]:.1f} s"))
+            _told(on_cell, cell, outcome, str(fault or f"{summary.made[cell]:.1f} s"))
     summary.seconds = time.monotonic() - began
     return summary
+
+
+def _told(on_cell: Callable[[str, str, str], None] | None, cell: str, outcome: str, why: str) -> None:
+    if on_cell is not None:
+        on_cell(cell, outcome, why)
 
 
 def _ingest(
@@ -108,6 +117,7 @@ def _ingest(
     Raises:
         InputError: no such release, or the gate holds all of it.
     """
+    check_release_name(release)
     if release not in checker.releases():
         known = ", ".join(checker.releases()) or "none"
         raise InputError(f"no release {release!r}: delivered so far are {known}")

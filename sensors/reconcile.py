@@ -83,6 +83,7 @@ def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.Sen
     )
     def reconcile(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         requests, why = next_requests(defs, context.instance, settings)
+        context.log.info(why)
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(why)
 
     return reconcile
@@ -91,7 +92,7 @@ def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.Sen
 def next_requests(
     defs: dg.Definitions, instance: dg.DagsterInstance, settings: PlatformSettings
 ) -> tuple[list[dg.RunRequest], str]:
-    """(the runs to ask for in this look, why there are none).
+    """(the runs to ask for in this look; what is held, and why there are no runs when there are none).
 
     No more than `ASKED_AT_MOST`, nor than fill the queue up to `QUEUED_AT_MOST`: recording a run takes up to a third of
     a second of CPU (`benchmarks/bench_sensors.py`), and an all-sky release at once would hold a look for an hour. The
@@ -103,19 +104,31 @@ def next_requests(
     if room <= 0:
         return [], f"{len(busy)} runs are queued or at work: no more are asked for now"
     try:
-        runs = plan_runs(StalenessChecker(defs, instance, settings, time.monotonic() + READ_AT_MOST_S))
+        checker = StalenessChecker(defs, instance, settings, time.monotonic() + READ_AT_MOST_S)
+        runs = plan_runs(checker)
+        held = _held(checker)
     except NotAllRead as error:
         return [], f"{error}; the next look goes on"
     due = [run for run in runs if run.name not in busy]
     if not due:
-        return [], "everything is fresh" if not runs else f"{len(runs)} runs planned, all under way"
+        fresh = "nothing else is stale" if held else "everything is fresh"
+        return [], held + (fresh if not runs else f"{len(runs)} runs planned, all under way")
     requests = [request(run) for run in due]
     if (
         len(requests) > room
     ):  # what failed before and would not be asked for again must not take the room of others
         tried = {key for _, keys in instance.get_run_tags(tag_keys=[_RUN_KEY]) for key in keys}
         requests = [one for one in requests if one.run_key not in tried]
-    return requests[:room], f"{len(due)} runs planned, all of them tried before"
+    tried_before = ", all of them tried before" if not requests else ""
+    return requests[:room], f"{held}{len(due)} runs planned{tried_before}"
+
+
+def _held(checker: StalenessChecker) -> str:
+    """What the quality gate holds, in front of what else a tick says; empty when it holds nothing."""
+    held = checker.held()
+    shown = "; ".join(part.line for part in held[:3])
+    more = f" (and {len(held) - 3} more)" if len(held) > 3 else ""
+    return f"held: {shown}{more}. " if held else ""
 
 
 def _status(settings: PlatformSettings) -> dg.DefaultSensorStatus:

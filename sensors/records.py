@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from assets.provenance import CONTENT, INPUTS
+from assets.provenance import CONTENT, GATE, INPUTS
 
 CHUNK = 500  # events read at a time
 PATHS = ("path", "page")  # metadata that names the file an asset made
-_NEEDED = (CONTENT, INPUTS, *PATHS)
+_NEEDED = (CONTENT, INPUTS, GATE, *PATHS)
 _kept: dict[tuple[str, dg.AssetKey], dict[int, dg.AssetMaterialization]] = {}
 
 

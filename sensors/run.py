@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,22 +14,24 @@ import dagster as dg
 
 from assets.deliveries import RAW_RELEASE
 from assets.gated import GATED
-from assets.provenance import latest_records
+from assets.provenance import faults_of_record, latest_records
 from assets.release import PHOTOMETRY
 from paeplatform.errors import InputError
 from resources.instance import open_instance
 from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
 from sensors.releases import notice_deliveries
-from sensors.staleness import INGESTED, StalenessChecker, Target
+from sensors.slots import LAUNCHER, LAUNCHER_TAG, end_dead_runs, wait_for_pools
+from sensors.staleness import INGESTED, HeldPart, StalenessChecker, Target
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LAUNCHER_TAG = "paeplatform/launcher"  # marks the runs of this module
+_log = logging.getLogger(__name__)
 REASON = "paeplatform/reason"
-MAX_RETRIES = "dagster/max_retries"  # by the daemon, of a run whose process died: `bury_orphans` sees to ours
-_LAUNCHER = "materialize_stale"
+MAX_RETRIES = (
+    "dagster/max_retries"  # by the daemon, of a run whose process died: `end_dead_runs` sees to ours
+)
 _CHECK_FAILED = "DagsterAssetCheckFailedError"  # not among what Dagster exports
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the event log has it all
 
@@ -43,6 +46,7 @@ class RunSummary:
         failed: targets with the first line of what went wrong.
         held: releases and cells that the quality gate holds, with the rules they broke.
         skipped: targets downstream of a failed one.
+        waiting: deliveries and cells that the gate held before already; they wait for a new delivery or a backfill.
         seconds: wall time in all.
     """
 
@@ -51,11 +55,12 @@ class RunSummary:
     failed: list[tuple[Target, str]] = field(default_factory=list)
     held: list[tuple[Target, str]] = field(default_factory=list)
     skipped: list[Target] = field(default_factory=list)
+    waiting: list[HeldPart] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed and nothing is held."""
+        """Whether nothing failed and nothing was held in this run."""
         return not (self.failed or self.held)
 
 
@@ -91,10 +96,11 @@ def materialize_stale(
     started = time.monotonic()
     chosen = _selection(defs, select)
     with only_one(settings), opened(settings, instance) as live:
-        bury_orphans(live, ModelRegistry.from_settings(settings))
+        end_dead_runs(live, ModelRegistry.from_settings(settings))
         work = _CatchUp(settings, defs, live, console if progress else None, progress)
         while work.one_round(chosen):
             pass
+        work.note_waiting()
     work.summary.seconds = time.monotonic() - started
     return work.summary
 
@@ -136,6 +142,12 @@ class _CatchUp:
             self._one(target, lines)
         return len(self.summary.made) > before
 
+    def note_waiting(self) -> None:
+        """Adds to the summary what is held since before this run."""
+        self._checker.forget()
+        now = {target.label for target, _ in self.summary.held}
+        self.summary.waiting = [part for part in self._checker.held() if part.label not in now]
+
     def _one(self, target: Target, lines: _Lines | None) -> None:
         identity = target.asset_key, target.partition_key
         self._checker.forget()
@@ -148,14 +160,10 @@ class _CatchUp:
             self.summary.kept.append(target)
             _say(lines, target, "kept", "inputs unchanged")
             return
+        together = self._checker.made_with(target.asset_key)
+        wait_for_pools(self._instance, pools_of(self._defs, together), lambda line: _wait(lines, line))
         began = time.monotonic()
-        fault = materialize(
-            self._defs,
-            self._instance,
-            self._checker.made_with(target.asset_key),
-            target.partition_key,
-            target.reason,
-        )
+        fault = materialize(self._defs, self._instance, together, target.partition_key, target.reason)
         took = time.monotonic() - began
         if fault is None:
             self.summary.made.append((target, took))
@@ -165,6 +173,12 @@ class _CatchUp:
         held = isinstance(fault, Held)
         (self.summary.held if held else self.summary.failed).append((target, str(fault)))
         _say(lines, target, "HELD" if held else "FAILED", str(fault))
+
+
+def pools_of(defs: dg.Definitions, keys: Sequence[dg.AssetKey]) -> set[str]:
+    """The concurrency pools of the steps that make some assets."""
+    graph = defs.resolve_asset_graph()
+    return {pool for key in keys for pool in graph.get(key).pools or ()}
 
 
 class Held(str):
@@ -190,7 +204,7 @@ def materialize(
             partition_key=partition_key,
             instance=instance,
             run_config=_QUIET,
-            tags={LAUNCHER_TAG: _LAUNCHER, REASON: reason[:200], MAX_RETRIES: "0", **(tags or {})},
+            tags={LAUNCHER_TAG: LAUNCHER, REASON: reason[:200], MAX_RETRIES: "0", **(tags or {})},
         )
     except Exception as error:
         if type(error).__name__ == _CHECK_FAILED:
@@ -210,9 +224,7 @@ def materialize(
 def _gate(instance: dg.DagsterInstance, partition_key: str | None) -> str:
     """What the gate wrote down about a cell."""
     record = latest_records(instance, PHOTOMETRY, [str(partition_key)]).get(str(partition_key))
-    value = record.metadata.get("gate") if record is not None else None
-    faults = value.value if value is not None else None
-    return "; ".join(map(str, faults[:3])) if isinstance(faults, list) else "a blocking check failed"
+    return "; ".join(faults_of_record(record)[:3]) or "a blocking check failed"
 
 
 def _selection(defs: dg.Definitions, select: Sequence[str] | None) -> set[dg.AssetKey]:
@@ -272,16 +284,6 @@ def only_one(settings: PlatformSettings) -> Iterator[None]:
         yield
 
 
-def bury_orphans(instance: dg.DagsterInstance, registry: ModelRegistry) -> None:
-    """Ends the runs of a catch-up that was killed: holding the lock means that none is alive."""
-    unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
-    for run in instance.get_runs(dg.RunsFilter(statuses=unfinished, tags={LAUNCHER_TAG: _LAUNCHER})):
-        instance.report_run_failed(run, "the process that made this run is gone")
-        registry.close_runs(run.run_id)
-        if instance.event_log_storage.supports_global_concurrency_limits:
-            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
 class _Lines:
     """One line a target: position, name, time, why."""
 
@@ -296,6 +298,17 @@ class _Lines:
         count = f"[{self._position:>{len(str(self._total))}}/{self._total}]"
         text = f"{count} {target.label:<44} {outcome:>9}  {why}"
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        """A line between two targets."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _wait(lines: _Lines | None, line: str) -> None:
+    if lines is not None:
+        lines.note(line)
+    else:
+        _log.warning(line)
 
 
 def _say(lines: _Lines | None, target: Target, outcome: str, why: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.deliveries import CELL_EXPOSURES, RAW_RELEASE, delivered_cells, held_version
+from assets.deliveries import CELL_EXPOSURES, RAW_RELEASE, delivered_cells, held_delivery, held_version
 from assets.estimation import CHAMPION_TAG
 from assets.gated import GATED
 from assets.partitions import RELEASE, cell_partition, release_and_cell
@@ -26,13 +26,16 @@ from assets.provenance import (
     GATE_TAG,
     HELD,
     content_of_record,
+    faults_of_record,
     hash_of_versions,
     input_of_record,
 )
 from assets.release import PHOTOMETRY
+from paeplatform.names import is_name
 from resources.failures import busy_line, is_busy
 from resources.objects import is_remote, names_in, store_path
 from resources.registry import ModelRegistry
+from resources.relocation import own_path
 from resources.settings import PlatformSettings
 from resources.workspace import Workspace
 from sensors.records import PATHS, latest_records
@@ -63,6 +66,25 @@ class Target:
         if isinstance(self.partition_key, dg.MultiPartitionKey):
             return f"{name}[{'|'.join(release_and_cell(self.partition_key))}]"
         return name if self.partition_key is None else f"{name}[{self.partition_key}]"
+
+
+@dataclass(frozen=True)
+class HeldPart:
+    """A delivery or a cell that the quality gate holds.
+
+    Attributes:
+        label: of the asset partition, as shown to people.
+        faults: one sentence each, with rule, observed and expected value.
+    """
+
+    label: str
+    faults: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """The label and the first faults."""
+        more = f" (and {len(self.faults) - 3} more)" if len(self.faults) > 3 else ""
+        return f"{self.label}: {'; '.join(self.faults[:3]) or 'see `paeplatform quality`'}{more}"
 
 
 def stale_targets(
@@ -169,7 +191,8 @@ class StalenessChecker:
         """The releases whose delivery was noticed, in order of name."""
         if self._releases is None:
             known = set(self._instance.get_dynamic_partitions(RELEASE))
-            self._releases = sorted(known & {name for name in self._all(RAW_RELEASE) if name is not None})
+            noticed = {name for name in self._all(RAW_RELEASE) if name is not None and is_name(name)}
+            self._releases = sorted(known & noticed)
         return self._releases
 
     def delivery_held(self, release: str) -> bool:
@@ -177,6 +200,21 @@ class StalenessChecker:
         record = self._latest(RAW_RELEASE, release)
         held = held_version(self._workspace, release)
         return record is not None and held is not None and held == content_of_record(record)
+
+    def held(self) -> list[HeldPart]:
+        """What the quality gate holds now: nothing is made of it until it is delivered again or backfilled."""
+        found = []
+        for release in self.releases():
+            if self.delivery_held(release):
+                delivery = held_delivery(self._workspace, release)
+                label = Target(INGESTED, release, "").label
+                found.append(HeldPart(label, delivery.faults if delivery is not None else ()))
+            for cell in self.cells(release):
+                partition = cell_partition(release, cell)
+                if self._held(partition):
+                    faults = faults_of_record(self._latest(PHOTOMETRY, partition))
+                    found.append(HeldPart(Target(PHOTOMETRY, partition, "").label, faults))
+        return found
 
     def cells(self, release: str) -> list[str]:
         """The keys of a release's cells, as last ingested."""
@@ -360,7 +398,7 @@ class StalenessChecker:
         for name in PATHS:
             value = record.metadata.get(name)
             if isinstance(value, dg.PathMetadataValue):
-                path = str(value.path)
+                path = own_path(str(value.path), self._workspace.folders)
                 if path.startswith(self._workspace.store) or not is_remote(path):
                     yield path
         if key == INGESTED and partition is not None:
@@ -374,9 +412,7 @@ class StalenessChecker:
     def _folder(self, key: dg.AssetKey, release: str) -> str:
         """Where the store keeps the cells of a release."""
         if (key, release) not in self._folders:
-            self._folders[key, release] = str(
-                self._workspace.table(key.to_user_string(), release, "any").parent
-            )
+            self._folders[key, release] = str(self._workspace.tables(key.to_user_string(), release))
         return self._folders[key, release]
 
 

@@ -21,22 +21,27 @@ def add_to(app: typer.Typer) -> None:
 
 
 def plan(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
-    """Say what would run now, and why: deliveries to notice, and runs for what is missing or stale. Changes nothing.
+    """List what would run now, and why: new deliveries, and runs for what is missing or stale. Changes nothing.
 
-    What depends on these runs is planned when they are done; `paeplatform status` lists it too.
+    What the quality gate holds is listed too; it waits for a new delivery or for `paeplatform backfill`. What depends
+    on the planned runs is planned when they are done; `paeplatform status` lists it already.
 
     Example: [bold]paeplatform plan --json | jq '.runs[].name'[/bold]
     """
     settings = settings_for(home, preset)
+    from paeplatform.cli.tables import held_json, print_held
     from paeplatform.definitions import build_definitions
-    from resources.instance import open_instance
+    from paeplatform.names import NAME_FORM
+    from resources.instance import open_to_read
     from sensors.plan import plan_runs
-    from sensors.releases import changed_deliveries
+    from sensors.releases import changed_deliveries, misnamed_deliveries
     from sensors.staleness import StalenessChecker
 
-    with open_instance(settings) as instance:
+    misnamed = misnamed_deliveries(settings)
+    with open_to_read(settings) as instance:
         arrived = changed_deliveries(settings, instance)
-        runs = plan_runs(StalenessChecker(build_definitions(settings), instance, settings))
+        checker = StalenessChecker(build_definitions(settings), instance, settings)
+        runs, held = plan_runs(checker), checker.held()
     if json_:
         tree = {
             "deliveries": [
@@ -50,6 +55,8 @@ def plan(json_: JsonOption = False, home: HomeOption = None, preset: PresetOptio
                 }
                 for run in runs
             ],
+            "held": held_json(held),
+            "misnamed": misnamed,
         }
         typer.echo(json.dumps(tree, indent=1))
         return
@@ -61,8 +68,17 @@ def plan(json_: JsonOption = False, home: HomeOption = None, preset: PresetOptio
             highlight=False,
             soft_wrap=True,
         )
+    for name in misnamed:
+        console.print(
+            f"not a release: {settings.landing / name}: its name must be {NAME_FORM}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    print_held(held, console)
     if not runs:
-        console.print("No run is due." if arrived else "Nothing to do: everything is current.")
+        what = "everything else" if held else "everything"
+        console.print("No run is due." if arrived else f"Nothing to do: {what} is current.")
         return
     table = Table("run", Column("makes", overflow="fold"), Column("why", overflow="fold"))
     for run in runs:

@@ -70,28 +70,34 @@ def run(
 
 
 def status(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
-    """List what is missing or stale, and why. Changes nothing.
+    """List what is missing or stale and what the quality gate holds, and why. Changes nothing.
 
     Example: [bold]paeplatform status --preset mine.yaml[/bold]
     """
     settings = settings_for(home, preset)
 
+    from paeplatform.cli.tables import held_json, print_held
     from paeplatform.definitions import build_definitions
-    from resources.instance import open_instance
-    from sensors.staleness import stale_targets
+    from resources.instance import open_to_read
+    from sensors.staleness import StalenessChecker
 
-    with open_instance(settings) as instance:
-        targets = stale_targets(build_definitions(settings), instance, settings)
+    with open_to_read(settings) as instance:
+        checker = StalenessChecker(build_definitions(settings), instance, settings)
+        targets, held = checker.stale(), checker.held()
     if json_:
         rows = [{"target": target.label, "reason": target.reason} for target in targets]
-        typer.echo(
-            json.dumps({"preset": settings.preset.name, "home": str(settings.home), "stale": rows}, indent=1)
-        )
+        tree = {"preset": settings.preset.name, "home": str(settings.home), "stale": rows}
+        typer.echo(json.dumps(tree | {"held": held_json(held)}, indent=1))
         return
     console = Console()
+    print_held(held, console)
     if not targets:
+        what = "Everything else" if held else "Everything"
         console.print(
-            f"Everything of preset {settings.preset.name} under {settings.home} is current.", highlight=False
+            f"{what} of preset {settings.preset.name} under {settings.home} is current.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
         return
     table = Table("to be made", Column("why", overflow="fold"))
@@ -133,8 +139,12 @@ def _catch_up(settings: PlatformSettings, select: list[str] | None, console: Con
     summary = materialize_stale(
         settings, select=select, progress=True, console=console, defs=build_definitions(settings)
     )
+    from paeplatform.cli.tables import print_held
+
+    print_held(summary.waiting, console)
     if not (summary.made or summary.failed or summary.held or summary.kept):
-        console.print("Nothing to do: everything is current.")
+        what = "everything else" if summary.waiting else "everything"
+        console.print(f"Nothing to do: {what} is current.")
     else:
         console.print(f"{len(summary.made)} made in {summary.seconds / 60:.1f} min", highlight=False)
     return summary
@@ -164,10 +174,11 @@ def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str,
     Raises:
         InputError: there is none, or not of that release.
     """
-    from resources.objects import read_table
+    from resources.objects import names_in, read_table
 
     folder = settings.store / "photoz_metrics"
-    found = {path.stem: path for path in sorted(folder.glob("[!.]*.parquet"))}
+    names = sorted(name for name in names_in(folder) if name.endswith(".parquet") and name[0] != ".")
+    found = {name.removesuffix(".parquet"): folder / name for name in names}
     if release is not None and release not in found:
         known = f"there are {', '.join(found)}" if found else "there are none yet"
         raise InputError(

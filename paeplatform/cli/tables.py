@@ -1,8 +1,8 @@
-"""Metric tables for the terminal and for scripts."""
+"""Tables for the terminal and for scripts: metrics, and what the quality gate holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -10,6 +10,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Console
+
+    from sensors.staleness import HeldPart
 
 # column of `metric_table` -> heading, factor, format. Percent keeps the fractions readable.
 _SHOWN = {
@@ -66,3 +69,21 @@ def target_line(target: Mapping[str, Any]) -> str:
 def metric_rows(tables: Mapping[str, pl.DataFrame]) -> dict[str, list[dict[str, Any]]]:
     """The same tables as plain rows by release; an empty selection's metrics are null."""
     return {release: table.to_dicts() for release, table in tables.items()}
+
+
+def print_held(held: Sequence[HeldPart], console: Console) -> None:
+    """One line for each delivery and cell that the quality gate holds, and what to do about them."""
+    for part in held:
+        console.print(f"held: {part.line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if held:
+        console.print(
+            "What is held waits for a new delivery, or for a changed rule and `paeplatform backfill --only-failed`; "
+            "`paeplatform quality` writes all of it on one page.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def held_json(held: Sequence[HeldPart]) -> list[dict[str, Any]]:
+    """The same for scripts: target, and its faults in one sentence each."""
+    return [{"target": part.label, "faults": list(part.faults)} for part in held]

@@ -49,11 +49,12 @@ def ui(
 ) -> None:
     """Serve Dagster (assets, runs, sensors) and MLflow (trainings, models) on this machine until Ctrl-C.
 
-    Both listen on 127.0.0.1 only. Logs go to var/log/.
+    Both listen on 127.0.0.1 only and refuse what other web pages send. Logs go to var/log/.
 
     Example: [bold]paeplatform ui --dagster-port 3001 --mlflow-port 5001[/bold]
     """
-    from resources.instance import write_dagster_yaml
+    from resources.instance import open_instance
+    from resources.registry import ModelRegistry
     from resources.settings import AUTOMATION_VARIABLE
 
     if automation:
@@ -61,8 +62,12 @@ def ui(
     settings = settings_for(home, preset)
     require_free_port(dagster_port, "--dagster-port")
     require_free_port(mlflow_port, "--mlflow-port")
-    write_dagster_yaml(settings.dagster_home, settings.storage)
     settings.mlruns.mkdir(parents=True, exist_ok=True)
+    ModelRegistry.from_settings(settings).follow_home()  # MLflow's server reads the records as they are
+    # Makes Dagster's databases when the home is new: the web server and the daemon, which start at the same moment,
+    # would both try to, and what two of them leave behind cannot be opened again.
+    with open_instance(settings):
+        pass
     services = platform_services(
         dagster_home=settings.dagster_home,
         tracking_uri=settings.tracking_uri,
