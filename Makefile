@@ -16,21 +16,21 @@ export GX_ANALYTICS_ENABLED ?= false
 
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo ui report test test-slow check format bench metrics lock clean reset
+.PHONY: help install install-dev demo ui report test test-slow check docs format bench metrics lock clean reset
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-demo: install ## Run the whole way of the data once, in minutes: templates to redshift catalogue and metrics
+demo: install ## Run the whole pipeline once: templates to redshift catalogue and metrics
 	@$(BIN)/paeplatform demo $(ARGS)
 
 ui: install ## Serve the Dagster and MLflow pages on this machine until Ctrl-C
 	@$(BIN)/paeplatform ui $(ARGS)
 
-report: install ## Open the validation report of what has been run in a browser
+report: install ## Open the validation report of the last run in a browser
 	@$(BIN)/paeplatform report $(ARGS)
 
-metrics: install ## Print the metric tables of what has been run
+metrics: install ## Print the metric tables of the last run
 	@$(BIN)/paeplatform metrics $(ARGS)
 
 test: install-dev ## Run the tests (the fast set)
@@ -39,18 +39,22 @@ test: install-dev ## Run the tests (the fast set)
 test-slow: install-dev ## Run the slow tests too
 	@PYTHON=$(BIN)/python PYTEST_ADDOPTS='-m "slow or not slow"' scripts/run_tests.sh $(ARGS)
 
-check: install-dev ## Format, lint, types, import directions, Dagster definitions: seconds
+check: install-dev ## Check format, lint, types, import directions, Dagster definitions and the documentation site
 	@echo "ruff format"  && $(BIN)/ruff format --check --quiet .
 	@echo "ruff check"   && $(BIN)/ruff check --quiet .
 	@echo "pyright"      && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright
 	@echo "lint-imports" && $(BIN)/lint-imports --no-cache
 	@echo "dg check"     && export VIRTUAL_ENV="$(abspath $(VENV))" && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check toml && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/dg check defs
+	@echo "mkdocs"       && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: install-dev ## Build the documentation as a site in site/; open site/index.html, no network needed
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "site/index.html"
 
 format: install-dev ## Rewrite the sources in the house's format and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-bench: install ## Time what the design promises; results in benchmarks/results/*.json
+bench: install ## Run the benchmarks; results in benchmarks/results/*.json
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 install: $(VENV)/.installed-runtime ## Make the environment that running needs
@@ -100,7 +104,7 @@ lock: ## Renew constraints.txt from the newest versions that pyproject.toml allo
 	@mv .venv-lock/constraints.txt constraints.txt && rm -rf .venv-lock && git --no-pager diff --stat constraints.txt
 
 clean: ## Remove caches and build products; keeps the environment and all results
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .tmp_dagster_home* .venv-lock
+	@rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .tmp_dagster_home* .venv-lock
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 reset: clean ## clean, and remove the environment and every result (var/, mlruns/)
