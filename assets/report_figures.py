@@ -26,33 +26,28 @@ def redshift_figures(preset: Preset, catalog: pl.DataFrame, metrics: pl.DataFram
     """Recovery, errors, calibration, convergence and goodness of fit of a catalogue with truth."""
     from paeplatform.inference.summaries import QUANTILE_LEVELS
     from paeplatform.validation import figures
-    from paeplatform.validation.calibration import (
-        ks_distance_to_uniform,
-        pit_coverage,
-        pit_from_quantiles,
-        reduced_chi2,
-    )
-    from paeplatform.validation.metrics import fractional_errors, z_scores
+    from paeplatform.validation.calibration import ks_distance_to_uniform, pit_coverage, reduced_chi2
+    from paeplatform.validation.scorecard import source_columns
 
     column = {
         name: catalog[name].to_numpy()
         for name in ("z_true", "pae_z_mean", "pae_z_std", "pae_chi2", "pae_n_bands")
     }
     z_true, z_hat, sigma_z = column["z_true"], column["pae_z_mean"], column["pae_z_std"]
-    pit = pit_from_quantiles(z_true, catalog["pae_z_quantiles"].to_numpy(), QUANTILE_LEVELS)
+    scores = source_columns(z_hat, sigma_z, z_true, catalog["pae_z_quantiles"].to_numpy(), QUANTILE_LEVELS)
+    pit = scores["pit"]
     chi2 = reduced_chi2(column["pae_chi2"], column["pae_n_bands"], preset.pae.n_latent)
     return {
         "redshift_recovery": figures.redshift_recovery(
             z_true, z_hat, sigma_z, metrics, z_max=preset.prior.z_max
         ),
-        "redshift_errors": figures.redshift_errors(
-            fractional_errors(z_hat, z_true), z_scores(z_hat, sigma_z, z_true)
-        ),
+        "redshift_errors": figures.redshift_errors(scores["error_true"], scores["z_score"]),
         "pit": figures.pit_histogram(
             pit, QUANTILE_LEVELS, pit_coverage(pit, QUANTILE_LEVELS), ks_distance_to_uniform(pit)
         ),
         "convergence": figures.convergence(
-            *(catalog[f"pae_{name}"].to_numpy() for name in ("rhat", "acl", "khat", "ess"))
+            *(catalog[f"pae_{name}"].to_numpy() for name in ("rhat", "acl", "khat", "ess")),
+            trust=preset.trust,
         ),
         "chi2": figures.chi2_distribution(chi2),
     }

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,20 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import chisquare, kstest
 
-from benchmarks.standard import StandardModel, arrays, galaxies, standard_model
+from benchmarks.standard import galaxies, sources_of, standard_model
 from benchmarks.timing import best_seconds, figure
 from paeplatform.inference.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
+from paeplatform.inference.draws import Found
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.importance import ImportanceResult, run_importance
 from paeplatform.inference.mclmc import PosteriorSamples, run_mclmc
-from paeplatform.inference.pareto import KHAT_LIMIT, pareto_smooth
+from paeplatform.inference.pareto import pareto_smooth
 from paeplatform.inference.pocomc import run_pocomc
 from paeplatform.inference.posterior import LogPosterior, whiten
+from paeplatform.inference.progress import SILENT
 from paeplatform.inference.runtime import enable_compile_cache
 from paeplatform.inference.samplers import fallback_config
+from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 
 PER_BIN = 25  # of 24 bins: 600 galaxies
@@ -59,7 +64,7 @@ TARGETS = {
 }
 
 
-def run(model: StandardModel | None = None, per_bin: int = PER_BIN) -> list[dict[str, Any]]:
+def run(model: Estimator | None = None, per_bin: int = PER_BIN) -> list[dict[str, Any]]:
     """All three parts."""
     enable_compile_cache(
         Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "paeplatform" / "jax"
@@ -68,12 +73,12 @@ def run(model: StandardModel | None = None, per_bin: int = PER_BIN) -> list[dict
     if model.bundle.proposal is None:
         raise ValueError("the standard model has no proposal: train it with the current platform")
     table = galaxies(per_bin)
-    flux, flux_err, object_id = arrays(table)
+    sources = sources_of(table, seed=1)
     snr = table["snr_true"].to_numpy()
-    density_us = _density_us(model.posterior, flux, flux_err)
+    density_us = _density_us(model.posterior, sources)
 
-    figures, result, rate = _importance(model, flux, flux_err, object_id, snr, density_us)
-    more, mclmc_rate, plain_rate = _mclmc(model, flux, flux_err, object_id, snr)
+    figures, result, rate = _importance(model, sources, snr, density_us)
+    more, mclmc_rate, plain_rate = _mclmc(model, replace(sources, seed=2), snr)
     figures += more
     figures.append(
         figure("importance_over_mclmc", rate / mclmc_rate, "", TARGETS["speedup"], None, more=True)
@@ -83,7 +88,7 @@ def run(model: StandardModel | None = None, per_bin: int = PER_BIN) -> list[dict
         figure("importance_over_mclmc_without_jumps", rate / plain_rate, "", None, None, more=True)
     )
     _keep(figures)
-    figures += _agreement(model, flux, flux_err, object_id, snr, result)
+    figures += _agreement(model, sources, snr, result)
     _keep(figures)
     figures += _calibration(model)
     return figures
@@ -91,37 +96,32 @@ def run(model: StandardModel | None = None, per_bin: int = PER_BIN) -> list[dict
 
 # -- speed and trust ----------------------------------------------------------------------------------------------
 def _importance(
-    model: StandardModel,
-    flux: np.ndarray,
-    flux_err: np.ndarray,
-    object_id: np.ndarray,
-    snr: np.ndarray,
-    density_us: float,
+    model: Estimator, sources: Sources, snr: np.ndarray, density_us: float
 ) -> tuple[list[dict[str, Any]], ImportanceResult, float]:
-    rows = np.arange(0, len(flux), 12)
-    _staged(model, flux[rows], flux_err[rows], object_id[rows])  # compiles
+    _staged(model, sources.rows(np.arange(0, len(sources), 12)))  # compiles
     seconds, parts = {}, {}
     for name, here in (("faint", snr < BRIGHT), ("bright", snr >= BRIGHT)):
         began = time.perf_counter()
-        parts[name] = _staged(model, flux[here], flux_err[here], object_id[here])
+        parts[name] = _staged(model, sources.rows(here))
         seconds[name] = time.perf_counter() - began
     began = time.perf_counter()
-    result = _staged(model, flux, flux_err, object_id, keep_pools=True)
+    result = _staged(model, sources, keep_pools=True)
     whole = time.perf_counter() - began
     left = np.flatnonzero(~result.trusted)
     fallback_s, rescued = 0.0, 0
     if len(left):
-        _fallback(model, flux, flux_err, object_id, left[:1], result, steps=0.05)  # compiles
+        _fallback(model, sources, left[:1], result, steps=0.05)  # compiles
         began = time.perf_counter()
-        samples = _fallback(model, flux, flux_err, object_id, left, result)
+        samples = _fallback(model, sources, left, result)
         fallback_s = time.perf_counter() - began
         rescued = int((split_rhat(samples.z) < 1.1).sum())
-    good = (result.ess > 100.0) & (result.khat < KHAT_LIMIT)
+    trust = model.preset.trust
+    good = (result.ess > trust.ess_min) & (result.khat < trust.khat_max)
     bright = snr >= BRIGHT
-    per_hour = 3600.0 * len(flux) / (whole + fallback_s)
+    per_hour = 3600.0 * len(sources) / (whole + fallback_s)
     bound = 3600e6 * jax.device_count() / (result.n_draws.mean() * density_us)
     figures = [
-        figure("galaxies", len(flux), "", 500, None, more=True),
+        figure("galaxies", len(sources), "", 500, None, more=True),
         figure("trusted_before_mclmc", good.mean(), "", TARGETS["trusted"], None, more=True),
         figure(
             "trusted_before_mclmc_snr_above_50",
@@ -147,72 +147,54 @@ def _importance(
     return figures, result, per_hour
 
 
-def _staged(
-    model: StandardModel, flux: np.ndarray, flux_err: np.ndarray, object_id: np.ndarray, **more: Any
-) -> ImportanceResult:
+def _staged(model: Estimator, sources: Sources, *, keep_pools: bool = False) -> ImportanceResult:
+    assert model.bundle.proposal is not None
+    preset = model.preset
     return run_importance(
         model.posterior,
-        model.bundle.proposal,  # type: ignore[arg-type]
-        flux,
-        flux_err,
-        model.preset.importance,
-        seed=1,
-        object_id=object_id,
-        n_kept=model.preset.inference.n_kept,
-        progress=False,
-        **more,
+        model.bundle.proposal,
+        sources,
+        preset.importance,
+        preset.trust,
+        n_kept=preset.inference.n_kept,
+        keep_pools=keep_pools,
+        progress=SILENT,
     )
 
 
 def _fallback(
-    model: StandardModel,
-    flux: np.ndarray,
-    flux_err: np.ndarray,
-    object_id: np.ndarray,
-    rows: np.ndarray,
-    result: ImportanceResult,
-    steps: float = 1.0,
+    model: Estimator, sources: Sources, rows: np.ndarray, result: ImportanceResult, steps: float = 1.0
 ) -> PosteriorSamples:
     return run_mclmc(
         model.posterior,
-        flux[rows],
-        flux_err[rows],
+        sources.rows(rows),
         _shortened(fallback_config(model.preset), steps),
         n_latent=model.bundle.n_latent,
-        seed=1,
-        object_id=object_id[rows],
-        pools=[result.pools[row] for row in rows],
-        proposal=model.bundle.proposal,
-        progress=False,
+        found=Found([result.pools[row] for row in rows], model.bundle.proposal),
+        progress=SILENT,
     )
 
 
-def _mclmc(
-    model: StandardModel, flux: np.ndarray, flux_err: np.ndarray, object_id: np.ndarray, snr: np.ndarray
-) -> tuple[list[dict[str, Any]], float, float]:
+def _mclmc(model: Estimator, sources: Sources, snr: np.ndarray) -> tuple[list[dict[str, Any]], float, float]:
     """The sampler by itself: 4 chains of 500 + 600 + 2000 steps a galaxy, started and jumping as method "mclmc"."""
-    rows = np.arange(0, len(flux), MCLMC_EVERY)
+    rows = np.arange(0, len(sources), MCLMC_EVERY)
 
     def sample(rows: np.ndarray, steps: float) -> PosteriorSamples:
-        found = _staged(model, flux[rows], flux_err[rows], object_id[rows], keep_pools=True)
+        found = _staged(model, replace(sources, seed=1).rows(rows), keep_pools=True)
         return run_mclmc(
             model.posterior,
-            flux[rows],
-            flux_err[rows],
+            sources.rows(rows),
             _shortened(model.preset.mclmc, steps),
             n_latent=model.bundle.n_latent,
-            seed=2,
-            object_id=object_id[rows],
-            pools=[found.pools[i] for i in range(len(rows))],
-            proposal=model.bundle.proposal,
-            progress=False,
+            found=Found([found.pools[i] for i in range(len(rows))], model.bundle.proposal),
+            progress=SILENT,
         )
 
     sample(rows[:4], 0.05)  # compiles
     began = time.perf_counter()
     samples = sample(rows, 1.0)
     per_hour = 3600.0 * len(rows) / (time.perf_counter() - began)
-    plain, plain_rhat = _without_jumps(model, flux, flux_err, object_id)
+    plain, plain_rhat = _without_jumps(model, sources)
     rhat = split_rhat(samples.z)
     acl, bright = autocorrelation_length(samples.z), snr[rows] >= BRIGHT
     return (
@@ -233,24 +215,15 @@ def _mclmc(
     )
 
 
-def _without_jumps(
-    model: StandardModel, flux: np.ndarray, flux_err: np.ndarray, object_id: np.ndarray
-) -> tuple[float, float]:
+def _without_jumps(model: Estimator, sources: Sources) -> tuple[float, float]:
     """The paper's own recipe, plain starts, the same stages, no search and no jumps: (galaxies an hour, share with
     R-hat below 1.1).
     """
     cfg = model.preset.mclmc.model_copy(update={"init_draws": model.preset.mclmc.n_chains})
-    rows = np.linspace(0, len(flux) - 1, cfg.batch_size * jax.device_count()).astype(int)
+    rows = np.linspace(0, len(sources) - 1, cfg.batch_size * jax.device_count()).astype(int)
     began = time.perf_counter()
     samples = run_mclmc(
-        model.posterior,
-        flux[rows],
-        flux_err[rows],
-        cfg,
-        n_latent=model.bundle.n_latent,
-        seed=2,
-        object_id=object_id[rows],
-        progress=False,
+        model.posterior, sources.rows(rows), cfg, n_latent=model.bundle.n_latent, progress=SILENT
     )
     per_hour = 3600.0 * len(rows) / (time.perf_counter() - began)
     return per_hour, float((split_rhat(samples.z) < 1.1).mean())
@@ -258,29 +231,20 @@ def _without_jumps(
 
 # -- agreement with a reference -------------------------------------------------------------------------------------
 def _agreement(
-    model: StandardModel,
-    flux: np.ndarray,
-    flux_err: np.ndarray,
-    object_id: np.ndarray,
-    snr: np.ndarray,
-    result: ImportanceResult,
+    model: Estimator, sources: Sources, snr: np.ndarray, result: ImportanceResult
 ) -> list[dict[str, Any]]:
-    rows = np.arange(1, len(flux), GOLD_EVERY)
+    rows = np.arange(1, len(sources), GOLD_EVERY)
     longer = {"n_steps": 1000 + GOLD_STEPS, "n_discard": 1000, "jump_every": GOLD_JUMP_EVERY}
     cfg = model.preset.mclmc.model_copy(update=longer)
     gold = run_mclmc(
         model.posterior,
-        flux[rows],
-        flux_err[rows],
+        replace(sources, seed=3).rows(rows),
         cfg,
         n_latent=model.bundle.n_latent,
-        seed=3,
-        object_id=object_id[rows],
         landmarks=model.bundle.landmarks,
-        pools=[result.pools[row] for row in rows],
-        proposal=model.bundle.proposal,
+        found=Found([result.pools[row] for row in rows], model.bundle.proposal),
         independent_starts=True,
-        progress=False,
+        progress=SILENT,
     )
     rhat = split_rhat(gold.z)
     sound = (rhat < GOLD_RHAT) & result.trusted[rows]
@@ -306,7 +270,7 @@ def _agreement(
         figure("sigma_ratio_off_by_over_10_percent", (np.abs(ratio - 1.0) > 0.1).mean(), "", None, None),
         figure("ks_within_99_percent_of_noise", inside / max(len(rows), 1), "", 0.95, None, more=True),
     ]
-    return figures + _pocomc(model, flux, flux_err, object_id, rows[:: max(len(rows) // N_POCOMC, 1)], result)
+    return figures + _pocomc(model, sources, rows[:: max(len(rows) // N_POCOMC, 1)], result)
 
 
 def _weighted_ks(x: np.ndarray, weight: np.ndarray, chains: np.ndarray) -> tuple[float, float, float]:
@@ -328,24 +292,12 @@ def _weighted_ks(x: np.ndarray, weight: np.ndarray, chains: np.ndarray) -> tuple
 
 
 def _pocomc(
-    model: StandardModel,
-    flux: np.ndarray,
-    flux_err: np.ndarray,
-    object_id: np.ndarray,
-    rows: np.ndarray,
-    result: ImportanceResult,
+    model: Estimator, sources: Sources, rows: np.ndarray, result: ImportanceResult
 ) -> list[dict[str, Any]]:
     rows = rows[:N_POCOMC]
     began = time.perf_counter()
-    other = run_pocomc(
-        model.posterior,
-        flux[rows],
-        flux_err[rows],
-        n_latent=model.bundle.n_latent,
-        seed=4,
-        object_id=object_id[rows],
-        progress=False,
-    )
+    chosen = replace(sources, seed=4).rows(rows)
+    other = run_pocomc(model.posterior, chosen, n_latent=model.bundle.n_latent, progress=SILENT)
     seconds = time.perf_counter() - began
     z = other.draws.z.astype(np.float64)
     shift = np.abs(result.columns["pae_z_mean"][rows] - z.mean(axis=1)) / z.std(axis=1)
@@ -357,7 +309,7 @@ def _pocomc(
 
 # -- calibration ----------------------------------------------------------------------------------------------------
 def prior_sources(
-    model: StandardModel, n: int, seed: int
+    model: Estimator, n: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(u, z, flux, flux_err) of the prior and of the brightness that the profiled amplitude stands for.
 
@@ -378,10 +330,10 @@ def prior_sources(
     return u, z, flux + flux_err * rng.standard_normal(flux.shape), flux_err
 
 
-def _calibration(model: StandardModel) -> list[dict[str, Any]]:
+def _calibration(model: Estimator) -> list[dict[str, Any]]:
     u, z, flux, flux_err = prior_sources(model, N_CALIBRATION, 99)
     began = time.perf_counter()
-    result = _staged(model, flux, flux_err, np.arange(len(z)))
+    result = _staged(model, Sources.numbered(flux, flux_err, seed=1))
     seconds = time.perf_counter() - began
     draws = np.concatenate([result.draws.u, result.draws.z[..., None]], axis=2)
     truth = np.concatenate([u, z[:, None]], axis=1)
@@ -409,10 +361,11 @@ def _calibration(model: StandardModel) -> list[dict[str, Any]]:
 
 
 # -- small things ---------------------------------------------------------------------------------------------------
-def _density_us(posterior: LogPosterior, flux: np.ndarray, flux_err: np.ndarray) -> float:
+def _density_us(posterior: LogPosterior, sources: Sources) -> float:
     """Microseconds of one density in a batch, on one device."""
     rng = np.random.default_rng(5)
-    photometry = whiten(jnp.asarray(flux[len(flux) // 2]), jnp.asarray(flux_err[len(flux) // 2]))
+    middle = len(sources) // 2
+    photometry = whiten(jnp.asarray(sources.flux[middle]), jnp.asarray(sources.flux_err[middle]))
     v = jnp.asarray(
         np.column_stack([rng.normal(size=(BATCH, 10)), rng.normal(-0.7, 0.3, BATCH)]), jnp.float32
     )

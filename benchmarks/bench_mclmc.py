@@ -22,6 +22,8 @@ from paeplatform.inference.forward_model import PaeForward, build_forward
 from paeplatform.inference.mclmc import run_mclmc
 from paeplatform.inference.posterior import LogPosterior, Photometry, whiten
 from paeplatform.inference.priors import BpzPrior
+from paeplatform.inference.progress import SILENT
+from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.autoencoder import build_autoencoder
@@ -87,7 +89,7 @@ def run(bundle: PaeBundle | None = None) -> list[dict[str, Any]]:
 def _sample(
     posterior: LogPosterior, flux: np.ndarray, flux_err: np.ndarray, cfg: MclmcConfig, n_latent: int
 ) -> None:
-    run_mclmc(posterior, flux, flux_err, cfg, n_latent=n_latent, seed=1, progress=False)
+    run_mclmc(posterior, Sources.numbered(flux, flux_err, 1), cfg, n_latent=n_latent, progress=SILENT)
 
 
 def _evaluations(

@@ -18,13 +18,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_sbi import champion_and_seconds
-from benchmarks.standard import StandardModel, standard_model
+from benchmarks.standard import standard_model
 from benchmarks.timing import figure, less_is_better
-from paeplatform.config import load_preset
-from paeplatform.inference.importance import run_importance
-from paeplatform.inference.mclmc import run_mclmc
+from paeplatform.config import MclmcConfig, load_preset
+from paeplatform.inference.draws import Found, Pool
+from paeplatform.inference.estimate import Estimator
+from paeplatform.inference.importance import ImportanceResult, run_importance
+from paeplatform.inference.mclmc import PosteriorSamples, run_mclmc
+from paeplatform.inference.progress import SILENT
 from paeplatform.inference.runtime import enable_compile_cache
 from paeplatform.inference.samplers import fallback_config
+from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.sbi.inference import estimate_sbi
@@ -116,65 +120,63 @@ def _templates() -> Callable[[Arrays], np.ndarray]:
     return estimate
 
 
-def _staged(model: StandardModel, arrays: Arrays, *, keep_pools: bool = False) -> Any:
-    flux, flux_err, object_id = arrays
+def _staged(model: Estimator, sources: Sources, *, keep_pools: bool = False) -> ImportanceResult:
+    assert model.bundle.proposal is not None
+    preset = model.preset
     return run_importance(
         model.posterior,
-        model.bundle.proposal,  # type: ignore[arg-type]
-        flux,
-        flux_err,
-        model.preset.importance,
-        seed=SEED,
-        object_id=object_id,
-        n_kept=model.preset.inference.n_kept,
+        model.bundle.proposal,
+        sources,
+        preset.importance,
+        preset.trust,
+        n_kept=preset.inference.n_kept,
         keep_pools=keep_pools,
-        progress=False,
+        progress=SILENT,
     )
 
 
-def _importance(model: StandardModel, arrays: Arrays) -> Callable[[Arrays], np.ndarray]:
+def _importance(model: Estimator, arrays: Arrays) -> Callable[[Arrays], np.ndarray]:
     """With the fallback, as the platform makes a catalogue; few sources need it, so it is compiled here."""
-    few = tuple(part[:WARM] for part in arrays)
-    pools = _staged(model, few, keep_pools=True).pools  # type: ignore[arg-type]
-    _chained(model, few, np.arange(2), pools, fallback_config(model.preset))  # type: ignore[arg-type]
+    few = Sources(*arrays, seed=SEED).rows(slice(WARM))
+    pools = _staged(model, few, keep_pools=True).pools
+    _chained(model, few, np.arange(2), pools, fallback_config(model.preset))
 
     def estimate(arrays: Arrays) -> np.ndarray:
-        found = _staged(model, arrays)
+        sources = Sources(*arrays, seed=SEED)
+        found = _staged(model, sources)
         z = found.columns["pae_z_mean"].astype(np.float64)
         left = np.flatnonzero(~found.trusted)
         if len(left):
-            samples = _chained(model, arrays, left, found.pools, fallback_config(model.preset))
+            samples = _chained(model, sources, left, found.pools, fallback_config(model.preset))
             z[left] = samples.z.reshape(len(left), -1).mean(axis=1)
         return z
 
     return estimate
 
 
-def _chains(model: StandardModel) -> Callable[[Arrays], np.ndarray]:
+def _chains(model: Estimator) -> Callable[[Arrays], np.ndarray]:
     """Method "mclmc": importance sampling finds the starts and what chains jump to, and is counted."""
 
     def estimate(arrays: Arrays) -> np.ndarray:
-        rows = np.arange(len(arrays[0]))
-        pools = _staged(model, arrays, keep_pools=True).pools
-        samples = _chained(model, arrays, rows, pools, model.preset.mclmc)
+        sources = Sources(*arrays, seed=SEED)
+        rows = np.arange(len(sources))
+        pools = _staged(model, sources, keep_pools=True).pools
+        samples = _chained(model, sources, rows, pools, model.preset.mclmc)
         return samples.z.reshape(len(rows), -1).astype(np.float64).mean(axis=1)
 
     return estimate
 
 
-def _chained(model: StandardModel, arrays: Arrays, rows: np.ndarray, pools: dict, cfg: Any) -> Any:
-    flux, flux_err, object_id = (part[rows] for part in arrays)
+def _chained(
+    model: Estimator, sources: Sources, rows: np.ndarray, pools: dict[int, Pool], cfg: MclmcConfig
+) -> PosteriorSamples:
     return run_mclmc(
         model.posterior,
-        flux.astype(np.float32),
-        flux_err.astype(np.float32),
+        sources.rows(rows),
         cfg,
         n_latent=model.bundle.n_latent,
-        seed=SEED,
-        object_id=object_id,
-        pools=[pools[row] for row in rows],
-        proposal=model.bundle.proposal,
-        progress=False,
+        found=Found([pools[row] for row in rows], model.bundle.proposal),
+        progress=SILENT,
     )
 
 

@@ -29,7 +29,7 @@ from paeplatform.sbi.model import SbiModel, build_model, n_parameters
 from paeplatform.sbi.noise import Photometry, as_photometry
 from paeplatform.sed.library import load_library
 from paeplatform.validation.frozen_sources import draw_test_sources
-from paeplatform.validation.metrics import nmad_paper
+from paeplatform.validation.metrics import METRICS, nmad_paper
 
 TARGET_PER_HOUR = 1_000_000.0
 TARGET_KS = 0.03
@@ -112,10 +112,8 @@ def _quality(
     )
     mean, median = (table[f"sbi_z_{name}"].cast(pl.Float64).to_numpy() for name in ("mean", "median"))
     bright = test["mag_z"].to_numpy() < BRIGHT_Z_AB
-    rank = np.sort(pit)
-    at = np.arange(len(rank) + 1) / len(rank)
-    ks = float(np.maximum(at[1:] - rank, rank - at[:-1]).max())
-    coverage = {level: 100.0 * np.mean(np.abs(pit - 0.5) <= level / 200.0) for level in (50, 68, 95)}
+    ks = METRICS["pit_ks"].of(pit)
+    coverage = {level: 100.0 * METRICS[f"coverage_{level}"].of(pit) for level in (50, 68, 95)}
     flagged = float((table["sbi_status"] != "converged").mean() or 0.0)  # type: ignore[arg-type]
     return [
         less_is_better("sbi_pit_ks", ks, "", TARGET_KS, None),

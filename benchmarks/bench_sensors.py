@@ -29,7 +29,15 @@ from assets.deliveries import CELL_EXPOSURES, RAW_RELEASE
 from assets.estimation import CHAMPION_TAG
 from assets.partitions import CELL, RELEASE, cell_partition
 from assets.prior import PRIOR_TAG, prior_source
-from assets.provenance import CODE_VERSION, DATA_VERSION, GATE_TAG, PASSED, made_from
+from assets.provenance import (
+    CODE_VERSION,
+    DATA_VERSION,
+    GATE_TAG,
+    PASSED,
+    VERSION_FROM,
+    made_from,
+    registered_model,
+)
 from assets.release import PHOTOMETRY
 from benchmarks.timing import figure
 from paeplatform.config import load_preset
@@ -40,7 +48,7 @@ from resources.storage import Storage
 from resources.workspace import Workspace
 from sensors import records
 from sensors.reconcile import next_requests
-from sensors.staleness import CHAMPIONS, StalenessChecker
+from sensors.staleness import StalenessChecker
 
 N_CELLS = int(os.environ.get("BENCH_CELLS", "12288"))
 KINDS = os.environ.get("BENCH_STORAGE", "sqlite postgres").split()
@@ -227,6 +235,9 @@ class _Release:
         self._made[name] = {"preview": dg.MetadataValue.md(text)} if size else {}
         return self._made[name]
 
+    def _follows_registry(self, key: dg.AssetKey) -> bool:
+        return registered_model(self.graph.get(key).metadata.get(VERSION_FROM)) is not None
+
     def _record(self, key: dg.AssetKey, partitions: list[Any]) -> None:
         """What a run writes down of each partition, in bulk."""
         name, node = key.to_user_string(), self.graph.get(key)
@@ -235,11 +246,11 @@ class _Release:
             tags[GATE_TAG] = PASSED
         if key == dg.AssetKey("inference_prior"):
             tags[PRIOR_TAG] = prior_source(self.settings.prior_file)
-        if any(parent in CHAMPIONS for parent in node.parent_keys):
+        if any(self._follows_registry(parent) for parent in node.parent_keys):
             tags[CHAMPION_TAG] = CHAMPION
         events = []
         for partition in partitions:
-            content = CHAMPION if key in CHAMPIONS else self._version(name, partition)
+            content = CHAMPION if self._follows_registry(key) else self._version(name, partition)
             inputs = {}
             for parent in node.parent_keys:
                 cut = self.graph.get(parent).partitions_def

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,11 @@ import polars as pl
 
 from paeplatform.catalog.mock import draw_mock_catalog
 from paeplatform.catalog.photometry import mock_photometry
-from paeplatform.config import Preset, load_preset
-from paeplatform.inference.forward_model import PaeForward, build_forward
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import RedshiftPrior, redshift_prior
+from paeplatform.config import load_preset
+from paeplatform.inference.estimate import Estimator
+from paeplatform.inference.priors import redshift_prior
 from paeplatform.inference.runtime import use_host_devices
+from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.bundle import PaeBundle, load_bundle
@@ -35,18 +34,7 @@ N_BINS = 24  # equal in ln(SNR)
 MAG_Z_MAX = 23.0
 
 
-@dataclass(frozen=True)
-class StandardModel:
-    """What inference needs."""
-
-    preset: Preset
-    bundle: PaeBundle
-    z_prior: RedshiftPrior
-    forward: PaeForward
-    posterior: LogPosterior
-
-
-def standard_model() -> StandardModel:
+def standard_model() -> Estimator:
     """The bundle with alias `ALIAS` in `HOME`; trained there first when there is none (an hour or two)."""
     from paeplatform.cli.options import settings_for
     from resources.registry import PAE, ModelRegistry
@@ -63,13 +51,10 @@ def standard_model() -> StandardModel:
     return model_of(bundle, fitted)
 
 
-def model_of(bundle: PaeBundle, fitted: dict) -> StandardModel:
+def model_of(bundle: PaeBundle, fitted: dict) -> Estimator:
     """The model of a bundle and a fitted p_BPZ."""
-    preset = load_preset("standard")
-    z_prior = redshift_prior(preset.prior, fitted)
-    filters = gaussian_filters(load_bands())
-    forward = build_forward(bundle, filters, preset.prior.z_max, preset.instrument.n_redshift_nodes)
-    return StandardModel(preset, bundle, z_prior, forward, LogPosterior(forward, z_prior))
+    preset, bands = load_preset("standard"), load_bands()
+    return Estimator(bundle, redshift_prior(preset.prior, fitted), bands, gaussian_filters(bands), preset)
 
 
 def galaxies(per_bin: int) -> pl.DataFrame:
@@ -97,10 +82,10 @@ def galaxies(per_bin: int) -> pl.DataFrame:
     return pl.concat(parts).sort("snr_true")
 
 
-def arrays(table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(flux, flux_err, object_id)."""
+def sources_of(table: pl.DataFrame, seed: int) -> Sources:
+    """The galaxies' noisy photometry, float32."""
     flux, flux_err = (_stacked(table, name).astype(np.float32) for name in ("flux", "flux_err"))
-    return flux, flux_err, table["object_id"].to_numpy()
+    return Sources(flux, flux_err, table["object_id"].to_numpy(), seed)
 
 
 def _stacked(table: pl.DataFrame, name: str) -> np.ndarray:

@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from paeplatform.validation.metrics import METRICS, Metric
+
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
     from sensors.staleness import HeldPart
 
-# column of `metric_table` -> heading, factor, format. Percent keeps the fractions readable.
-_SHOWN = {
-    "nmad_paper": ("NMAD", 1.0, ".4f"),
-    "nmad_usual": ("NMAD 1.48", 1.0, ".4f"),
-    "mean_bias": ("bias", 1.0, "+.4f"),
-    "eta_3sigma": ("eta_3s%", 100.0, ".1f"),
-    "eta_015": ("eta_.15%", 100.0, ".1f"),
-    "median_sigma": ("width", 1.0, ".4f"),
-    "z_score_median": ("med. Z", 1.0, "+.2f"),
-    "z_score_std": ("std Z", 1.0, ".2f"),
+# Column of `metric_table` -> a heading for a terminal: short, in ASCII. Fractions are shown in per cent.
+_HEADINGS = {
+    "nmad_paper": "NMAD",
+    "nmad_usual": "NMAD 1.48",
+    "mean_bias": "bias",
+    "eta_3sigma": "eta_3s%",
+    "eta_015": "eta_.15%",
+    "median_sigma": "width",
+    "z_score_median": "med. Z",
+    "z_score_std": "std Z",
 }
+_SIGNED = {"mean_bias", "z_score_median"}
 # left out of a terminal of 80 columns; `--json` has everything
 _ONLY_WIDE = {"nmad_usual", "z_score_median", "z_score_std"}
 FULL = 100  # terminal columns from which every metric fits
@@ -38,23 +41,24 @@ def metric_rich_table(table: pl.DataFrame, title: str, width: int) -> Table:
     shown.add_column("selection", no_wrap=True)
     shown.add_column("N", justify="right")
     hidden = _ONLY_WIDE if width < FULL else ()
-    columns = {name: look for name, look in _SHOWN.items() if name in table.columns and name not in hidden}
-    for heading, _, _ in columns.values():
-        shown.add_column(heading, justify="right")
+    columns = [name for name in _HEADINGS if name in table.columns and name not in hidden]
+    for name in columns:
+        shown.add_column(_HEADINGS[name], justify="right")
     for row in table.iter_rows(named=True):
         cells = [
-            _cell(row[name], row.get(f"{name}_err") if with_errors else None, factor, fmt)
-            for name, (_, factor, fmt) in columns.items()
+            _cell(METRICS[name], row[name], row.get(f"{name}_err") if with_errors else None)
+            for name in columns
         ]
         shown.add_row(row["selection"], f"{row['n']:,}", *cells)
     return shown
 
 
-def _cell(value: float | None, error: float | None, factor: float, fmt: str) -> str:
+def _cell(metric: Metric, value: float | None, error: float | None) -> str:
     if value is None:
         return "-"
-    text = format(value * factor, fmt)
-    return text if error is None else f"{text} ± {format(error * factor, fmt.lstrip('+'))}"
+    factor, fmt = 100.0 if metric.fraction else 1.0, f".{metric.decimals}f"
+    text = format(value * factor, f"+{fmt}" if metric.name in _SIGNED else fmt)
+    return text if error is None else f"{text} ± {format(error * factor, fmt)}"
 
 
 def target_line(target: Mapping[str, Any]) -> str:

@@ -10,10 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from paeplatform.errors import InputError
 from paeplatform.inference.status import POSTERIOR_STATUSES
+from paeplatform.validation.metrics import METRICS
 
 FloatArray = NDArray[np.float64]
 
-RHAT_THRESHOLD = 1.1  # appendix A
+RHAT_THRESHOLD = (
+    1.1  # the paper's (appendix A), and part of metrics' names; what is trusted is `trust.rhat_max`
+)
 N_REDSHIFT_PARAMETERS = 1
 
 
@@ -81,38 +84,11 @@ def _tail(edge: float, next_level: float, distance: FloatArray, width: FloatArra
         return np.where(width > 0, edge * np.exp(-np.maximum(distance, 0.0) * slope), 0.0)
 
 
-def posterior_pit(posteriors_with_truth: pl.DataFrame, levels: ArrayLike, prefix: str = "pae") -> FloatArray:
-    """PIT of a catalogue of posteriors, shape (source,); NaN for sources without a posterior.
-
-    Args:
-        posteriors_with_truth: rows with `<prefix>_z_quantiles` (pl.Array) and `z_true`.
-        levels: probabilities of the quantiles (`paeplatform.inference.summaries.QUANTILE_LEVELS`), shape
-            (level,).
-        prefix: of the method, first part of the column name.
-
-    Raises:
-        InputError: a column is missing, or the quantiles are not of the levels' number.
-    """
-    missing = [
-        name for name in (f"{prefix}_z_quantiles", "z_true") if name not in posteriors_with_truth.columns
-    ]
-    if missing:
-        raise InputError(f"posteriors with truth lack columns {missing}")
-    column = posteriors_with_truth[f"{prefix}_z_quantiles"]
-    z_true = posteriors_with_truth["z_true"].cast(pl.Float64).to_numpy()
-    return pit_from_quantiles(z_true, column.to_numpy(), levels)  # null becomes a row of NaN
-
-
 def ks_distance_to_uniform(pit: ArrayLike) -> float:
     """Kolmogorov-Smirnov distance of the PIT values to U(0, 1); NaN entries are ignored, NaN when none is
     left.
     """
-    values = np.asarray(pit, dtype=np.float64)
-    values = np.sort(values[np.isfinite(values)])
-    if values.size == 0:
-        return float("nan")
-    grid = np.arange(values.size + 1) / values.size
-    return float(max(np.max(grid[1:] - values), np.max(values - grid[:-1])))
+    return METRICS["pit_ks"].of(pit)
 
 
 def pit_coverage(pit: ArrayLike, levels: ArrayLike) -> FloatArray:

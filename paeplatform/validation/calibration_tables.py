@@ -8,17 +8,18 @@ import numpy as np
 import polars as pl
 
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.validation.bootstrap import fraction_error
 from paeplatform.validation.calibration import pit_from_quantiles
+from paeplatform.validation.metrics import OUTLIER_ERROR, OUTLIER_SIGMA, PRECISION_BINS
 from paeplatform.validation.sample_scores import FIDUCIAL, LABELS, of_methods
-from paeplatform.validation.statistics import bins_of, fraction_error, selection_statistics
-from paeplatform.validation.table_rows import PRECISION_BINS, Resampling, named, present, small_table
+from paeplatform.validation.statistics import bins_of, selection_statistics
+from paeplatform.validation.table_rows import Resampling, named, present, small_table
 
 PROPERTY_BINS: dict[str, tuple[float, ...]] = {
     "mag_z": (-np.inf, 20.0, 21.0, 21.5, 22.0, np.inf),
     "z_true": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, np.inf),
     "snr": (-np.inf, 10.0, 20.0, 40.0, 80.0, np.inf),
 }
-OUTLIER_Z_SCORE = 3.0
 N_TEMPLATES = 12  # shown, those with most outliers
 
 
@@ -120,8 +121,8 @@ def outlier_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
         none or all are), excess (rate over the method's own overall rate), and rate_3sigma, rate_015 of each kind. Of
         the templates the `N_TEMPLATES` with most outliers are listed.
     """
-    far = pl.col("z_score").abs() > OUTLIER_Z_SCORE
-    wide = pl.col("error_true").abs() > 0.15
+    far = pl.col("z_score").abs() > OUTLIER_SIGMA
+    wide = pl.col("error_true").abs() > OUTLIER_ERROR
     rows = []
     for method in present(scores, FIDUCIAL, "tf", "sbi"):
         good = of_methods(scores, method).filter(pl.col("usable") > 0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 from tqdm import tqdm
 
@@ -9,31 +11,24 @@ from paeplatform.catalog.mock import draw_mock_catalog
 from paeplatform.catalog.photometry import mock_photometry
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
-from paeplatform.inference.estimate import estimate_photoz
-from paeplatform.inference.priors import RedshiftPrior
+from paeplatform.inference.estimate import Estimator
 from paeplatform.instrument.bands import BandSet
-from paeplatform.instrument.filters import FilterCurves, gaussian_filters
-from paeplatform.pae.bundle import PaeBundle
 from paeplatform.sed.library import TemplateLibrary
-from paeplatform.validation.metrics import metric_table
+from paeplatform.validation.statistics import metric_table
 
 TRUTH_COLUMNS = ("z_true", "snr", "mag_z", "template", "galaxy_type", "dust_law", "ebv")
-ESTIMATORS = ("mean", "median", "mode")
+POINT_ESTIMATES = ("mean", "median", "mode")
 _BATCH = 1024  # candidates whose photometry is made at a time
 
 
 def evaluate_high_snr(
-    bundle: PaeBundle,
-    preset: Preset,
+    estimator: Estimator,
     library: TemplateLibrary,
-    bands: BandSet,
-    z_prior: RedshiftPrior,
     *,
     n_sources: int = 200,
     min_snr: float = 50.0,
     seed: int | None = None,
-    filters: FilterCurves | None = None,
-    estimator: str = "mean",
+    point_estimate: str = "mean",
     progress: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Redshift metrics of well-detected sources (paper sections VI.1-VI.2).
@@ -43,46 +38,37 @@ def evaluate_high_snr(
     is not biased to the brightest.
 
     Args:
-        bundle: the trained model.
-        preset: sizes, prior limits, sampler settings, release depth and metric cuts.
+        estimator: the trained model with prior, bands and settings. Its preset also gives the sizes of the catalogue,
+            the release's depth and the cuts of the metrics.
         library: the templates behind the mock galaxies.
-        bands: channels and depths.
-        z_prior: redshift prior of the posterior.
         n_sources: at most so many sources; fewer when the catalogue has no more.
         min_snr: total signal-to-noise of the noisy photometry that a source must exceed.
         seed: of catalogue, noise and chains; None takes the preset's plus one million.
-        filters: transmission curves; None takes the Gaussian ones of `bands`.
-        estimator: which point estimate is judged, see `posterior_metrics`.
+        point_estimate: which redshift of a posterior is judged, see `posterior_metrics`.
         progress: shows bars on stderr.
 
     Returns:
         (metric table, posteriors): the table of `metric_table` and, per source, the columns of
-        `estimate_photoz` with those of `TRUTH_COLUMNS`.
+        `Estimator.estimate` with those of `TRUTH_COLUMNS`.
 
     Raises:
-        InputError: n_sources under 1, the training seed, an unknown estimator, or no source above `min_snr`.
+        InputError: n_sources under 1, the training seed, an unknown point estimate, or no source above `min_snr`.
     """
+    preset, bands = estimator.preset, estimator.bands
     seed = preset.seed + 1_000_000 if seed is None else seed
     if n_sources < 1:
         raise InputError(f"n_sources {n_sources} must be at least 1")
     if seed == preset.seed:
         raise InputError(f"seed {seed} is the training catalogue's: give another one for fresh sources")
-    _check_estimator(estimator)
-    fresh = preset.model_copy(update={"seed": seed})
-    sources = draw_bright_sources(fresh, library, bands, n_sources, min_snr, progress=progress)
-    posteriors = estimate_photoz(
-        bundle,
-        z_prior,
-        bands,
-        filters if filters is not None else gaussian_filters(bands),
-        sources["flux"].to_numpy(),
-        sources["flux_err"].to_numpy(),
-        sources["object_id"].to_numpy(),
-        fresh,
-        progress=progress,
+    _check_point_estimate(point_estimate)
+    fresh = replace(estimator, preset=preset.model_copy(update={"seed": seed}))
+    sources = draw_bright_sources(fresh.preset, library, bands, n_sources, min_snr, progress=progress)
+    posteriors = fresh.estimate(
+        *(sources[name].to_numpy() for name in ("flux", "flux_err", "object_id")), progress=progress
     )
     posteriors = join_truth(posteriors, sources)
-    return posterior_metrics(posteriors, preset, estimator=estimator, seed=seed), posteriors
+    metrics = posterior_metrics(posteriors, preset, point_estimate=point_estimate, seed=seed)
+    return metrics, posteriors
 
 
 def draw_bright_sources(
@@ -147,22 +133,26 @@ def join_truth(posteriors: pl.DataFrame, sources: pl.DataFrame) -> pl.DataFrame:
 
 
 def posterior_metrics(
-    posteriors_with_truth: pl.DataFrame, preset: Preset, *, estimator: str = "mean", seed: int | None = None
+    posteriors_with_truth: pl.DataFrame,
+    preset: Preset,
+    *,
+    point_estimate: str = "mean",
+    seed: int | None = None,
 ) -> pl.DataFrame:
     """`metric_table` of a catalogue of posteriors, with the preset's cuts.
 
     Args:
-        posteriors_with_truth: rows with `pae_z_<estimator>`, `pae_z_std` and `z_true`.
+        posteriors_with_truth: rows with `pae_z_<point_estimate>`, `pae_z_std` and `z_true`.
         preset: uses validation.sigma_cuts and validation.n_bootstrap.
-        estimator: "mean" (the default: its partner is the standard deviation that sigma_z is), "median" or
+        point_estimate: "mean" (the default: its partner is the standard deviation that sigma_z is), "median" or
             "mode".
         seed: of the bootstrap; None takes the preset's.
 
     Raises:
-        InputError: unknown estimator, or a missing column.
+        InputError: unknown point estimate, or a missing column.
     """
-    _check_estimator(estimator)
-    needed = [f"pae_z_{estimator}", "pae_z_std", "z_true"]
+    _check_point_estimate(point_estimate)
+    needed = [f"pae_z_{point_estimate}", "pae_z_std", "z_true"]
     missing = [name for name in needed if name not in posteriors_with_truth.columns]
     if missing:
         raise InputError(f"posteriors with truth lack columns {missing}")
@@ -172,6 +162,6 @@ def posterior_metrics(
     return metric_table(z_hat, sigma_z, z_true, cfg.sigma_cuts, n_bootstrap=cfg.n_bootstrap, seed=seed)
 
 
-def _check_estimator(estimator: str) -> None:
-    if estimator not in ESTIMATORS:
-        raise InputError(f"estimator {estimator!r} must be one of {', '.join(ESTIMATORS)}")
+def _check_point_estimate(name: str) -> None:
+    if name not in POINT_ESTIMATES:
+        raise InputError(f"point estimate {name!r} must be one of {', '.join(POINT_ESTIMATES)}")

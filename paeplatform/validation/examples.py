@@ -4,25 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import polars as pl
 
-from paeplatform.config import Preset
-from paeplatform.inference.estimate import estimate_with_draws, shared_forward
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.missing_bands import missing_bands
-from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.predictive import posterior_predictive
-from paeplatform.instrument.bands import BandSet
-from paeplatform.instrument.filters import FilterCurves
-from paeplatform.pae.bundle import PaeBundle
+from paeplatform.inference.sources import Sources
 from paeplatform.validation.paper_tables import pair
-from paeplatform.validation.sample_scores import FIDUCIAL
-from paeplatform.validation.sampling import configured_for
 
 BRIGHT_SNR = 50.0
+PREDICTIVE_SEED = 0  # of marginalised amplitudes
 _KINDS = ("bright", "good", "outlier", "flagged", "uncertain")
 
 
@@ -62,11 +54,7 @@ def choose_examples(scores: pl.LazyFrame, n: int) -> pl.DataFrame:
 def example_table(
     chosen: pl.DataFrame,
     sample: pl.DataFrame,
-    bundle: PaeBundle,
-    preset: Preset,
-    bpz: Mapping[str, Any],
-    bands: BandSet,
-    filters: FilterCurves,
+    estimator: Estimator,
 ) -> pl.DataFrame:
     """The chosen sources' posteriors with draws and predicted fluxes.
 
@@ -75,11 +63,7 @@ def example_table(
     Args:
         chosen: of `choose_examples`.
         sample: photometry and truth.
-        bundle: trained PAE.
-        preset: of inference; the priors are the fiducial ones.
-        bpz: parameters of p_BPZ(z).
-        bands: of the photometry.
-        filters: their curves.
+        estimator: under the fiducial priors.
 
     Returns:
         A row a source, then one for each further fraction of the first: object_id, why, fraction (of bands missing),
@@ -88,6 +72,7 @@ def example_table(
         (draws of u, one after the other); pae_z_mean, pae_z_std, pae_status. Arrays are lists of float32.
     """
     rows = chosen.join(sample, on="object_id", how="left", maintain_order="left")
+    preset = estimator.preset
     fractions = [fraction for fraction in preset.stress_test.fractions if fraction > 0.0]
     flux, flux_err = (rows[name].to_numpy().astype(np.float64) for name in ("flux", "flux_err"))
     object_id = rows["object_id"].to_numpy()
@@ -100,18 +85,12 @@ def example_table(
     every = pl.concat(parts)
     flux = np.concatenate([flux, *[flux[:1]] * (len(parts) - 1)])
     flux_err = np.concatenate(errors)
-    configured, z_prior = configured_for(FIDUCIAL, preset, bpz)
     ids = np.arange(len(flux), dtype=np.int64) + 1  # distinct, also where a source is inferred several times
     ids[: rows.height] = object_id
     ids[rows.height :] = -ids[rows.height :]
-    table, draws = estimate_with_draws(
-        bundle, z_prior, bands, filters, flux, flux_err, ids, configured, progress=False
-    )
-    forward = shared_forward(bundle, filters, float(z_prior.z_max), preset.instrument.n_redshift_nodes)
-    posterior = LogPosterior(
-        forward, z_prior, nf_prior=configured.prior.nf_prior, amplitude=configured.prior.amplitude
-    )
-    predicted = posterior_predictive(posterior, draws, flux, flux_err, object_id=ids)
+    table, draws = estimator.estimate_with_draws(flux, flux_err, ids, progress=False)
+    sources = Sources(flux, flux_err, ids, PREDICTIVE_SEED)
+    predicted = posterior_predictive(estimator.posterior, draws, sources)
     names = ("z_true", "mag_z", "snr", "galaxy_type", "template")
     low, high = predicted.flux_low, predicted.flux_high
     return every.select("object_id", "why", "fraction", *names).with_columns(

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from paeplatform.validation.calibration_tables import debiased_pit
 from paeplatform.validation.figures_methods import draw_coverage
 from paeplatform.validation.figures_models import PAH_RANGE_UM, REST_LINES_UM
+from paeplatform.validation.metrics import PRECISION_BINS
 from paeplatform.validation.sample_scores import FIDUCIAL, LABELS, label_of, methods_in, of_methods
 from paeplatform.validation.style import (
     BLACK,
@@ -32,7 +33,7 @@ from paeplatform.validation.style import (
     note,
     styled,
 )
-from paeplatform.validation.table_rows import PRECISION_BINS, present
+from paeplatform.validation.table_rows import present
 
 PRIOR_COLOURS = {
     "tf": BLACK,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from paeplatform.inference.predictive import Predictive
 from paeplatform.inference.profile import ProfileLikelihood
+from paeplatform.validation.metrics import METRICS
 from paeplatform.validation.style import (
     BLACK,
     BLUE,
@@ -257,8 +258,8 @@ def missing_bands_figure(summary: pl.DataFrame, table: pl.DataFrame, prefix: str
     middle.set_title("errors of z / (1+z)")
     middle.legend(loc="best")
     n = np.maximum(_numbers(summary, "n"), 1.0)
-    for name, nominal, colour in (("coverage68", 0.6827, BLUE), ("coverage95", 0.9545, ORANGE)):
-        covered = _numbers(summary, name)
+    for name, colour in (("coverage_1sigma", BLUE), ("coverage_2sigma", ORANGE)):
+        covered, nominal = _numbers(summary, name), METRICS[name].ideal
         spread = np.sqrt(nominal * (1.0 - nominal) / n)
         right.errorbar(fraction, covered, spread, fmt="o-", color=colour, label=f"{nominal:.0%} intervals")
         right.axhline(nominal, color=colour, lw=1.0, ls="--")

@@ -10,8 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from paeplatform.inference.pz_quantiles import mass_in_cells
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
-from paeplatform.validation.paper_tables import FIG_11_CUTS, PRECISION_BINS, pair
+from paeplatform.validation.calibration import pit_coverage
+from paeplatform.validation.metrics import OUTLIER_ERROR, PRECISION_BINS, SIGMA_CUTS
+from paeplatform.validation.paper_tables import BRIGHT, pair
 from paeplatform.validation.sample_scores import FIDUCIAL, of_methods
 from paeplatform.validation.style import (
     BLACK,
@@ -93,10 +96,10 @@ def recovery_by_method(
     if not shown:
         return _nothing()
     figure = new_figure(height_in=2.4 * max(len(shown), 1) + 0.4)
-    panels = figure.subplots(max(len(shown), 1), len(FIG_11_CUTS), sharex=True, sharey=True, squeeze=False)
+    panels = figure.subplots(max(len(shown), 1), len(SIGMA_CUTS), sharex=True, sharey=True, squeeze=False)
     for line, method in zip(panels, shown, strict=True):
         rows = _good(scores, method)
-        for axes, cut in zip(line, FIG_11_CUTS, strict=True):
+        for axes, cut in zip(line, SIGMA_CUTS, strict=True):
             chosen = rows.filter(pl.col("width") < cut)
             scatter(axes, chosen["z_true"].to_numpy(), chosen["z_hat"].to_numpy(), z_max)
             match = table.filter((pl.col("method") == method) & (pl.col("cut") == cut)).to_dicts()
@@ -209,7 +212,7 @@ def method_recovery(scores: pl.LazyFrame, table: pl.DataFrame, z_max: float = 3.
                 label += f": NMAD {match[0]['nmad_paper']:.4f}, η {match[0]['eta_3sigma']:.1%}"
             line[0].plot(rows["z_true"], rows["z_hat"], ".", ms=3, color=colour, alpha=0.5, rasterized=True)
             error = rows["error_true"].to_numpy()
-            half = 0.05 if limit <= 20.0 else 0.3
+            half = 0.05 if limit <= BRIGHT else 0.3
             line[1].hist(
                 np.clip(error, -half, half),
                 np.linspace(-half, half, 41).tolist(),
@@ -232,11 +235,10 @@ def method_recovery(scores: pl.LazyFrame, table: pl.DataFrame, z_max: float = 3.
 
 def draw_coverage(axes: Axes, pit: np.ndarray, colour: str, label: str, ls: str = "-") -> None:
     """Empirical against nominal coverage, with the diagonal."""
-    pit = np.sort(pit[np.isfinite(pit)])
     axes.plot([0, 1], [0, 1], color=GREY, lw=1.0)
-    if pit.size:
+    if np.isfinite(pit).any():
         grid = np.linspace(0.0, 1.0, 101)
-        axes.plot(grid, np.searchsorted(pit, grid, side="right") / pit.size, color=colour, label=label, ls=ls)
+        axes.plot(grid, pit_coverage(pit, grid), color=colour, label=label, ls=ls)
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="fraction below")
 
 
@@ -244,7 +246,7 @@ def density_of(quantiles: Sequence[float] | np.ndarray, n: int = 240) -> tuple[n
     """(z, p(z)) from quantiles: differences of the interpolated CDF over equal cells, lightly smoothed."""
     q = np.asarray(quantiles, dtype=np.float64)
     edges = np.linspace(q[0], q[-1], n + 1)
-    mass = np.diff(np.interp(edges, q, QUANTILE_LEVELS))
+    mass = mass_in_cells(q, QUANTILE_LEVELS, edges)
     kernel = np.hanning(9)
     smooth = np.convolve(np.pad(mass, 4, mode="edge"), kernel / kernel.sum(), mode="valid")
     width = max(edges[1] - edges[0], 1e-9)
@@ -264,7 +266,7 @@ def scatter(axes: Axes, true: np.ndarray, hat: np.ndarray, z_max: float) -> None
     line = np.array([0.0, z_max])
     axes.plot(line, line, color=BLACK, lw=0.9)
     for sign in (-1, 1):
-        axes.plot(line, line + sign * 0.15 * (1 + line), color=GREY, lw=0.8, ls="--")
+        axes.plot(line, line + sign * OUTLIER_ERROR * (1 + line), color=GREY, lw=0.8, ls="--")
     axes.set(xlim=(0, z_max), ylim=(0, z_max))
 
 

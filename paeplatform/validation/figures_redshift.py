@@ -11,7 +11,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from paeplatform.validation.metrics import within_cut
+from paeplatform.config import DEFAULT_TRUST, TrustConfig
+from paeplatform.validation.metrics import OUTLIER_ERROR, OUTLIER_SIGMA, SIGMA_CUTS
+from paeplatform.validation.scorecard import source_columns
 from paeplatform.validation.style import (
     BLACK,
     BLUE,
@@ -37,7 +39,7 @@ def redshift_recovery(
     z_hat: ArrayLike,
     sigma_z: ArrayLike,
     metrics: pl.DataFrame,
-    cuts: Sequence[float] = (0.01, 0.03, 0.1, 0.2),
+    cuts: Sequence[float] = SIGMA_CUTS,
     z_max: float = 3.0,
 ) -> Figure:
     """Estimated against true redshift for selections in sigma_z/(1+z) (Fig. 11).
@@ -57,7 +59,8 @@ def redshift_recovery(
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in panels[len(cuts) :]:
         axes.set_visible(False)
-    selections = [within_cut(hat, sigma_z, cut) & np.isfinite(true) for cut in cuts]
+    width = source_columns(hat, sigma_z, true)["width"]  # NaN where there is no usable estimate
+    selections = [width < cut for cut in cuts]
     edges = np.linspace(0.0, z_max, 101)
     maps = [
         np.histogram2d(true[s], hat[s], bins=(edges, edges))[0] if s.sum() > _DOTS_UPTO else None
@@ -78,7 +81,7 @@ def redshift_recovery(
         axes.plot([0, z_max], [0, z_max], color=BLACK, lw=1.0)
         line = np.linspace(0.0, z_max, 2)
         for sign in (-1, 1):
-            axes.plot(line, line + sign * 0.15 * (1 + line), color=GREY, lw=1.0, ls="--")
+            axes.plot(line, line + sign * OUTLIER_ERROR * (1 + line), color=GREY, lw=1.0, ls="--")
         axes.set_title(f"σ$_z$/(1+z) < {cut:g}")
         note(axes, _panel_numbers(metrics, cut), fontsize=9)
         axes.set(xlim=(0, z_max), ylim=(0, z_max), aspect="equal")
@@ -143,11 +146,11 @@ def redshift_errors(fractional_error: ArrayLike, z_score: ArrayLike) -> Figure:
         grid = np.linspace(-5, 5, 200)
         normal = np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi) * score.size * (edges[1] - edges[0])
         right.plot(grid, normal, color=BLACK, lw=1.4, label="N(0, 1)")
-        for limit in (-3, 3):
+        for limit in (-OUTLIER_SIGMA, OUTLIER_SIGMA):
             right.axvline(limit, color=VERMILION, ls=":", lw=1.4)
         right.legend(loc="upper right")
-        outside = int((np.abs(score) > 3).sum())
-        note(right, f"{outside} of {score.size:,}\nbeyond 3σ")
+        outside = int((np.abs(score) > OUTLIER_SIGMA).sum())
+        note(right, f"{outside} of {score.size:,}\nbeyond {OUTLIER_SIGMA:g}σ")
     left.axvline(0.0, color=BLACK, lw=0.8)
     whole_counts(left)
     whole_counts(right)
@@ -211,9 +214,7 @@ def convergence(
     khat: ArrayLike = (),
     ess: ArrayLike = (),
     *,
-    rhat_threshold: float = 1.1,
-    khat_threshold: float = 0.7,
-    ess_threshold: float = 100.0,
+    trust: TrustConfig = DEFAULT_TRUST,
 ) -> Figure:
     """How well each posterior was sampled: k-hat and effective draws of importance sampling, R-hat and
     autocorrelation length of chains (Fig. 18); a row for each that some source has.
@@ -223,9 +224,7 @@ def convergence(
         acl: autocorrelation length of z in steps, shape (source,); NaN likewise.
         khat: Pareto shape of the weights, shape (source,); NaN for a posterior of chains.
         ess: effective number of draws, shape (source,); shown beside k-hat.
-        rhat_threshold: the line below which a chain counts as converged.
-        khat_threshold: the line below which weights are trusted.
-        ess_threshold: the line above which there are enough draws.
+        trust: the limits that are drawn as lines.
     """
     shapes, draws = np.asarray(khat, dtype=np.float64), np.asarray(ess, dtype=np.float64)
     weighted, chains = finite(shapes).size > 0, finite(rhat).size > 0
@@ -234,17 +233,17 @@ def convergence(
     panels = list(figure.subplots(n_rows, 2, squeeze=False))
     if weighted:
         left, right = panels.pop(0)
-        _with_line(left, shapes, khat_threshold, lowest=-0.5, highest=2.0, fmt=".2f")
-        left.set(xlabel=f"Pareto k̂ of the weights   (dashed: {khat_threshold:g})", ylabel="sources")
+        _with_line(left, shapes, trust.khat_max, lowest=-0.5, highest=2.0, fmt=".2f")
+        left.set(xlabel=f"Pareto k̂ of the weights   (dashed: {trust.khat_max:g})", ylabel="sources")
         positive = finite(draws[np.isfinite(shapes)]) if draws.shape == shapes.shape else finite(draws)
         _with_line(
-            right, np.log10(np.maximum(positive, 1.0)), np.log10(ess_threshold), lowest=0.0, highest=6.0
+            right, np.log10(np.maximum(positive, 1.0)), np.log10(trust.ess_min), lowest=0.0, highest=6.0
         )
-        right.set(xlabel=f"log$_{{10}}$ effective draws   (dashed: {ess_threshold:g})", ylabel="sources")
+        right.set(xlabel=f"log$_{{10}}$ effective draws   (dashed: {trust.ess_min:g})", ylabel="sources")
     if chains or not weighted:
         left, right = panels.pop(0)
-        _with_line(left, rhat, rhat_threshold, lowest=0.9, highest=2.0, fmt=".3f")
-        left.set(xlabel=f"split R̂ of z   (dashed: {rhat_threshold:g})", ylabel="sources")
+        _with_line(left, rhat, trust.rhat_max, lowest=0.9, highest=2.0, fmt=".3f")
+        left.set(xlabel=f"split R̂ of z   (dashed: {trust.rhat_max:g})", ylabel="sources")
         _with_line(right, acl, None, lowest=0.0, highest=np.inf)
         right.set(xlabel="autocorrelation length of z [steps]", ylabel="sources")
     return figure

@@ -19,7 +19,8 @@ from paeplatform.pae.bundle import load_autoencoder, load_flow
 from paeplatform.pae.flow import LatentFlow
 from paeplatform.pae.training import decode_latents, encode_spectra, latents_to_base, split_indices
 from paeplatform.sed.grid import rest_grid
-from paeplatform.validation.statistics import bootstrap_error
+from paeplatform.validation.bootstrap import bootstrap_error
+from paeplatform.validation.metrics import pearson
 
 
 def spectrum_statistics(
@@ -102,13 +103,6 @@ def norm_trend(rows: pl.DataFrame, n_bootstrap: int = 200, seed: int = 0, n_bins
         values = norm[(z >= low) & ((z <= high) if last else (z < high))]
         found.append(_mean_row(low, high, values, n_bootstrap, seed) | {"pearson": None, "pearson_err": None})
     both = np.stack([z, norm])
-
-    def pearson(values: np.ndarray) -> np.ndarray:
-        centred = values - values.mean(axis=-1, keepdims=True)
-        return (centred[0] * centred[1]).sum(axis=-1) / np.sqrt(
-            (centred[0] ** 2).sum(axis=-1) * (centred[1] ** 2).sum(axis=-1)
-        )
-
     found.append(
         _mean_row(edges[0], edges[-1], norm, n_bootstrap, seed)
         | {"pearson": float(pearson(both)), "pearson_err": bootstrap_error(both, pearson, n_bootstrap, seed)}

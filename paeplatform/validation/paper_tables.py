@@ -13,27 +13,14 @@ import numpy as np
 import polars as pl
 
 from paeplatform.validation import paper_numbers as paper
+from paeplatform.validation.bootstrap import bootstrap_error
+from paeplatform.validation.metrics import CALIBRATION, POINT, PRECISION_BINS, PROPER, SIGMA_CUTS, pearson
 from paeplatform.validation.sample_scores import FIDUCIAL, LABELS, methods_in, of_methods
-from paeplatform.validation.statistics import (
-    CALIBRATION,
-    POINT,
-    PROPER,
-    bootstrap_error,
-    fraction_error,
-    selection_statistics,
-)
-from paeplatform.validation.table_rows import (
-    PRECISION_BINS,
-    Resampling,
-    named,
-    present,
-    small_table,
-    statistics_row,
-)
+from paeplatform.validation.statistics import selection_statistics
+from paeplatform.validation.table_rows import Resampling, named, present, small_table, statistics_row
 
 TABLE_1_CUTS = (0.02, 0.2)
 TABLE_2_CUTS = (0.01, 0.2)
-FIG_11_CUTS = (0.01, 0.03, 0.1, 0.2)
 FLAG_RATIO = 2.0  # sigma_PAE / sigma_TF
 BRIGHT, FAINT = 20.0, 22.5  # z_AB
 RHAT_LIMITS = (1.1, 1.2)
@@ -96,7 +83,7 @@ def sigma_cut_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFram
     """
     rows = []
     for method in present(scores, "tf", FIDUCIAL, "sbi"):
-        for cut in (*FIG_11_CUTS, None):
+        for cut in (*SIGMA_CUTS, None):
             chosen = pl.lit(True) if cut is None else pl.col("width") < cut
             numbers = None if cut is None else paper.FIG_11.get((method, cut))
             rows.append(
@@ -154,7 +141,7 @@ def error_correlation(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFr
         paper_high: the range the paper quotes for the less precise bins.
     """
     paired = pair(scores).select("z_true", "z_hat", "z_hat_tf", "width").collect().lazy()
-    edges = (0.0, 0.01, 0.03, 0.1, 0.2, np.inf)
+    edges = (0.0, *SIGMA_CUTS, np.inf)
     rows = []
     for low, high in itertools.pairwise(edges):
         here = paired.filter((pl.col("width") >= low) & (pl.col("width") < high))
@@ -256,15 +243,6 @@ def pair(scores: pl.LazyFrame) -> pl.LazyFrame:
     return joined.with_columns(flagged=pl.col("width") > FLAG_RATIO * pl.col("width_tf")).sort("object_id")
 
 
-def pearson(values: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of values[0] and values[1] along the last axis; NaN where one of them is constant."""
-    centred = values - values.mean(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (centred[0] * centred[1]).sum(axis=-1) / np.sqrt(
-            (centred[0] ** 2).sum(axis=-1) * (centred[1] ** 2).sum(axis=-1)
-        )
-
-
 def _ranks(values: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata
 
@@ -292,8 +270,8 @@ def _chain_numbers(rows: pl.LazyFrame, resampling: Resampling) -> dict[str, floa
     numbers: dict[str, float | int | None] = {"n": n}
     for name, (values, statistic) in wanted.items():
         numbers[name] = float(statistic(values)) if n else None
-        error = bootstrap_error(values, statistic, resampling.n, resampling.seed)
-        if error == 0.0 and name.startswith("f_rhat"):
-            error = fraction_error(float(statistic(values)), n)
-        numbers[f"{name}_err"] = error
+        fraction = numbers[name] if name.startswith("f_rhat") else None
+        numbers[f"{name}_err"] = bootstrap_error(
+            values, statistic, resampling.n, resampling.seed, fraction=fraction
+        )
     return numbers

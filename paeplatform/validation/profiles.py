@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from paeplatform.config import Preset
-from paeplatform.inference.estimate import shared_forward
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.posterior import LogPosterior, whiten
 from paeplatform.inference.profile import ProfileLikelihood, profile_likelihood
-from paeplatform.instrument.filters import FilterCurves
-from paeplatform.pae.bundle import PaeBundle
+from paeplatform.instrument.noise import usable_bands
 from paeplatform.template_fit.grid import TemplateGrid
 from paeplatform.template_fit.profile import profile_sources
 from paeplatform.validation.paper_tables import pair
-from paeplatform.validation.sample_scores import FIDUCIAL
-from paeplatform.validation.sampling import configured_for
 
 SCHEMA = {
     "object_id": pl.Int64,
@@ -59,22 +52,16 @@ def choose_profiled(scores: pl.LazyFrame, n: int) -> pl.DataFrame:
 def profile_table(
     chosen: pl.DataFrame,
     sample: pl.DataFrame,
-    bundle: PaeBundle,
+    estimator: Estimator,
     grid: TemplateGrid,
-    preset: Preset,
-    bpz: Mapping[str, Any],
-    filters: FilterCurves,
 ) -> pl.DataFrame:
     """Both methods' profiles of the chosen sources.
 
     Args:
         chosen: of `choose_profiled`; none gives no rows.
         sample: photometry and truth.
-        bundle: trained PAE.
+        estimator: under the fiducial priors, which give the limits in z.
         grid: of template fitting.
-        preset: its limits in z.
-        bpz: parameters of p_BPZ(z).
-        filters: curves of the bands.
 
     Returns:
         object_id, why, z_true, snr; z_grid and chi2 of the PAE's profile (300 redshifts), tf_z_grid and tf_chi2; flux
@@ -85,15 +72,14 @@ def profile_table(
         return pl.DataFrame(schema=SCHEMA)
     rows = chosen.join(sample, on="object_id", how="left", maintain_order="left")
     flux, flux_err = rows["flux"].to_numpy(), rows["flux_err"].to_numpy()
-    _, z_prior = configured_for(FIDUCIAL, preset, bpz)
-    forward = shared_forward(bundle, filters, float(z_prior.z_max), preset.instrument.n_redshift_nodes)
-    posterior = LogPosterior(forward, z_prior)
+    posterior = LogPosterior(estimator.forward, estimator.z_prior)
+    bundle = estimator.bundle
     found = profile_likelihood(
         posterior,
         flux,
         flux_err,
         n_latent=bundle.n_latent,
-        seed=preset.seed,
+        seed=estimator.preset.seed,
         landmarks=bundle.landmarks,
         progress=False,
     )
@@ -141,5 +127,5 @@ def best_fits(
     photometry = whiten(jnp.asarray(flux, jnp.float32), jnp.asarray(flux_err, jnp.float32))
     over_fits = jax.vmap(posterior.best_model, in_axes=(0, 0, None))
     model = jax.jit(jax.vmap(over_fits))(jnp.asarray(u), jnp.asarray(profile.z_grid[nodes]), photometry)
-    usable = np.isfinite(flux_err) & (flux_err > 0.0)
-    return profile.z_grid[nodes], np.asarray(model) * np.where(usable, flux_err, np.nan)[:, None]
+    error = np.where(usable_bands(flux_err), flux_err, np.nan)
+    return profile.z_grid[nodes], np.asarray(model) * error[:, None]

@@ -12,8 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from paeplatform.errors import InputError
+from paeplatform.validation.bootstrap import resampled
+from paeplatform.validation.metrics import METRICS, THROUGHPUT, Metric
 from paeplatform.validation.promotion_rules import MetricRule, PromotionRules
-from paeplatform.validation.scorecard import METRICS, THROUGHPUT, Metric, metric_values, resamples
+from paeplatform.validation.scorecard import metric_values
 
 _SEED = 0  # of the resampling: the same evidence gives the same verdict
 
@@ -91,13 +93,12 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: PromotionRule
         champion.scores.select("object_id", "z_true")
     ):
         raise InputError("challenger and champion were not evaluated on the same sources")
-    by_name = {metric.name: metric for metric in METRICS}
     rows = []
     for rule in rules.metrics:
         if rule.name == THROUGHPUT:
             rows.append(_throughput(challenger, champion, rule))
         else:
-            rows.append(_paired(challenger, champion, by_name[rule.name], rule, rules))
+            rows.append(_paired(challenger, champion, METRICS[rule.name], rule, rules))
     worse = [row.name for row in rows if row.passes is False]
     better = [row.name for row in rows if row.better]
     if worse:
@@ -109,13 +110,12 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: PromotionRule
 
 
 def _against_limits(challenger: Evidence, rules: PromotionRules) -> Verdict:
-    by_name = {metric.name: metric for metric in METRICS}
     rows = []
     for rule in rules.metrics:
         if rule.name == THROUGHPUT:
             value = challenger.galaxies_per_hour
         else:
-            metric = by_name[rule.name]
+            metric = METRICS[rule.name]
             values = metric_values(challenger.scores, metric)
             value = float(metric.statistic(values)) if values.size else None
         limited = rule.low is not None or rule.high is not None
@@ -139,12 +139,11 @@ def _paired(
         )
     value, reference = float(metric.statistic(ours)), float(metric.statistic(theirs))
     loss, loss_reference = float(metric.loss(value)), float(metric.loss(reference))
-    drawn = np.concatenate(
-        [
-            metric.loss(metric.statistic(ours[index])) - metric.loss(metric.statistic(theirs[index]))
-            for index in resamples(ours.size, rules.resamples, _SEED)
-        ]
-    )
+
+    def excess_loss(both: NDArray[np.float64]) -> NDArray[np.float64]:
+        return metric.loss(metric.statistic(both[0])) - metric.loss(metric.statistic(both[1]))
+
+    drawn = resampled(np.stack([ours, theirs]), excess_loss, rules.resamples, _SEED)
     at_most = float(np.quantile(drawn, rules.confidence))
     allowed = rule.margin * abs(loss_reference) if rule.relative else rule.margin
     passes = at_most <= allowed

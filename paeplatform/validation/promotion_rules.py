@@ -10,10 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from paeplatform.errors import ConfigError
-from paeplatform.validation.scorecard import METRIC_NAMES, THROUGHPUT
+from paeplatform.validation.metrics import GATE_METRICS, THROUGHPUT
 
 PACKAGED = Path(__file__).parent / "promotion_rules.yaml"
-JUDGED = (*METRIC_NAMES, THROUGHPUT)
+JUDGED = (*GATE_METRICS, THROUGHPUT)
 
 
 class MetricRule(BaseModel):
@@ -67,9 +67,9 @@ class PromotionRules(BaseModel):
             faults = {"listed twice": twice, "unknown": unknown, "missing": missing}
             found = "; ".join(f"{what}: {', '.join(which)}" for what, which in faults.items() if which)
             raise ValueError(f"metrics {found} (there are {', '.join(JUDGED)})")
-        strange = sorted(set(self.superiority) - set(METRIC_NAMES))
+        strange = sorted(set(self.superiority) - set(GATE_METRICS))
         if strange:
-            raise ValueError(f"superiority {', '.join(strange)}: must be of {', '.join(METRIC_NAMES)}")
+            raise ValueError(f"superiority {', '.join(strange)}: must be of {', '.join(GATE_METRICS)}")
         return self
 
 

@@ -11,9 +11,7 @@ is what the profile likelihood stands for (its ratio to the likelihood with flat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,17 +21,12 @@ import polars as pl
 from jaxtyping import Array, Float
 from scipy import stats
 
-from paeplatform.config import Preset
 from paeplatform.inference.draws import PosteriorDraws
-from paeplatform.inference.estimate import estimate_with_draws, shared_forward
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.forward_model import PaeForward
 from paeplatform.inference.priors import RedshiftPrior
-from paeplatform.instrument.bands import BandSet
-from paeplatform.instrument.filters import gaussian_filters
-from paeplatform.pae.bundle import PaeBundle
-from paeplatform.validation.sample_scores import FIDUCIAL
-from paeplatform.validation.sampling import configured_for
-from paeplatform.validation.statistics import bootstrap_error
+from paeplatform.validation.bootstrap import bootstrap_error
+from paeplatform.validation.metrics import ks_distance
 
 SNR_RANGE = (10.0, 100.0)
 FIRST_ID = 2**40  # of simulated sources
@@ -87,35 +80,22 @@ def simulate_from_prior(
     return SimulatedSources(u, z, flux, np.broadcast_to(depth, flux.shape).copy(), FIRST_ID + np.arange(n))
 
 
-def ranks_of_simulations(
-    bundle: PaeBundle, preset: Preset, bpz: Mapping[str, Any], bands: BandSet
-) -> pl.DataFrame:
+def ranks_of_simulations(estimator: Estimator) -> pl.DataFrame:
     """`rank_table` of `tables.n_simulated` sources drawn from the fiducial prior and inferred as the catalogue's are.
 
     Args:
-        bundle: trained PAE.
-        preset: of inference.
-        bpz: parameters of p_BPZ(z).
-        bands: their depths are the noise.
+        estimator: under the fiducial priors; the depths of its bands are the noise.
     """
-    configured, z_prior = configured_for(FIDUCIAL, preset, bpz)
-    filters = gaussian_filters(bands)
-    forward = shared_forward(bundle, filters, float(z_prior.z_max), preset.instrument.n_redshift_nodes)
-    depth = bands.depth(preset.instrument.depth)
+    preset, z_prior = estimator.preset, estimator.z_prior
     truth = simulate_from_prior(
-        forward, z_prior, depth, preset.tables.n_simulated, bundle.n_latent, preset.seed
-    )
-    _, draws = estimate_with_draws(
-        bundle,
+        estimator.forward,
         z_prior,
-        bands,
-        filters,
-        truth.flux,
-        truth.flux_err,
-        truth.object_id,
-        configured,
-        progress=False,
+        estimator.bands.depth(preset.instrument.depth),
+        preset.tables.n_simulated,
+        estimator.bundle.n_latent,
+        preset.seed,
     )
+    _, draws = estimator.estimate_with_draws(truth.flux, truth.flux_err, truth.object_id, progress=False)
     return rank_table(truth, draws, z_prior, preset.seed)
 
 
@@ -181,18 +161,12 @@ def rank_summary(ranks: pl.DataFrame, n_bootstrap: int = 200, seed: int = 0) -> 
                 "quantity": name,
                 "n": len(values),
                 "ks": None if test is None else float(test.statistic),
-                "ks_err": bootstrap_error(values, _ks, n_bootstrap, seed),
+                "ks_err": bootstrap_error(values, ks_distance, n_bootstrap, seed),
                 "p_value": None if test is None else float(test.pvalue),
                 "mean": float(values.mean()) if len(values) else None,
             }
         )
     return pl.DataFrame(rows, schema_overrides=dict.fromkeys(("ks", "ks_err", "p_value", "mean"), pl.Float64))
-
-
-def _ks(values: np.ndarray) -> np.ndarray:
-    ordered, n = np.sort(values, axis=-1), values.shape[-1]
-    grid = np.arange(n + 1) / n
-    return np.maximum((grid[1:] - ordered).max(axis=-1), (ordered - grid[:-1]).max(axis=-1))
 
 
 def _normal_score(z_prior: RedshiftPrior):  # type: ignore[no-untyped-def]

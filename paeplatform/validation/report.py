@@ -17,12 +17,12 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from paeplatform.config import Preset
+from paeplatform.config import Preset, TrustConfig
 from paeplatform.errors import InputError
 from paeplatform.files import write_whole
 from paeplatform.validation.calibration import posterior_summary
 from paeplatform.validation.captions import CAPTIONS
-from paeplatform.validation.metrics import METRIC_NAMES
+from paeplatform.validation.metrics import METRICS, RELEASE_METRICS
 from paeplatform.validation.report_css import CSS
 from paeplatform.validation.report_inference import path_section, stress_section
 from paeplatform.validation.report_sources import source_table
@@ -31,22 +31,6 @@ from paeplatform.validation.style import figure_png
 
 STRESS_FIGURE = "missing_bands"
 _STRESS_LINK = "<a href='#stress'>missing bands</a>"
-# Column of the metric table -> heading, what it is, decimals, shown in per cent.
-_COLUMNS: dict[str, tuple[str, str, int, bool]] = {
-    "mean_bias": ("mean bias", "mean of (ẑ − z)/(1 + z)", 4, False),
-    "nmad_paper": ("NMAD (paper)", "1.4 × median |ẑ − z|/(1 + ẑ)", 4, False),
-    "nmad_usual": (
-        "NMAD (usual)",
-        "1.4826 × median absolute deviation of (ẑ − z)/(1 + z) about its median",
-        4,
-        False,
-    ),
-    "eta_3sigma": ("η₃σ [%]", "fraction with |ẑ − z|/σ > 3", 1, True),
-    "eta_015": ("η₀.₁₅ [%]", "fraction with |ẑ − z|/(1 + z) > 0.15", 1, True),
-    "z_score_median": ("median Z", "median of (ẑ − z)/σ", 2, False),
-    "z_score_std": ("std Z", "standard deviation of (ẑ − z)/σ", 2, False),
-    "median_sigma": ("median σ/(1+z)", "median of the quoted uncertainty over 1 + ẑ", 4, False),
-}
 
 
 def write_report(
@@ -97,6 +81,7 @@ def write_report(
     facts = {"preset": preset.name, "preset digest": preset.digest(), "seed": preset.seed, **provenance}
     page = _page(
         title,
+        preset.trust,
         tables,
         summary,
         targets,
@@ -121,13 +106,13 @@ def metrics_markdown(tables: Mapping[str, pl.DataFrame], targets: Sequence[Mappi
     """The metric tables and the targets as Markdown; an empty selection shows dashes."""
     lines = []
     for name, table in tables.items():
-        heads = ["selection", "N", *(head for head, *_ in _COLUMNS.values())]
+        heads = ["selection", "N", *(METRICS[key].title for key in RELEASE_METRICS)]
         lines += [f"## {name}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
         for row in table.iter_rows(named=True):
             cells = [
                 row["selection"],
                 f"{row['n']:,}",
-                *(" ± ".join(_with_error(row, key)) for key in _COLUMNS),
+                *(" ± ".join(_with_error(row, key)) for key in RELEASE_METRICS),
             ]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
@@ -150,7 +135,7 @@ def _copies(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
 
 def _check(tables: Mapping[str, pl.DataFrame], targets: Sequence[Mapping[str, Any]]) -> None:
     for name, table in tables.items():
-        needed = ["selection", "cut", "n", *(key for m in METRIC_NAMES for key in (m, f"{m}_err"))]
+        needed = ["selection", "cut", "n", *(key for m in RELEASE_METRICS for key in (m, f"{m}_err"))]
         missing = [column for column in needed if column not in table.columns]
         if missing:
             raise InputError(f"metric table {name!r} lacks columns {missing}")
@@ -190,8 +175,7 @@ def _jsonable(value: Any) -> Any:
 
 def _with_error(row: Mapping[str, Any], key: str) -> list[str]:
     """[value] or [value, error] of a metric as text; a dash for null."""
-    _, _, decimals, percent = _COLUMNS[key]
-    scale = 100.0 if percent else 1.0
+    decimals, scale = METRICS[key].decimals, 100.0 if METRICS[key].fraction else 1.0
     value, error = row[key], row[f"{key}_err"]
     if value is None or not math.isfinite(value):
         return ["–"]
@@ -219,6 +203,7 @@ def _verdict(meets: bool | None) -> tuple[str, str]:
 
 def _page(
     title: str,
+    trust: TrustConfig,
     tables: Mapping[str, pl.DataFrame],
     summary: Mapping[str, Any],
     targets: Sequence[Mapping[str, Any]],
@@ -241,7 +226,7 @@ def _page(
         _tiles(tables, summary),
         _target_section(targets),
         _metric_section(tables),
-        path_section(posteriors),
+        path_section(posteriors, trust),
         stress_section(stress, "".join(_figure(name, png) for name, png in of_stress.items())),
         *(one.html for one in further),
         "<h2 id='figures'>Figures</h2>"
@@ -303,13 +288,14 @@ def _target_section(targets: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _metric_section(tables: Mapping[str, pl.DataFrame]) -> str:
-    heads = "".join(f"<th title='{escape(what)}'>{escape(head)}</th>" for head, what, *_ in _COLUMNS.values())
+    metrics = [METRICS[name] for name in RELEASE_METRICS]
+    heads = "".join(f"<th title='{escape(m.definition)}'>{escape(m.title)}</th>" for m in metrics)
     parts = ["<h2 id='metrics'>Redshift metrics</h2>"]
     for name, table in tables.items():
         rows = []
         for row in table.iter_rows(named=True):
             cells = []
-            for key in _COLUMNS:
+            for key in RELEASE_METRICS:
                 value, *error = _with_error(row, key)
                 cells.append(
                     f"<td>{value}" + (f"<br><span class='err'>± {error[0]}</span>" if error else "") + "</td>"
@@ -323,7 +309,7 @@ def _metric_section(tables: Mapping[str, pl.DataFrame]) -> str:
             f"class='text'>selection</th><th>N</th>{heads}"
             f"</tr>{''.join(rows)}</table></div>"
         )
-    meaning = "; ".join(f"{head}: {what}" for head, what, *_ in _COLUMNS.values())
+    meaning = "; ".join(f"{metric.title}: {metric.definition}" for metric in metrics)
     parts.append(
         f"<p class='soft'>{escape(meaning)}. ẑ is the estimate, z the truth, σ the quoted standard "
         "deviation. Errors are "

@@ -9,9 +9,11 @@ from typing import Any
 
 import polars as pl
 
+from paeplatform.config import DEFAULT_TRUST, TrustConfig
 from paeplatform.errors import InputError
 from paeplatform.inference.status import POSTERIOR_STATUSES
 from paeplatform.validation.calibration import path_counts
+from paeplatform.validation.metrics import METRICS, STRESS_METRICS
 
 # Path -> what it is, as `paeplatform.inference.summaries` describes them.
 PATHS = {
@@ -21,22 +23,15 @@ PATHS = {
     "pocomc": "preconditioned Monte Carlo (pocoMC)",
     "none": "no posterior",
 }
-# Column of `stress_summary` -> heading, decimals, shown in per cent.
-_STRESS = {
-    "n": ("N", 0, False),
-    "n_bands": ("bands left", 0, False),
-    "median_sigma": ("median σ/(1+z)", 4, False),
-    "nmad_paper": ("NMAD (paper)", 4, False),
-    "mean_bias": ("mean bias", 4, False),
-    "eta_3sigma": ("η₃σ [%]", 1, True),
-    "coverage68": ("in 68 % interval [%]", 1, True),
-    "coverage95": ("in 95 % interval [%]", 1, True),
-    "pit_ks": ("PIT, KS distance", 3, False),
-}
 
 
-def path_section(posteriors: pl.DataFrame) -> str:
-    """A table of sources by the method that made their posterior."""
+def path_section(posteriors: pl.DataFrame, trust: TrustConfig = DEFAULT_TRUST) -> str:
+    """A table of sources by the method that made their posterior.
+
+    Args:
+        posteriors: rows of `summarise`.
+        trust: the limits that their statuses were made with.
+    """
     rows = [
         [
             PATHS.get(row["path"], row["path"]),
@@ -52,9 +47,10 @@ def path_section(posteriors: pl.DataFrame) -> str:
     return (
         "<h2 id='paths'>How the posteriors were made</h2>"
         + _table(heads, rows)
-        + "<p class='soft'>Converged: k̂ &lt; 0.7 and more than 100 effective draws for importance sampling, R̂ "
-        "&lt; 1.1 for chains. Misfit: even the best draw misses the data (reduced χ² above 2), so that the redshift "
-        "means nothing. Every source takes the cheapest path that can be trusted.</p>"
+        + f"<p class='soft'>Converged: k̂ &lt; {trust.khat_max:g} and at least {trust.ess_min:g} effective draws for "
+        f"importance sampling, R̂ &lt; {trust.rhat_max:g} for chains. Misfit: even the best draw misses the data "
+        f"(reduced χ² above {trust.reduced_chi2_max:g}, and not by chance), so that the redshift means nothing. "
+        "Every source takes the cheapest path that can be trusted.</p>"
     )
 
 
@@ -70,17 +66,23 @@ def stress_section(summary: pl.DataFrame | None, figure: str) -> str:
     """
     if summary is None:
         return ""
-    missing = [name for name in ("fraction", "n_failed", *_STRESS) if name not in summary.columns]
+    missing = [
+        name
+        for name in ("fraction", "n_failed", "n", "n_bands", *STRESS_METRICS)
+        if name not in summary.columns
+    ]
     if missing:
         raise InputError(f"stress test summary lacks columns {missing}")
+    metrics = [METRICS[name] for name in STRESS_METRICS]
     rows = [
         [
             f"{row['fraction']:.0%}",
-            *(_text(row[name], decimals, percent) for name, (_, decimals, percent) in _STRESS.items()),
+            *(_text(row[name], 0) for name in ("n", "n_bands")),
+            *(_text(row[metric.name], metric.decimals, metric.fraction) for metric in metrics),
         ]
         for row in summary.iter_rows(named=True)
     ]
-    heads = ["bands missing", *(head for head, *_ in _STRESS.values())]
+    heads = ["bands missing", "N", "bands left", *(metric.title for metric in metrics)]
     return "<h2 id='stress'>Stress test: missing bands</h2>" + _table(heads, rows) + figure
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from paeplatform.errors import InputError
+from paeplatform.inference.pz_quantiles import mass_in_cells
 
 N_BEST, N_WORST, N_FLAGGED = 3, 4, 4
 _WIDTH, _HEIGHT, _BINS = 190, 44, 48
@@ -64,12 +65,8 @@ def sparkline(
     margin = 0.06 * (high - low) or 0.01
     low, high = max(low - margin, 0.0), high + margin
     edges = np.linspace(low, high, _BINS + 1)
-    steps = np.diff(np.interp(edges, nodes, np.asarray(levels, dtype=np.float64), left=0.0, right=1.0))
-    # Mass outside the outermost quantiles would show as a spike in the bin where the interpolated CDF jumps.
-    steps = np.where((edges[1:] <= nodes[0]) | (edges[:-1] >= nodes[-1]), 0.0, steps)
-    for jump, size in ((nodes[0], levels[0]), (nodes[-1], 1.0 - levels[-1])):
-        steps[np.clip(np.searchsorted(edges, jump) - 1, 0, _BINS - 1)] -= size
-    steps = np.maximum(steps, 0.0) / max(steps.max(), 1e-12)
+    steps = mass_in_cells(nodes, np.asarray(levels, dtype=np.float64), edges)
+    steps = steps / max(steps.max(), 1e-12)
     base = _HEIGHT - 12
     x = np.linspace(0.0, _WIDTH, _BINS + 1)
     points = [f"M0 {base}"]

@@ -9,23 +9,14 @@ from typing import Any
 
 import polars as pl
 
+from paeplatform.validation.metrics import METRICS
 from paeplatform.validation.table_files import cell_text
 from paeplatform.validation.table_list import TABLES
 
 # Columns whose name says little on a page.
-HEADS = {
+HEADS = {name: metric.heading for name, metric in METRICS.items()} | {
     "label": "method",
     "n_total": "of",
-    "mean_bias": "mean bias",
-    "median_sigma": "median σ/(1+z)",
-    "nmad_paper": "NMAD (paper)",
-    "nmad_usual": "NMAD (usual)",
-    "eta_3sigma": "η₃σ",
-    "eta_015": "η₀.₁₅",
-    "pit_ks": "PIT KS",
-    "pit_ks_debiased": "KS, de-biased",
-    "coverage_68": "in 68 %",
-    "coverage_95": "in 95 %",
     "f_rhat": "f(R̂<1.1)",
     "f_rhat_1_1": "f(R̂<1.1)",
     "f_rhat_1_2": "f(R̂<1.2)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from jaxtyping import Float
 
 from paeplatform.config import Preset
 from paeplatform.inference.draws import PosteriorDraws
-from paeplatform.inference.estimate import estimate_with_draws
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.priors import BpzPrior, redshift_prior
 from paeplatform.inference.reweight import reweight_table
 from paeplatform.instrument.bands import BandSet
-from paeplatform.instrument.filters import FilterCurves
+from paeplatform.instrument.filters import FilterCurves, gaussian_filters
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.validation.sample_scores import PRIOR_CHOICES
 
@@ -25,19 +26,15 @@ Photometry = tuple[
 ]  # flux, flux_err [uJy] (source, band), object_id (source,)
 
 
-def posteriors_under(
+def estimator_under(
     choice: str,
     bundle: PaeBundle,
     preset: Preset,
     bpz: Mapping[str, Any],
     bands: BandSet,
-    filters: FilterCurves,
-    photometry: Photometry,
-    *,
-    method: str | None = None,
-    progress: bool = True,
-) -> pl.DataFrame:
-    """Posteriors under one of `PRIOR_CHOICES`.
+    filters: FilterCurves | None = None,
+) -> Estimator:
+    """A bundle with one of `PRIOR_CHOICES`, ready to answer.
 
     Args:
         choice: of priors.
@@ -45,31 +42,36 @@ def posteriors_under(
         preset: all but the prior's choice is taken from it.
         bpz: alpha, beta and gamma of p_BPZ(z).
         bands: of the photometry.
-        filters: their curves.
-        photometry: flux, flux_err and object_id.
-        method: of sampling; None takes the preset's, which without an NF prior is MCLMC whatever it says. Chains that
-            are asked for, or are the only way, start as the paper's do (`chains_as_in_the_paper`).
-        progress: shows a bar.
-
-    Returns:
-        The table of `estimate_photoz` with pae_rho_uz, an array: correlation of z with each u_i (section VI.3.1).
+        filters: their curves; None takes the Gaussian ones.
     """
-    configured, z_prior = configured_for(choice, preset, bpz)
-    if method == "mclmc" or not configured.prior.nf_prior:
-        configured = chains_as_in_the_paper(configured)
-    flux, flux_err, object_id = photometry
-    table, draws = estimate_with_draws(
+    nf_prior, redshift = PRIOR_CHOICES[choice]
+    prior = preset.prior.model_copy(update={"nf_prior": nf_prior, "redshift": redshift})
+    uniform = redshift == "uniform"
+    z_prior = uniform_prior(prior.z_min, prior.z_max) if uniform else redshift_prior(prior, bpz)
+    return Estimator(
         bundle,
         z_prior,
         bands,
-        filters,
-        flux,
-        flux_err,
-        object_id,
-        configured,
-        method=method,
-        progress=progress,
+        gaussian_filters(bands) if filters is None else filters,
+        preset.model_copy(update={"prior": prior}),
     )
+
+
+def posteriors_under(estimator: Estimator, photometry: Photometry, *, progress: bool = True) -> pl.DataFrame:
+    """Posteriors under one choice of priors.
+
+    Args:
+        estimator: of `estimator_under`. Without an NF prior it samples by MCLMC whatever its method. Chains that are
+            asked for, or are the only way, start as the paper's do (`chains_as_in_the_paper`).
+        photometry: flux, flux_err and object_id.
+        progress: shows a bar.
+
+    Returns:
+        The table of `Estimator.estimate` with pae_rho_uz, an array: correlation of z with each u_i (section VI.3.1).
+    """
+    if estimator.method == "mclmc" or not estimator.preset.prior.nf_prior:
+        estimator = replace(estimator, preset=chains_as_in_the_paper(estimator.preset))
+    table, draws = estimator.estimate_with_draws(*photometry, progress=progress)
     rho = latent_correlations(draws).astype(np.float32)
     column = pl.Series("pae_rho_uz", rho.tolist(), dtype=pl.Array(pl.Float32, rho.shape[1]))
     known = pl.Series(np.isfinite(rho).all(axis=1))
@@ -77,54 +79,39 @@ def posteriors_under(
 
 
 def posteriors_without_nf_prior(
-    bundle: PaeBundle,
-    preset: Preset,
-    bpz: Mapping[str, Any],
-    bands: BandSet,
-    filters: FilterCurves,
-    photometry: Photometry,
-    *,
-    progress: bool = True,
+    uniform: Estimator, bpz: Estimator, photometry: Photometry, *, progress: bool = True
 ) -> dict[str, pl.DataFrame]:
     """Both configurations without a prior on u, from one set of Markov chains.
 
     Chains sample the uniform prior on z; their draws are moved to p_BPZ by weights, which is safe in this direction:
     the uniform prior leaves no redshift out. Sources whose weights leave too few draws are sampled again.
 
+    Args:
+        uniform: the estimator under "free_uniform".
+        bpz: the one under "free_bpz".
+        photometry: flux, flux_err and object_id.
+        progress: shows bars.
+
     Returns:
         Tables of `posteriors_under` for "free_uniform" and "free_bpz". The second has no R-hat nor autocorrelation
         length: its draws are of no chain of their own.
     """
-    common = bundle, preset, bpz, bands, filters
-    uniform = posteriors_under("free_uniform", *common, photometry, progress=progress)
-    old, new = (configured_for(choice, preset, bpz)[1] for choice in ("free_uniform", "free_bpz"))
-    moved = reweight_table(uniform, old, new)
+    sampled = posteriors_under(uniform, photometry, progress=progress)
+    moved = reweight_table(sampled, uniform.z_prior, bpz.z_prior, trust=bpz.preset.trust)
     failed = (moved["pae_status"] == "failed").to_numpy()
     again = ~moved["pae_reweight_allowed"].to_numpy() & ~failed
     moved = moved.drop("pae_reweight_allowed", "pae_reweight_ess", "prior_id")
     if again.any():
         flux, flux_err, object_id = photometry
-        renewed = posteriors_under(
-            "free_bpz", *common, (flux[again], flux_err[again], object_id[again]), progress=progress
-        )
+        renewed = posteriors_under(bpz, (flux[again], flux_err[again], object_id[again]), progress=progress)
         place = pl.Series("_place", np.concatenate([np.flatnonzero(~again), np.flatnonzero(again)]))
         stacked = pl.concat([moved.filter(pl.Series(~again)), renewed.select(moved.columns)])
         moved = stacked.with_columns(place).sort("_place").drop("_place")
     blank = pl.lit(None, pl.Float32)
     return {
-        "free_uniform": uniform,
+        "free_uniform": sampled,
         "free_bpz": moved.with_columns(blank.alias("pae_rhat"), blank.alias("pae_acl")),
     }
-
-
-def configured_for(choice: str, preset: Preset, bpz: Mapping[str, Any]) -> tuple[Preset, Any]:
-    """The preset with one of `PRIOR_CHOICES`, and its redshift prior."""
-    nf_prior, redshift = PRIOR_CHOICES[choice]
-    prior = preset.prior.model_copy(update={"nf_prior": nf_prior, "redshift": redshift})
-    configured = preset.model_copy(update={"prior": prior})
-    if redshift == "uniform":
-        return configured, uniform_prior(prior.z_min, prior.z_max)
-    return configured, redshift_prior(prior, bpz)
 
 
 def chains_as_in_the_paper(preset: Preset) -> Preset:

@@ -1,8 +1,8 @@
 """Proper scores of p(z) at the truth: continuous ranked probability score and log score in closed form, CDE loss on a
 stated grid.
 
-Both read a posterior as `calibration.pit_from_quantiles` does: the CDF is linear between the quantiles and falls off
-exponentially beyond the outermost ones, with the density of the neighbouring interval. Either score is lowest, on
+All read a posterior as `inference.pz_quantiles` and `calibration.pit_from_quantiles` do: the CDF is linear between the
+quantiles and falls off exponentially beyond the outermost ones. Either of the first two scores is lowest, on
 average, for the honest p(z): width and calibration are judged at once (Gneiting & Raftery 2007, JASA 102, 359).
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from paeplatform.errors import InputError
+from paeplatform.inference.pz_quantiles import cdf_of_quantiles, density_between, tail_scales
 
 FloatArray = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ def crps_from_quantiles(z_true: ArrayLike, quantiles: ArrayLike, levels: ArrayLi
     at_truth = low + (high - low) * share
     # where F is linear from a to b over a width w, the integral of F^2 is w (a^2 + ab + b^2) / 3
     inside = (y - left) * _mean_square(low, at_truth) + (right - y) * _mean_square(1.0 - at_truth, 1.0 - high)
-    scale_low, scale_high = _tail_scales(q, levels)
+    scale_low, scale_high = tail_scales(q, levels)
     tails = _tail_crps(levels[0], scale_low, q[:, 0] - z) + _tail_crps(
         1.0 - levels[-1], scale_high, z - q[:, -1]
     )
@@ -91,9 +92,8 @@ def log_score_from_quantiles(
         return score
     row = np.arange(len(q))
     cell = np.clip((q <= z[:, None]).sum(axis=1) - 1, 0, len(levels) - 2)
-    width = np.maximum(q[row, cell + 1] - q[row, cell], MIN_WIDTH)
-    log_density = np.log(np.diff(levels)[cell] / width)
-    scales = (np.maximum(scale, MIN_WIDTH) for scale in _tail_scales(q, levels))
+    log_density = np.log(density_between(q, levels, MIN_WIDTH)[row, cell])
+    scales = (np.maximum(scale, MIN_WIDTH) for scale in tail_scales(q, levels))
     for edge, scale, beyond in zip(
         (levels[0], 1.0 - levels[-1]), scales, (q[:, 0] - z, z - q[:, -1]), strict=True
     ):
@@ -133,7 +133,7 @@ def cde_loss_from_quantiles(
     if not finite.any():
         return score
     width = np.diff(edges)
-    density = np.diff(_cdf(q, levels, edges), axis=1) / width
+    density = np.diff(cdf_of_quantiles(q, levels, edges, MIN_WIDTH), axis=1) / width
     cell = np.searchsorted(edges, z, side="right") - 1
     inside = (cell >= 0) & (cell < width.size)
     at_truth = density[np.arange(len(z)), np.clip(cell, 0, width.size - 1)]
@@ -141,24 +141,8 @@ def cde_loss_from_quantiles(
     return score
 
 
-def _cdf(q: FloatArray, levels: FloatArray, at: FloatArray) -> FloatArray:
-    """CDF of each source at some redshifts, (source, at): linear between quantiles, exponential beyond."""
-    scale_low, scale_high = (np.maximum(scale, MIN_WIDTH)[:, None] for scale in _tail_scales(q, levels))
-    inside = np.stack([np.interp(at, row, levels) for row in q])
-    below = levels[0] * np.exp(-np.maximum(q[:, :1] - at, 0.0) / scale_low)
-    above = 1.0 - (1.0 - levels[-1]) * np.exp(-np.maximum(at - q[:, -1:], 0.0) / scale_high)
-    return np.where(at < q[:, :1], below, np.where(at > q[:, -1:], above, inside))
-
-
 def _mean_square(a: FloatArray, b: FloatArray) -> FloatArray:
     return (a * a + a * b + b * b) / 3.0
-
-
-def _tail_scales(q: FloatArray, levels: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """e-folding lengths of the CDF below and above, by which the density goes on from the outermost intervals."""
-    low = (q[:, 1] - q[:, 0]) * levels[0] / (levels[1] - levels[0])
-    high = (q[:, -1] - q[:, -2]) * (1.0 - levels[-1]) / (levels[-1] - levels[-2])
-    return low, high
 
 
 def _tail_crps(edge: float, scale: FloatArray, beyond: FloatArray) -> FloatArray:

@@ -10,8 +10,6 @@ import polars as pl
 from paeplatform.validation.sample_scores import label_of, methods_in, of_methods
 from paeplatform.validation.statistics import selection_statistics
 
-PRECISION_BINS = (0.0, 0.01, 0.05, 0.2)  # in sigma_z/(1+z), of section VI.3
-
 
 @dataclass(frozen=True)
 class Resampling:

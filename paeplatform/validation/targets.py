@@ -4,13 +4,15 @@ benchmarks share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from paeplatform.config import DEFAULT_TRUST, TrustConfig
 from paeplatform.errors import InputError
+from paeplatform.validation.metrics import METRICS, OUTLIER_SIGMA
 
 F_TRUSTED_MIN = 0.97  # of the sources; the paper's chains reach 0.977 with n_latent = 10 (Table 2)
 F_RHAT_MIN = 0.95  # of the sources that chains sampled
@@ -51,14 +53,17 @@ def judge(name: str, value: float | None, target: float, bound: str, unit: str =
     return {"name": name, "value": shown, "unit": unit, "target": target, "bound": bound, "meets": meets}
 
 
-def unmet(targets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the targets that were measured and missed."""
-    return [target["name"] for target in targets if target.get("meets") is False]
+def release_targets(summary: Mapping[str, Any], trust: TrustConfig = DEFAULT_TRUST) -> list[dict[str, Any]]:
+    """How many posteriors of a release can be trusted, from `posterior_summary`; where some are of chains, theirs.
 
+    The second line is about R-hat < 1.1, the paper's limit, whatever this run trusts.
 
-def release_targets(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How many posteriors of a release can be trusted, from `posterior_summary`; where some are of chains, theirs."""
-    trusted = "posteriors trusted: k-hat < 0.7 and ESS > 100, or R-hat < 1.1"
+    Args:
+        summary: of `posterior_summary`.
+        trust: the limits that the statuses were made with.
+    """
+    weights = f"k-hat < {trust.khat_max:g} and ESS >= {trust.ess_min:g}"
+    trusted = f"posteriors trusted: {weights}, or R-hat < {trust.rhat_max:g}"
     lines = [judge(trusted, summary["f_trusted"], F_TRUSTED_MIN, "min")]
     if summary["n_chains"]:
         name = f"R-hat < 1.1, of the {summary['n_chains']} sources left to chains"
@@ -80,7 +85,10 @@ def paper_targets(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
         limit = float("nan") if tf is None else tf
         lines.append(
             judge(
-                f"PAE outliers beyond 3 sigma, sigma_z/(1+z) < {cut:g}: no more than TF's", pae, limit, "max"
+                f"PAE outliers beyond {OUTLIER_SIGMA:g} sigma, sigma_z/(1+z) < {cut:g}: no more than TF's",
+                pae,
+                limit,
+                "max",
             )
         )
     pit = tables.get("table_pit")
@@ -113,9 +121,10 @@ def high_snr_targets(metrics: pl.DataFrame) -> list[dict[str, Any]]:
     """Accuracy of well-detected sources, from the row "all" of `evaluate_high_snr`'s metric table."""
     row = metrics.filter(pl.col("cut").is_null()).to_dicts()
     value: Mapping[str, Any] = row[0] if row else {}
+    nmad, outliers = METRICS["nmad_paper"], f"fraction beyond {OUTLIER_SIGMA:g} sigma"
     return [
-        judge("NMAD (paper), total SNR > 50", value.get("nmad_paper"), HIGH_SNR_NMAD_MAX, "max"),
-        judge("fraction beyond 3 sigma, total SNR > 50", value.get("eta_3sigma"), HIGH_SNR_ETA_MAX, "max"),
+        judge(f"{nmad.heading}, total SNR > 50", value.get(nmad.name), HIGH_SNR_NMAD_MAX, "max"),
+        judge(f"{outliers}, total SNR > 50", value.get("eta_3sigma"), HIGH_SNR_ETA_MAX, "max"),
     ]
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from paeplatform.config import load_preset
 from paeplatform.errors import InputError
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.priors import UniformPrior
 from paeplatform.instrument.bands import load_bands
+from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.autoencoder import build_autoencoder
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.pae.flow import build_flow
@@ -20,7 +22,7 @@ from paeplatform.validation.evaluate import (
     join_truth,
     posterior_metrics,
 )
-from paeplatform.validation.metrics import metric_table
+from paeplatform.validation.statistics import metric_table
 
 
 @pytest.fixture(scope="module")
@@ -93,26 +95,26 @@ def test_truth_joins_by_id_in_the_order_of_the_posteriors(bright):
 
 def test_posterior_metrics_takes_the_estimator_asked_for(preset, posteriors):
     shifted = posteriors.with_columns(pae_z_median=pl.col("pae_z_mean") + 0.5)
-    mean, median = (posterior_metrics(shifted, preset, estimator=name) for name in ("mean", "median"))
+    mean, median = (posterior_metrics(shifted, preset, point_estimate=name) for name in ("mean", "median"))
     columns = (posteriors[name].to_numpy() for name in ("pae_z_mean", "pae_z_std", "z_true"))
     cfg = preset.validation
     assert mean.equals(metric_table(*columns, cfg.sigma_cuts, n_bootstrap=cfg.n_bootstrap, seed=preset.seed))
     assert median["mean_bias"][-1] > mean["mean_bias"][-1] + 0.1
     with pytest.raises(InputError, match="'best'"):
-        posterior_metrics(shifted, preset, estimator="best")
+        posterior_metrics(shifted, preset, point_estimate="best")
     with pytest.raises(InputError, match="pae_z_mode"):
-        posterior_metrics(shifted, preset, estimator="mode")
+        posterior_metrics(shifted, preset, point_estimate="mode")
 
 
 @pytest.fixture(scope="module")
-def untrained(preset):
+def untrained(preset, bands):
     """A bundle with random weights: small, real code paths, useless redshifts."""
     key = jax.random.key(0)
     wave = rest_grid(preset.rest_grid)
     autoencoder = build_autoencoder(preset.pae.autoencoder, 2, len(wave), key=key)
     flow_cfg = preset.pae.flow.model_copy(update={"n_layers": 2, "width": 8, "n_knots": 4})
     latents = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
-    return PaeBundle(
+    bundle = PaeBundle(
         autoencoder=autoencoder,
         flow=build_flow(flow_cfg, jax.numpy.asarray(latents), key=key),
         pae=preset.pae,
@@ -121,13 +123,14 @@ def untrained(preset):
         band_hash="",
         library_hash="",
     )
+    prior = UniformPrior(preset.prior.z_min, preset.prior.z_max)
+    return Estimator(bundle, prior, bands, gaussian_filters(bands), preset)
 
 
 @pytest.mark.slow  # compiles the sampler: 20-60 s
 def test_evaluation_end_to_end(preset, library, bands, untrained):
-    prior = UniformPrior(preset.prior.z_min, preset.prior.z_max)
     arguments = {"n_sources": 4, "min_snr": 40.0, "progress": False}
-    table, posteriors = evaluate_high_snr(untrained, preset, library, bands, prior, **arguments)
+    table, posteriors = evaluate_high_snr(untrained, library, **arguments)
     assert posteriors.height == 4
     assert posteriors["z_true"].null_count() == 0
     assert posteriors["snr"].min() > 40.0
@@ -144,10 +147,9 @@ def test_evaluation_end_to_end(preset, library, bands, untrained):
     [
         ({"n_sources": 0}, "n_sources 0"),
         ({"seed": 20260324}, "training catalogue"),
-        ({"estimator": "peak"}, "'peak'"),
+        ({"point_estimate": "peak"}, "'peak'"),
     ],
 )
-def test_wrong_requests_fail_before_any_work(preset, library, bands, untrained, changes, words):
-    prior = UniformPrior(preset.prior.z_min, preset.prior.z_max)
+def test_wrong_requests_fail_before_any_work(library, untrained, changes, words):
     with pytest.raises(InputError, match=words):
-        evaluate_high_snr(untrained, preset, library, bands, prior, progress=False, **changes)
+        evaluate_high_snr(untrained, library, progress=False, **changes)

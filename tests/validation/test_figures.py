@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from paeplatform.errors import InputError
 from paeplatform.validation import figures
-from paeplatform.validation.metrics import metric_table
+from paeplatform.validation.statistics import metric_table
 
 RNG = np.random.default_rng(0)
 WAVE = np.linspace(0.1, 5.0, 500)

@@ -68,7 +68,7 @@ def test_missing_bands_figure():
             "pae_z_mean": np.full(60, 0.5),
         }
     )
-    names = ("median_sigma", "nmad_paper", "mean_bias", "eta_3sigma", "coverage68", "coverage95")
+    names = ("median_sigma", "nmad_paper", "mean_bias", "eta_3sigma", "coverage_1sigma", "coverage_2sigma")
     summary = pl.DataFrame(
         {"fraction": fractions, "n": [20, 20, 0]} | {name: [0.1, 0.2, None] for name in names}
     )

@@ -11,9 +11,10 @@ import pytest
 from scipy import stats
 
 from paeplatform.errors import ConfigError, InputError
+from paeplatform.validation.metrics import GATE_METRICS
 from paeplatform.validation.promotion import Evidence, Verdict, decide
 from paeplatform.validation.promotion_rules import JUDGED, PACKAGED, PromotionRules, load_promotion_rules
-from paeplatform.validation.scorecard import METRIC_NAMES, score_sources
+from paeplatform.validation.scorecard import score_sources
 
 LEVELS = np.linspace(0.01, 0.99, 51)
 RULES = load_promotion_rules()
@@ -109,7 +110,7 @@ def test_few_sources_prove_nothing():
 
     assert not decide(first(model(scatter=0.019, noise=2), 40), first(CHAMPION, 40), RULES).promote
     nothing = first(CHAMPION, 1)
-    assert set(METRIC_NAMES) - {"usable", "trusted"} <= blamed(decide(nothing, nothing, RULES)) | {
+    assert set(GATE_METRICS) - {"usable", "trusted"} <= blamed(decide(nothing, nothing, RULES)) | {
         "usable",
         "trusted",
     }

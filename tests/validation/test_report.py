@@ -13,9 +13,9 @@ import pytest
 from paeplatform.config import load_preset
 from paeplatform.errors import InputError
 from paeplatform.validation import figures
-from paeplatform.validation.metrics import metric_table
 from paeplatform.validation.report import metrics_markdown, write_report
 from paeplatform.validation.report_sources import choose_sources, flag_names, sparkline
+from paeplatform.validation.statistics import metric_table
 from paeplatform.validation.targets import judge
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -104,7 +104,7 @@ def test_paths_and_the_stress_test_have_sections(write):
     summary = pl.DataFrame(
         {"fraction": [0.0, 0.75], "n": [20, 19], "n_failed": [0, 1], "n_bands": [102.0, 26.0]}
         | {name: [0.0123, None] for name in ("median_sigma", "nmad_paper", "mean_bias", "pit_ks")}
-        | {name: [0.6543, 0.25] for name in ("eta_3sigma", "coverage68", "coverage95")}
+        | {name: [0.6543, 0.25] for name in ("eta_3sigma", "coverage_1sigma", "coverage_2sigma")}
     )
     drawn = figures.chi2_distribution([1.0, 1.1])
     _, page = write(stress=summary, figures={"missing_bands": drawn, "chi2": drawn})
@@ -113,8 +113,8 @@ def test_paths_and_the_stress_test_have_sections(write):
     assert "65.4" in page.text
     images = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert images == ["Missing bands", "Goodness of fit"]
-    with pytest.raises(InputError, match="coverage68"):
-        write(stress=summary.drop("coverage68"))
+    with pytest.raises(InputError, match="coverage_1sigma"):
+        write(stress=summary.drop("coverage_1sigma"))
 
 
 def test_an_empty_selection_shows_dashes_and_no_zero_metric(write):

@@ -13,10 +13,10 @@ import pytest
 from paeplatform.config import load_preset
 from paeplatform.validation import calibration_tables, paper_tables
 from paeplatform.validation.examples import choose_examples
-from paeplatform.validation.metrics import metric_table
 from paeplatform.validation.report import write_report
 from paeplatform.validation.report_browser import browser_data, browser_section
 from paeplatform.validation.report_tables import paper_section, quality_section
+from paeplatform.validation.statistics import metric_table
 from paeplatform.validation.table_files import cell_text, table_markdown, write_table
 from paeplatform.validation.table_list import TABLES
 from paeplatform.validation.table_rows import Resampling

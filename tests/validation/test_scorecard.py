@@ -6,9 +6,10 @@ import pytest
 from scipy import stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation.calibration import ks_distance_to_uniform, pit_coverage, posterior_pit
-from paeplatform.validation.metrics import metric_table
-from paeplatform.validation.scorecard import METRIC_NAMES, METRICS, metric_intervals, score_sources, values_of
+from paeplatform.validation.calibration import ks_distance_to_uniform, pit_coverage, pit_from_quantiles
+from paeplatform.validation.metrics import GATE_METRICS, METRICS
+from paeplatform.validation.scorecard import score_sources, source_columns
+from paeplatform.validation.statistics import metric_intervals, metric_table, values_of
 from tests.validation.conftest import LEVELS, made_up_posteriors
 
 RANGE = (0.003, 3.0)
@@ -29,7 +30,7 @@ def test_metrics_are_those_of_the_other_modules(scores: pl.DataFrame):
     ).row(0, named=True)
     for name in ("nmad_paper", "nmad_usual", "mean_bias", "eta_3sigma", "eta_015"):
         assert found[name] == pytest.approx(known[name], rel=1e-12), name
-    pit = posterior_pit(rows, LEVELS)
+    pit = pit_from_quantiles(rows["z_true"], rows["pae_z_quantiles"].to_numpy(), LEVELS)
     assert found["pit_ks"] == pytest.approx(ks_distance_to_uniform(pit), rel=1e-12)
     inner = np.diff(pit_coverage(pit, [0.16 - 1e-12, 0.84]))[0]
     assert found["coverage_68"] == pytest.approx(inner, abs=1e-12)
@@ -70,20 +71,29 @@ def test_a_bin_with_one_source_has_no_metrics_and_missing_columns_are_named():
     one = made_up_posteriors(60).head(1)
     table = metric_intervals(score_sources(one, LEVELS, prefix="pae", z_range=RANGE), [], n_resamples=10)
     assert table["n"].to_list() == [1, 1]
-    assert table.select(pl.all_horizontal(pl.col(*METRIC_NAMES).is_null()).all()).item()
+    assert table.select(pl.all_horizontal(pl.col(*GATE_METRICS).is_null()).all()).item()
     with pytest.raises(InputError, match="pae_z_std"):
         score_sources(one.drop("pae_z_std"), LEVELS, prefix="pae", z_range=RANGE)
 
 
 def test_losses_point_the_same_way():
-    loss = {metric.name: metric.loss for metric in METRICS}
+    loss = {name: metric.loss for name, metric in METRICS.items()}
     assert loss["mean_bias"](-0.02) == pytest.approx(0.02)
     assert loss["coverage_68"](0.60) == pytest.approx(0.08) == loss["coverage_68"](0.76)
     assert loss["log_score"](1.5) == -1.5
+    assert loss["cde_loss"](-3.0) == -3.0
     assert loss["usable"](0.9) == pytest.approx(0.1)
 
 
 def test_ks_statistic_agrees_with_scipy_on_rows():
     pit = np.random.default_rng(0).uniform(size=(5, 40)) ** 1.3
-    metric = next(metric for metric in METRICS if metric.name == "pit_ks")
+    metric = METRICS["pit_ks"]
     np.testing.assert_allclose(metric.statistic(pit), [stats.kstest(row, "uniform").statistic for row in pit])
+
+
+def test_an_unusable_estimate_has_no_numbers():
+    columns = source_columns(
+        [1.0, np.nan, -1.5, 1.0, 1.0, 1.0], [0.1, 0.1, 0.1, 0.0, np.nan, 0.1], [1.0] * 5 + [-2.0]
+    )
+    assert columns["usable"].tolist() == [1.0] + [0.0] * 5
+    assert all(np.isnan(columns[name][1:]).all() for name in ("error_hat", "error_true", "z_score", "width"))

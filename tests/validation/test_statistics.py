@@ -6,16 +6,10 @@ import pytest
 from scipy import stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation import statistics
-from paeplatform.validation.metrics import METRIC_NAMES, metric_table
-from paeplatform.validation.scorecard import METRICS
-from paeplatform.validation.statistics import (
-    STATISTICS,
-    bins_of,
-    bootstrap_error,
-    fraction_error,
-    selection_statistics,
-)
+from paeplatform.validation import bootstrap
+from paeplatform.validation.bootstrap import bootstrap_error, fraction_error
+from paeplatform.validation.metrics import METRICS, RELEASE_METRICS
+from paeplatform.validation.statistics import bins_of, metric_table, selection_statistics
 from tests.validation.score_tables import score_table
 
 TABLE = score_table()
@@ -25,13 +19,13 @@ FRAME = TABLE.lazy().filter(pl.col("method") == "tf")
 def test_point_statistics_are_those_of_the_metric_table():
     cuts = (0.02, 0.1)
     selections = {f"sigma_z/(1+z) < {cut:g}": pl.col("width") < cut for cut in cuts} | {"all": pl.lit(True)}
-    ours = selection_statistics(FRAME, selections, METRIC_NAMES, n_bootstrap=300)
+    ours = selection_statistics(FRAME, selections, RELEASE_METRICS, n_bootstrap=300)
     rows = FRAME.collect()
     theirs = metric_table(rows["z_hat"], rows["sigma_z"], rows["z_true"], cuts, n_bootstrap=300)
     assert ours["selection"].to_list() == theirs["selection"].to_list()
     assert ours["n"].to_list() == theirs["n"].to_list()
     assert ours["n_total"].to_list()[-1] == 400 and ours["n"].to_list()[-1] == 399
-    for name in METRIC_NAMES:
+    for name in RELEASE_METRICS:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9)
         np.testing.assert_allclose(ours[f"{name}_err"], theirs[f"{name}_err"], rtol=0.35)
 
@@ -46,31 +40,19 @@ def test_ks_and_coverage_are_scipys_and_the_counts():
     assert row["coverage_95"] == pytest.approx(np.mean((pit >= 0.025) & (pit <= 0.975)))
 
 
-def test_expressions_agree_with_the_gates_metrics():
-    rows = FRAME.filter(pl.col("usable") > 0.5).collect()
-    by_name = {metric.name: metric for metric in METRICS}
-    shared = sorted(set(by_name) & set(STATISTICS))
-    assert {"nmad_usual", "crps", "log_score", "pit_ks"} <= set(shared)
-    found = selection_statistics(FRAME, {"all": pl.lit(True)}, shared).row(0, named=True)
-    for name in shared:
-        metric = by_name[name]
-        assert found[name] == pytest.approx(float(metric.statistic(rows[metric.column].to_numpy())), rel=1e-9)
-
-
 def test_each_expression_is_the_statistic_that_is_resampled():
-    columns = sorted({statistic.column for statistic in STATISTICS.values()})
+    columns = sorted({metric.column for metric in METRICS.values()})
     values = np.random.default_rng(2).uniform(-0.5, 1.5, (len(columns), 501))
     frame = pl.DataFrame(dict(zip(columns, values, strict=True)))
-    for statistic in STATISTICS.values():
-        ours = frame.select(statistic.expression(pl.col(statistic.column))).item()
-        assert ours == pytest.approx(
-            float(statistic.resampled(frame[statistic.column].to_numpy())), rel=1e-12
-        ), statistic.name
+    for metric in METRICS.values():
+        ours = frame.select(metric.expression(pl.col(metric.column))).item()
+        expected = float(metric.statistic(frame[metric.column].to_numpy()))
+        assert ours == pytest.approx(expected, rel=1e-12), metric.name
 
 
 def test_errors_are_the_spread_over_repeated_samples(monkeypatch):
     """Also above the size at which only a part of the sources is resampled."""
-    monkeypatch.setattr(statistics, "BOOTSTRAP_MAX_SOURCES", 400)
+    monkeypatch.setattr(bootstrap, "MAX_SOURCES", 400)
     rng = np.random.default_rng(5)
 
     def frame(n: int) -> pl.LazyFrame:
@@ -125,7 +107,7 @@ def test_bootstrap_error_of_a_mean_is_its_standard_error():
 
 
 def test_unknown_statistics_and_missing_columns_are_named():
-    with pytest.raises(InputError, match="unknown statistics \\['median'\\]"):
+    with pytest.raises(InputError, match="unknown metrics \\['median'\\]"):
         selection_statistics(FRAME, {"all": pl.lit(True)}, ("median",))
     with pytest.raises(InputError, match="lacks columns \\['crps'\\]"):
         selection_statistics(FRAME.drop("crps"), {"all": pl.lit(True)}, ("crps",))
