@@ -16,6 +16,7 @@ from assets.provenance import (
     input_of_record,
     latest_records,
 )
+from assets.quality import Held
 from assets.release import PHOTOMETRY
 from paeplatform.errors import InputError
 from resources.objects import names_in, scan_table
@@ -43,17 +44,18 @@ def refuse_held(instance: dg.DagsterInstance, partitions: Iterable[str]) -> None
     not ask them again.
 
     Raises:
-        dagster.Failure: names the cell and each broken rule with observed and expected value; not retried.
+        Held: names the cell and each broken rule with observed and expected value.
     """
     records = latest_records(instance, PHOTOMETRY, list(partitions))
     held = {key: faults for key, record in sorted(records.items()) if (faults := faults_of_record(record))}
     for partition, faults in held.items():
         release, cell = release_and_cell(partition)
         more = f" (and {len(held) - 1} more cells of this run)" if len(held) > 1 else ""
-        raise dg.Failure(
-            f"cell {cell} of release {release} is held: {'; '.join(faults[:3])}{more}. It is used again when it is "
-            f"delivered anew, or passes the gate in `paeplatform backfill --release {release} --cells {cell}`",
-            allow_retries=False,
+        raise Held(
+            f"cell {cell} of release {release}",
+            faults,
+            f"{more}. It is used again when it is delivered anew, or passes the gate in "
+            f"`paeplatform backfill --release {release} --cells {cell}`",
         )
 
 

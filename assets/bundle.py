@@ -6,13 +6,14 @@ import dagster as dg
 import polars as pl
 
 from assets.metadata import mlflow_links
-from assets.model_records import content_of, example_photometry, model_tags, write_setting
-from assets.partitions import chosen_size
+from assets.model_records import example_photometry, write_setting
+from assets.partitions import chosen_parts
 from assets.tables import bands_from, library_from
+from assets.training import model_asset, model_tags, part_tags, versions_of_parts
 from assets.versions import code_version, file_digest, left_out
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
-from resources.registry import AUTOENCODER, FLOW, PAE, PROPOSAL, ModelRegistry
+from resources.registry import PAE, ModelRegistry
 from resources.signatures import photometry_signature
 from resources.workspace import Workspace
 
@@ -20,14 +21,9 @@ from resources.workspace import Workspace
 def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The bundle for a preset."""
 
-    @dg.asset(
-        group_name="models",
+    @model_asset(
         kinds={"jax", "mlflow"},
-        io_manager_key="folders",
-        ins={
-            "autoencoder": dg.AssetIn(partition_mapping=chosen_size(preset)),
-            "latent_flow": dg.AssetIn(partition_mapping=chosen_size(preset)),
-        },
+        ins=chosen_parts(preset),
         code_version=code_version(3, preset, "pae.n_latent", *left_out(preset)),
     )
     def pae_model(
@@ -48,14 +44,13 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         from paeplatform.sed.grid import library_on_grid, rest_grid
 
         bands, library = bands_from(spherex_bands), library_from(sed_templates)
-        parts = {
-            "autoencoder": registry.by_content(AUTOENCODER, content_of(autoencoder)),
-            "flow": registry.by_content(FLOW, content_of(latent_flow)),
-            "proposal": registry.by_content(PROPOSAL, content_of(posterior_proposal)),
-        }
+        parts = versions_of_parts(
+            registry, autoencoder=autoencoder, flow=latent_flow, proposal=posterior_proposal
+        )
         wave = rest_grid(preset.rest_grid)
         with one_line_failures():
             encoder, flow = load_autoencoder(autoencoder), load_flow(latent_flow)
+            templates = library_on_grid(library.without(preset.tables.leave_out), wave)
             bundle = PaeBundle(
                 autoencoder=encoder,
                 flow=flow,
@@ -64,9 +59,7 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 wave=wave,
                 band_hash=bands.content_hash(),
                 library_hash=library.content_hash(),
-                landmarks=template_landmarks(
-                    encoder, flow, library_on_grid(library.without(preset.tables.leave_out), wave), wave
-                ),
+                landmarks=template_landmarks(encoder, flow, templates, wave),
                 proposal=load_proposal(posterior_proposal),
                 proposal_config=preset.proposal,
             )
@@ -83,7 +76,7 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                     signature=photometry_signature(),
                     input_example=example_photometry(len(bands)),
                     tags=model_tags(preset, content, preset.pae.n_latent)
-                    | {f"{name}_version": part.version for name, part in parts.items()}
+                    | part_tags(parts)
                     | {"library_hash": bundle.library_hash, "band_hash": bundle.band_hash},
                 )
         workspace.discard(setting)

@@ -17,8 +17,8 @@ import polars as pl
 
 from assets.metadata import preview
 from assets.partitions import CELL, cell_partition, release_cells, releases
-from assets.provenance import DATA_VERSION, latest_records
-from assets.quality import broken, check_results, check_specs, refuse
+from assets.provenance import DATA_VERSION, STOOD_FOR_BY, latest_records
+from assets.quality import Held, broken, check_results, check_specs, refuse
 from assets.tables import bands_from
 from assets.versions import code_version, content_version, file_digest
 from paeplatform.catalog.cells import cell_key
@@ -106,6 +106,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             "unplaced_rows": dg.AssetOut(
                 description="Rows of a delivery without a usable position: they belong to no cell.",
                 group_name="release",
+                metadata={STOOD_FOR_BY: "release_exposures"},
                 kinds={"parquet", "polars"},
                 code_version="1",
             ),
@@ -291,7 +292,7 @@ def _held_when_at_fault(workspace: Workspace, release: str, version: str) -> Ite
         yield
     except InputError as error:
         mark_held(workspace, release, version, [str(error)])
-        raise dg.Failure(f"release {release} is held: {error}", allow_retries=False) from None
+        raise Held(f"release {release}", [str(error)]) from None
 
 
 def _delivery(workspace: Workspace, release: str) -> Path:

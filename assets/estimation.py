@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import polars as pl
 
 from assets.tables import bands_from
@@ -27,8 +28,13 @@ POSTERIOR_SETTINGS = (
     "inference",
     "importance",
     "mclmc",
+    "trust",
     "instrument.n_redshift_nodes",
 )
+MISFIT_SETTINGS = (
+    "trust.reduced_chi2_max",
+    "trust.tail_probability_min",
+)  # they decide the status of a template fit
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Estimation:
         champion: the version of `pae`.
         prior_id: of the redshift prior.
         prior: the redshift prior, as JSON.
-        estimate: flux, flux_err (source, band) [uJy] and object_id (source,) to the table of `estimate_photoz`.
+        estimate: flux, flux_err (source, band) [uJy] and object_id (source,) to the table of `Estimator.estimate`.
     """
 
     champion: ModelVersion
@@ -51,6 +57,11 @@ class Estimation:
 def posterior_code(number: int, preset: Preset, *settings: str) -> str:
     """The code version of an asset that samples posteriors."""
     return code_version(number, preset, *POSTERIOR_SETTINGS, *settings)
+
+
+def trust_metadata(preset: Preset) -> dict[str, dg.MetadataValue]:
+    """The limits that a table's statuses and flags were made with, to be recorded with it."""
+    return {"trust": dg.MetadataValue.json(preset.trust.model_dump())}
 
 
 def load_champion(
@@ -83,7 +94,7 @@ def load_champion(
         champion = registry.by_alias(PAE) if version is None else registry.by_version(PAE, version)
         folder = registry.artifact(champion, "bundle")
     workspace.start_jax()
-    from paeplatform.inference.estimate import estimate_photoz
+    from paeplatform.inference.estimate import Estimator
     from paeplatform.inference.priors import prior_to_dict
     from paeplatform.inference.priors import redshift_prior as chosen_prior
     from paeplatform.instrument.filters import gaussian_filters
@@ -96,13 +107,11 @@ def load_champion(
         if prior is None:
             assert redshift_prior is not None
             prior = chosen_prior(preset.prior, redshift_prior.row(0, named=True))
-        z_prior = prior
+        estimator = Estimator(bundle, prior, bands, filters, preset)
 
     def estimate(flux: "np.ndarray", flux_err: "np.ndarray", object_id: "np.ndarray") -> pl.DataFrame:
         with one_line_failures():
-            return estimate_photoz(
-                bundle, z_prior, bands, filters, flux, flux_err, object_id, preset, progress=progress
-            )
+            return estimator.estimate(flux, flux_err, object_id, progress=progress)
 
-    as_json = json.dumps(prior_to_dict(z_prior), sort_keys=True)
-    return Estimation(champion, z_prior.prior_id(), as_json, estimate)
+    as_json = json.dumps(prior_to_dict(prior), sort_keys=True)
+    return Estimation(champion, prior.prior_id(), as_json, estimate)

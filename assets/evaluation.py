@@ -113,7 +113,8 @@ def stored_evaluation(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evalu
 
 def evaluation_metadata(evaluation: Evaluation) -> Mapping[str, dg.MetadataValue | float | int | str]:
     """For Dagster's UI: the headline numbers, and the table by bin of sigma."""
-    from paeplatform.validation.scorecard import THROUGHPUT, values_of
+    from paeplatform.validation.metrics import THROUGHPUT
+    from paeplatform.validation.statistics import values_of
 
     rate = evaluation.evidence.galaxies_per_hour
     return {
@@ -131,14 +132,14 @@ def evaluation_metadata(evaluation: Evaluation) -> Mapping[str, dg.MetadataValue
 
 def intervals_markdown(intervals: pl.DataFrame) -> str:
     """A row a metric, a column a selection, each cell with the ends of its 95 % interval."""
-    from paeplatform.validation.scorecard import METRIC_NAMES
+    from paeplatform.validation.metrics import GATE_METRICS
 
     rows = intervals.to_dicts()
     lines = [
         "| metric | " + " | ".join(f"{row['selection']} (n = {row['n']})" for row in rows) + " |",
         "|---|" + "---|" * len(rows),
     ]
-    for name in METRIC_NAMES:
+    for name in GATE_METRICS:
         cells = (interval_text(row[name], row[f"{name}_low"], row[f"{name}_high"]) for row in rows)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -157,8 +158,10 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
     )
     from paeplatform.inference.pz_summary import QUANTILE_LEVELS
     from paeplatform.validation.evaluate import join_truth
+    from paeplatform.validation.metrics import THROUGHPUT
     from paeplatform.validation.promotion import Evidence
-    from paeplatform.validation.scorecard import THROUGHPUT, metric_intervals, score_sources, values_of
+    from paeplatform.validation.scorecard import score_sources
+    from paeplatform.validation.statistics import metric_intervals, values_of
 
     with one_line_failures():
         posteriors, rate = _timed(estimation, inputs.test_set)

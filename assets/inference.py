@@ -1,22 +1,28 @@
 """Group inference: posteriors and template fits per release and sky cell, and the catalogue of them (rows I1-I4,
 T1, K2, E7).
 
-Every asset here takes several cells in one run of a backfill, which then share start-up and compiled programs; content
-and inputs are recorded cell by cell (`assets.provenance`).
+Content and inputs are recorded cell by cell (`assets.cells`).
 """
 
-import time
 from collections.abc import Mapping
 
 import dagster as dg
 import polars as pl
 
-from assets.cells import Made, Tables, content_of_table, counts
-from assets.estimation import CHAMPION_TAG, PAE_POSTERIORS, load_champion, posterior_code
+from assets.cells import Cell, CellResults, Shown, Tables, cell_asset, counts
+from assets.estimation import (
+    CHAMPION_TAG,
+    MISFIT_SETTINGS,
+    PAE_POSTERIORS,
+    load_champion,
+    posterior_code,
+    trust_metadata,
+)
 from assets.metadata import plot
-from assets.partitions import COMPUTE, SHARED_RUN, release_and_cell, release_cells
-from assets.tables import bands_from, library_from
-from assets.versions import code_version, content_version
+from assets.partitions import COMPUTE
+from assets.provenance import NOT_COMPARED
+from assets.tables import bands_from, library_from, photometry_of
+from assets.versions import code_version
 from paeplatform.config import Preset
 from paeplatform.errors import CheckpointError
 from resources.failures import one_line_failures
@@ -30,17 +36,24 @@ NOT_IN_CATALOG = ("flux", "flux_err", "n_exposures", "repeat_chi2", "pae_z_draws
 
 def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    posterior_version = posterior_code(PAE_POSTERIORS, preset)
-    shared = dg.BackfillPolicy.multi_run(SHARED_RUN)
+    return [
+        _pae_posteriors(preset),
+        _template_fits(preset),
+        _reweighted_posteriors(preset),
+        _redshift_catalog(preset),
+    ]
 
-    @dg.asset(
-        group_name="inference",
+
+def _pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
+    version = posterior_code(PAE_POSTERIORS, preset)
+
+    @cell_asset(
         kinds={"jax", "blackjax", "parquet"},
-        partitions_def=release_cells,
         deps=["pae_champion"],
         pool=COMPUTE,
-        backfill_policy=shared,
-        code_version=posterior_version,
+        code_version=version,
+        # Posteriors carry the prior that they were sampled with, and are moved to another one by weights.
+        metadata={NOT_COMPARED: ["redshift_prior"]},
     )
     def pae_posteriors(
         context: dg.AssetExecutionContext,
@@ -51,51 +64,39 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """Redshift posteriors of one cell from the @champion of `pae`: summaries, quantiles, draws, diagnostics."""
-        made = Made(context)
+        results = CellResults(context, release_photometry=release_photometry)
         chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace)
-        for partition, photometry in release_photometry.items():
-            release, cell = release_and_cell(partition)
-            source = content_version(photometry).value
-            began = time.monotonic()
-            summaries = chosen.estimate(
-                *(photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
-            )
-            hours = (time.monotonic() - began) / 3600.0
-            table = summaries.with_columns(
-                release=pl.lit(release),
-                input_data_version=pl.lit(source),
+
+        def estimate(cell: Cell) -> pl.DataFrame:
+            return chosen.estimate(*photometry_of(cell.inputs["release_photometry"])).with_columns(
+                release=pl.lit(cell.release),
+                input_data_version=pl.lit(cell.versions["release_photometry"]),
                 bundle_version=pl.lit(chosen.champion.version, pl.Int32),
                 prior_id=pl.lit(chosen.prior_id),
                 **{SAMPLED_WITH: pl.lit(chosen.prior)},
-                code_version=pl.lit(posterior_version),
+                code_version=pl.lit(version),
                 run_id=pl.lit(context.run.run_id),
             )
-            made.add(
-                partition,
-                table,
-                {"release_photometry": source},
-                {
-                    "cell": cell,
-                    "galaxies_per_hour": round(table.height / hours),  # compilation included
-                    **_convergence(table, preset),
-                },
-            )
-        return made.result(
+
+        results.estimate(estimate, lambda table: _convergence(table, preset))
+        return results.result(
             tags={CHAMPION_TAG: chosen.champion.label},
             metadata={
                 "bundle": f"{PAE} {chosen.champion.label}",
                 "model": dg.MetadataValue.url(chosen.champion.url),
                 "prior": chosen.prior_id,
+                **trust_metadata(preset),
             },
         )
 
-    @dg.asset(
-        group_name="inference",
+    return pae_posteriors
+
+
+def _template_fits(preset: Preset) -> dg.AssetsDefinition:
+    @cell_asset(
         kinds={"jax", "parquet"},
-        partitions_def=release_cells,
         pool=COMPUTE,
-        backfill_policy=shared,
-        code_version=code_version(3, preset, "template_fit", "templates.dust_laws"),
+        code_version=code_version(3, preset, "template_fit", "templates.dust_laws", *MISFIT_SETTINGS),
     )
     def template_fits(
         context: dg.AssetExecutionContext,
@@ -105,46 +106,29 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """The baseline: every source of one cell against every template, dust law, E(B-V) and redshift."""
-        made = Made(context)
+        results = CellResults(context, release_photometry=release_photometry)
         workspace.start_jax()
         from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.template_fit.fit import fit_templates
         from paeplatform.template_fit.grid import TemplateGridConfig, build_template_grid
 
         with one_line_failures():
-            extent = TemplateGridConfig(
-                **preset.template_fit.model_dump(), dust_laws=preset.templates.dust_laws
+            filters = gaussian_filters(bands_from(spherex_bands))
+            extent = TemplateGridConfig.from_preset(preset)
+            grid = build_template_grid(library_from(sed_templates), filters, extent)
+            results.estimate(
+                lambda cell: fit_templates(
+                    grid, *photometry_of(cell.inputs["release_photometry"]), trust=preset.trust
+                ),
+                lambda table: {"status": counts(table, "tf_status")},
             )
-            grid = build_template_grid(
-                library_from(sed_templates), gaussian_filters(bands_from(spherex_bands)), extent
-            )
-        for partition, photometry in release_photometry.items():
-            began = time.monotonic()
-            with one_line_failures():
-                table = fit_templates(
-                    grid, *(photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
-                )
-            hours = (time.monotonic() - began) / 3600.0
-            made.add(
-                partition,
-                table,
-                {"release_photometry": content_version(photometry).value},
-                {
-                    "cell": release_and_cell(partition)[1],
-                    "galaxies_per_hour": round(table.height / hours),
-                    "status": counts(table, "tf_status"),
-                },
-            )
-        return made.result(metadata={"models": grid.n_models})
+        return results.result(metadata={"models": grid.n_models, **trust_metadata(preset)})
 
-    @dg.asset(
-        group_name="inference",
-        kinds={"jax", "parquet"},
-        partitions_def=release_cells,
-        pool=COMPUTE,
-        backfill_policy=shared,
-        code_version=posterior_code(2, preset),
-    )
+    return template_fits
+
+
+def _reweighted_posteriors(preset: Preset) -> dg.AssetsDefinition:
+    @cell_asset(kinds={"jax", "parquet"}, pool=COMPUTE, code_version=posterior_code(2, preset))
     def reweighted_posteriors(
         context: dg.AssetExecutionContext,
         pae_posteriors: Tables,
@@ -155,28 +139,23 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """Posteriors under the p(z) in force: moved by weights where their draws allow it, else inferred again."""
-        made = Made(context)
-        mover = _Mover(preset, inference_prior, spherex_bands, registry, workspace)
-        for partition, posteriors in pae_posteriors.items():
-            table, inferred_again = mover.move(posteriors, release_photometry[partition])
-            made.add(
-                partition,
-                table,
-                {
-                    "pae_posteriors": content_of_table(posteriors),
-                    "release_photometry": content_version(release_photometry[partition]).value,
-                },
-                {"cell": release_and_cell(partition)[1], "inferred_again": inferred_again},
-            )
-        return made.result(metadata={"prior": mover.prior_id})
+        results = CellResults(context, pae_posteriors=pae_posteriors, release_photometry=release_photometry)
+        in_force = PriorMove(preset, inference_prior, spherex_bands, registry, workspace)
 
-    @dg.asset(
-        group_name="inference",
-        kinds={"parquet", "polars"},
-        partitions_def=release_cells,
-        backfill_policy=shared,
-        code_version="4",
-    )
+        def move(cell: Cell) -> tuple[pl.DataFrame, Shown]:
+            table, inferred_again = in_force.move(
+                cell.inputs["pae_posteriors"], cell.inputs["release_photometry"]
+            )
+            return table, {"cell": cell.key, "inferred_again": inferred_again}
+
+        results.make(move)
+        return results.result(metadata={"prior": in_force.prior_id, **trust_metadata(preset)})
+
+    return reweighted_posteriors
+
+
+def _redshift_catalog(preset: Preset) -> dg.AssetsDefinition:
+    @cell_asset(kinds={"parquet", "polars"}, code_version=code_version(4, preset, "trust"))
     def redshift_catalog(
         context: dg.AssetExecutionContext,
         release_photometry: Tables,
@@ -185,40 +164,48 @@ def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         sbi_posteriors: Tables,
     ) -> dg.MaterializeResult[Tables]:
         """The catalogue of one cell: source, redshifts by PAE, template fitting and SBI, flags, and what made each."""
-        from paeplatform.outputs.flags import catalog_flags
+        results = CellResults(
+            context,
+            release_photometry=release_photometry,
+            reweighted_posteriors=reweighted_posteriors,
+            template_fits=template_fits,
+            sbi_posteriors=sbi_posteriors,
+        )
+        results.make(lambda cell: _joined(cell, preset))
+        return results.result(metadata=trust_metadata(preset))
 
-        made = Made(context)
-        for partition, photometry in release_photometry.items():
-            results = reweighted_posteriors[partition], template_fits[partition], sbi_posteriors[partition]
-            table = photometry
-            for result in results:
-                table = table.join(result, on="object_id", how="inner", validate="1:1", maintain_order="left")
-            table = table.drop([name for name in NOT_IN_CATALOG if name in table.columns])
-            with one_line_failures():
-                _check_complete(table, photometry, partition)
-                table = table.with_columns(catalog_flags=catalog_flags(table))
-            made.add(
-                partition,
-                table,
-                {
-                    "release_photometry": content_version(photometry).value,
-                    "reweighted_posteriors": content_of_table(results[0]),
-                    "template_fits": content_of_table(results[1]),
-                    "sbi_posteriors": content_of_table(results[2]),
-                },
-                {
-                    "status": counts(table, "pae_status"),
-                    "template_fit_status": counts(table, "tf_status"),
-                    "sbi_status": counts(table, "sbi_status"),
-                },
-            )
-        return made.result()
-
-    return [pae_posteriors, template_fits, reweighted_posteriors, redshift_catalog]
+    return redshift_catalog
 
 
-class _Mover:
-    """Posteriors from the prior they were sampled with to the one in force."""
+def _joined(cell: Cell, preset: Preset) -> tuple[pl.DataFrame, Shown]:
+    """The catalogue of a cell: its photometry, and beside it what every method says of the source."""
+    from paeplatform.outputs.flags import catalog_flags
+
+    photometry, *estimates = cell.inputs.values()
+    table = photometry
+    for estimate in estimates:
+        table = table.join(estimate, on="object_id", how="inner", validate="1:1", maintain_order="left")
+    table = table.drop([name for name in NOT_IN_CATALOG if name in table.columns])
+    with one_line_failures():
+        _check_complete(table, photometry, cell)
+        table = table.with_columns(catalog_flags=catalog_flags(table, preset.trust))
+    return table, {
+        "status": counts(table, "pae_status"),
+        "template_fit_status": counts(table, "tf_status"),
+        "sbi_status": counts(table, "sbi_status"),
+    }
+
+
+class PriorMove:
+    """Moves posteriors from the prior that they were sampled with to the prior in force.
+
+    Args:
+        preset: settings of the samplers.
+        inference_prior: table of the prior in force.
+        spherex_bands: table of the bands.
+        registry: where the bundle is that made the posteriors.
+        workspace: prepares JAX.
+    """
 
     def __init__(
         self,
@@ -249,7 +236,7 @@ class _Mover:
 
         new = prior_from_dict(json.loads(self._prior["prior"]))
         with one_line_failures():
-            moved = reweight_table(posteriors, sampled_with, new)
+            moved = reweight_table(posteriors, sampled_with, new, trust=self._preset.trust)
         allowed = pl.col("pae_reweight_allowed")
         failed = pl.col("pae_status") == "failed"  # no data: no prior makes a posterior of it
         refused = moved.filter(~allowed & ~failed)["object_id"]
@@ -275,9 +262,7 @@ class _Mover:
             prior=new,  # type: ignore[arg-type]
             progress=False,
         )
-        return chosen.estimate(
-            *(photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
-        ).with_columns(pl.lit("inferred").alias("pae_moved"))
+        return chosen.estimate(*photometry_of(photometry)).with_columns(pl.lit("inferred").alias("pae_moved"))
 
 
 def _replaced(moved: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
@@ -300,13 +285,14 @@ def _convergence(table: pl.DataFrame, preset: Preset) -> Mapping[str, object]:
     return {name: value for name, value in summary.items() if value is not None} | {
         "made_by": counts(table, "pae_path"),
         "status": counts(table, "pae_status"),
-        "convergence": plot(convergence(*diagnostics)),
+        "convergence": plot(convergence(*diagnostics, trust=preset.trust)),
     }
 
 
-def _check_complete(table: pl.DataFrame, sources: pl.DataFrame, partition: str) -> None:
+def _check_complete(table: pl.DataFrame, sources: pl.DataFrame, cell: Cell) -> None:
     if table.height != sources.height:
         raise CheckpointError(
-            f"redshift_catalog {partition}: {table.height} of {sources.height} sources have a posterior, a "
-            "template fit and an SBI redshift; materialise pae_posteriors, template_fits and sbi_posteriors again"
+            f"redshift_catalog of cell {cell.key}, release {cell.release}: {table.height} of {sources.height} sources "
+            "have a posterior, a template fit and an SBI redshift; materialise pae_posteriors, template_fits and "
+            "sbi_posteriors again"
         )

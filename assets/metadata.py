@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from assets.versions import content_version
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -55,6 +57,17 @@ def preview(table: pl.DataFrame, rows: int = PREVIEW_ROWS) -> dg.MetadataValue:
     if len(head.columns) > len(names):
         lines.append(f"\nand {len(head.columns) - len(names)} more columns")
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def table_result(
+    table: pl.DataFrame, metadata: Mapping[str, object] | None = None
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """What an asset that made a table returns: its version is that of its content, and its first rows are shown."""
+    return dg.MaterializeResult(
+        value=table,
+        data_version=content_version(table),
+        metadata={**(metadata or {}), "preview": preview(table)},  # type: ignore[arg-type]
+    )
 
 
 def _cell(value: Any) -> str:

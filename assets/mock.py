@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.metadata import plot, preview
+from assets.metadata import plot, preview, table_result
 from assets.report_figures import bright_redshifts, photometry_figure, prior_figure
 from assets.tables import bands_from, library_from, prior_table
 from assets.versions import code_version, content_version, file_digest, left_out
@@ -16,7 +16,15 @@ from resources.workspace import Workspace
 
 def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
+    return [
+        _mock_catalog(preset),
+        _redshift_prior(preset),
+        _training_spectra(preset),
+        _mock_photometry(preset),
+    ]
 
+
+def _mock_catalog(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="mock",
         kinds={"parquet", "polars"},
@@ -29,20 +37,22 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         with one_line_failures():
             table = draw_mock_catalog(preset, library_from(sed_templates))
         bright = table.filter(pl.col("mag_z") < preset.training_set.mag_z_max)
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table),
-            metadata={
+        return table_result(
+            table,
+            {
                 "training_base": len(bright),
                 "fraction_in_training_base": round(len(bright) / len(table), 4),
                 "median_z": float(table["z_true"].median()),  # type: ignore[arg-type]
                 "types": dg.MetadataValue.json(
                     dict(table["galaxy_type"].value_counts().sort("galaxy_type").iter_rows())
                 ),
-                "preview": preview(table),
             },
         )
 
+    return mock_catalog
+
+
+def _redshift_prior(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="mock",
         kinds={"parquet", "scipy"},
@@ -68,6 +78,10 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             },
         )
 
+    return redshift_prior
+
+
+def _training_spectra(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="mock",
         kinds={"parquet", "pyarrow"},
@@ -94,6 +108,10 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             },
         )
 
+    return training_spectra
+
+
+def _mock_photometry(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="mock",
         kinds={"parquet", "polars"},
@@ -120,17 +138,15 @@ def mock_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         with one_line_failures():
             sources = select_release(preset, mock_catalog)
             table = measure(preset, library_from(sed_templates), bands, sources, preset.seed)
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table),
-            metadata={
+        return table_result(
+            table,
+            {
                 "sources_per_cell": dg.MetadataValue.json(
                     {str(cell): n for cell, n in table["cell"].value_counts().sort("cell").iter_rows()}
                 ),
                 "median_snr": float(table["snr"].median()),  # type: ignore[arg-type]
                 "examples": plot(photometry_figure(bands, table)),
-                "preview": preview(table),
             },
         )
 
-    return [mock_catalog, redshift_prior, training_spectra, mock_photometry]
+    return mock_photometry

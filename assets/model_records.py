@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import polars as pl
 
-from assets.metadata import plot
 from paeplatform.config import Preset
 
 if TYPE_CHECKING:
@@ -28,32 +26,44 @@ N_PLOTTED = 4000  # latents drawn in a scatter plot
 
 @dataclass(frozen=True)
 class Record:
-    """Numbers and plots of one training, and the arrays the report needs to draw the same plots again."""
+    """Numbers and plots of one trained model, and the training's own, from which its curves can be drawn again."""
 
+    fit: "FitResult"
     metrics: Mapping[str, float | int | str]
     figures: Mapping[str, "Figure"]
-    history: Mapping[str, list]
 
-    def log(self, run: "TrainingRun", fit: "FitResult") -> None:
+    @classmethod
+    def of(
+        cls, label: str, fit: "FitResult", metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]
+    ) -> "Record":
+        """Adds to what a model shows how its training went; `label` names the training curves."""
+        from paeplatform.validation.figures import training_curves
+
+        curves = training_curves({label: _history(fit)}, {label: fit.best_epoch})
+        return cls(fit, {**metrics, **_fit_numbers(fit)}, {**figures, "training_curves": curves})
+
+    def log(self, run: "TrainingRun") -> None:
         """Logs everything to MLflow, with the epochs that a resumed training has not logged itself."""
-        for epoch in fit.history[: fit.resumed_from]:
-            log_new_epochs(run, epoch)
+        for epoch in self.fit.history[: self.fit.resumed_from]:
+            log_epoch(run, epoch)
         run.log_metrics({name: value for name, value in self.metrics.items() if not isinstance(value, str)})
         for name, figure in self.figures.items():
             run.log_figure(figure, name)
-        run.log_json({"metrics": dict(self.metrics), "history": dict(self.history)}, "record.json")
+        run.log_json(self._numbers(), "record.json")
 
     def write(self, folder: Path) -> None:
         """Writes record.json and the plots beside the weights, for the report."""
         from paeplatform.validation.figures import figure_png
 
-        content = {"metrics": dict(self.metrics), "history": dict(self.history)}
-        (folder / "record.json").write_text(json.dumps(content, indent=1))
+        (folder / "record.json").write_text(json.dumps(self._numbers(), indent=1))
         for name, figure in self.figures.items():
             (folder / f"{name}.png").write_bytes(figure_png(figure))
 
+    def _numbers(self) -> dict[str, Any]:
+        return {"metrics": dict(self.metrics), "history": _history(self.fit)}
 
-def log_new_epochs(run: "TrainingRun", epoch: "EpochRecord") -> None:
+
+def log_epoch(run: "TrainingRun", epoch: "EpochRecord") -> None:
     """One point of the training curves, live."""
     run.log_metrics(
         {
@@ -80,7 +90,7 @@ def record_autoencoder(
 
     from paeplatform.pae.training import decode_latents, encode_spectra, split_indices
     from paeplatform.sed.grid import rest_grid
-    from paeplatform.validation.figures import example_spectra, reconstruction_error, training_curves
+    from paeplatform.validation.figures import example_spectra, reconstruction_error
 
     held_out = spectra[
         split_indices(len(spectra), preset.pae.autoencoder.fit.validation_fraction, preset.seed)[1]
@@ -92,42 +102,38 @@ def record_autoencoder(
     titles = [
         f"{name}: MSE {mse[i]:.1e}" for name, i in zip(("best", "good", "poor", "worst"), shown, strict=True)
     ]
-    return Record(
+    return Record.of(
+        "autoencoder",
+        fit,
         metrics={
             "median_mse": float(np.median(mse)),
             "p95_mse": float(np.percentile(mse, 95)),
             "held_out": len(held_out),
-            **_fit_numbers(fit),
         },
         figures={
             "reconstruction_error": reconstruction_error(mse, wave, error.mean(axis=0)),
             "example_spectra": example_spectra(wave, held_out[shown], reconstruction[shown], titles),
-            "training_curves": training_curves(
-                {"autoencoder": _history(fit)}, {"autoencoder": fit.best_epoch}
-            ),
         },
-        history=_history(fit),
     )
 
 
 def record_flow(model: "LatentFlow", fit: "FitResult", held_out: "np.ndarray") -> Record:
     """Judges a flow on held-out latents (n, n_latent): in its base they should be N(0, I)."""
     from paeplatform.pae.training import base_moments, latents_to_base
-    from paeplatform.validation.figures import latent_distributions, training_curves
+    from paeplatform.validation.figures import latent_distributions
 
     moments = base_moments(model, held_out)
     shown = held_out[:N_PLOTTED]
-    return Record(
+    return Record.of(
+        "flow",
+        fit,
         metrics={
             **{name: value for name, value in moments.items() if not isinstance(value, list)},
             "held_out": len(held_out),
-            **_fit_numbers(fit),
         },
         figures={
             "latent_distributions": latent_distributions(shown, latents_to_base(model, shown)),
-            "training_curves": training_curves({"flow": _history(fit)}, {"flow": fit.best_epoch}),
         },
-        history=_history(fit),
     )
 
 
@@ -136,22 +142,21 @@ def record_proposal(fit: "FitResult", check: "ProposalCheck") -> Record:
     import numpy as np
 
     from paeplatform.validation.calibration import ks_distance_to_uniform
-    from paeplatform.validation.figures import proposal_recovery, training_curves
+    from paeplatform.validation.figures import proposal_recovery
 
     error = np.abs(check.z_median - check.z_true) / (1.0 + check.z_true)
-    return Record(
+    return Record.of(
+        "proposal",
+        fit,
         metrics={
             "ks_z": ks_distance_to_uniform(check.pit),
             "ks_u_largest": max(ks_distance_to_uniform(column) for column in check.pit_u.T),
             "median_error": float(np.median(error)),
             "simulated": len(check.z_true),
-            **_fit_numbers(fit),
         },
         figures={
             "proposal_recovery": proposal_recovery(check.z_true, check.z_median, check.pit),
-            "training_curves": training_curves({"proposal": _history(fit)}, {"proposal": fit.best_epoch}),
         },
-        history=_history(fit),
     )
 
 
@@ -160,14 +165,16 @@ def record_sbi(fit: "FitResult", check: "SbiCheck") -> Record:
     import numpy as np
 
     from paeplatform.validation.calibration import ks_distance_to_uniform
-    from paeplatform.validation.figures import proposal_recovery, training_curves
+    from paeplatform.validation.figures import proposal_recovery
 
     error = np.abs(check.z_median - check.z_true) / (1.0 + check.z_median)
     coverage = {
         f"coverage_{level}": float(np.mean(np.abs(check.pit - 0.5) <= level / 200.0))
         for level in (50, 68, 95)
     }
-    return Record(
+    return Record.of(
+        "sbi",
+        fit,
         metrics={
             "ks_z": ks_distance_to_uniform(check.pit),
             **coverage,
@@ -175,13 +182,10 @@ def record_sbi(fit: "FitResult", check: "SbiCheck") -> Record:
             "log_score": float(check.log_prob.mean()),
             "unlike_training": check.flagged,
             "simulated": len(check.z_true),
-            **_fit_numbers(fit),
         },
         figures={
             "redshift_recovery": proposal_recovery(check.z_true, check.z_median, check.pit),
-            "training_curves": training_curves({"sbi": _history(fit)}, {"sbi": fit.best_epoch}),
         },
-        history=_history(fit),
     )
 
 
@@ -195,37 +199,6 @@ def write_setting(folder: Path, preset: Preset, prior: pl.DataFrame, bands: pl.D
     (folder / "prior.json").write_text(json.dumps(chosen))
     bands.write_csv(folder / "bands.csv")
     return folder
-
-
-def content_of(folder: Path) -> str:
-    """The content hash a model's folder was registered under."""
-    return (folder / "content.txt").read_text()
-
-
-def model_tags(preset: Preset, content: str, n_latent: int) -> dict[str, object]:
-    """Tags that every part of a PAE has."""
-    return training_tags(preset, content) | {"n_latent": n_latent}
-
-
-def training_tags(preset: Preset, content: str) -> dict[str, object]:
-    """Tags that every registered model has."""
-    return {"content": content, "preset": preset.name, "preset_digest": preset.digest()}
-
-
-def trained(
-    folder: Path, content: str, record: Record, links: Mapping[str, dg.MetadataValue]
-) -> dg.MaterializeResult[Path]:
-    """What an asset that trained a model returns; notes the content hash beside the weights."""
-    (folder / "content.txt").write_text(content)
-    return dg.MaterializeResult(
-        value=folder,
-        data_version=dg.DataVersion(content),
-        metadata={
-            **record.metrics,
-            **{name: plot(figure) for name, figure in record.figures.items()},
-            **links,
-        },
-    )
 
 
 def example_photometry(n_bands: int) -> object:

@@ -8,8 +8,8 @@ import dagster as dg
 import polars as pl
 
 from assets.estimation import PAE_POSTERIORS, posterior_code
-from assets.metadata import preview
-from assets.partitions import COMPUTE, latent_sizes
+from assets.metadata import table_result
+from assets.partitions import COMPUTE, chosen_size, latent_sizes
 from assets.tables import bands_from, library_from
 from assets.versions import code_version, content_version
 from paeplatform.config import Preset
@@ -48,6 +48,17 @@ def _of_scores(table: PaperTable, preset: Preset) -> dg.AssetsDefinition:
 
 
 def _of_models(preset: Preset) -> list[dg.AssetsDefinition]:
+    return [
+        _held_out_spectra(preset),
+        _table_latent_norms(preset),
+        _posterior_ranks(preset),
+        _table_ranks(preset),
+        _example_posteriors(preset),
+        _profile_likelihoods(preset),
+    ]
+
+
+def _held_out_spectra(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"jax", "parquet"},
@@ -81,14 +92,14 @@ def _of_models(preset: Preset) -> list[dg.AssetsDefinition]:
             },
         )
 
+    return held_out_spectra
+
+
+def _table_latent_norms(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"parquet", "polars"},
-        ins={
-            "held_out_spectra": dg.AssetIn(
-                partition_mapping=dg.SpecificPartitionsPartitionMapping([str(preset.pae.n_latent)])
-            )
-        },
+        ins={"held_out_spectra": dg.AssetIn(partition_mapping=chosen_size(preset))},
         code_version=code_version(1, preset, *SETTINGS),
     )
     def table_latent_norms(
@@ -101,6 +112,10 @@ def _of_models(preset: Preset) -> list[dg.AssetsDefinition]:
         found = norm_trend(rows, preset.tables.n_bootstrap, preset.seed)
         return kept_table("table_latent_norms", "Fig. 5: |u| against redshift", found, workspace)
 
+    return table_latent_norms
+
+
+def _posterior_ranks(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"jax", "parquet"},
@@ -114,15 +129,20 @@ def _of_models(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace.start_jax()
         from paeplatform.pae.bundle import load_bundle
         from paeplatform.validation.ranks import ranks_of_simulations
+        from paeplatform.validation.sample_scores import FIDUCIAL
+        from paeplatform.validation.sampling import estimator_under
 
         with one_line_failures():
+            bpz, bands = redshift_prior.row(0, named=True), bands_from(spherex_bands)
             table = ranks_of_simulations(
-                load_bundle(pae_model), preset, redshift_prior.row(0, named=True), bands_from(spherex_bands)
+                estimator_under(FIDUCIAL, load_bundle(pae_model), preset, bpz, bands)
             )
-        return dg.MaterializeResult(
-            value=table, data_version=content_version(table), metadata={"preview": preview(table)}
-        )
+        return table_result(table)
 
+    return posterior_ranks
+
+
+def _table_ranks(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"parquet", "scipy"},
@@ -137,6 +157,10 @@ def _of_models(preset: Preset) -> list[dg.AssetsDefinition]:
         found = rank_summary(posterior_ranks, preset.tables.n_bootstrap, preset.seed)
         return kept_table("table_ranks", "Rank tests of the full posterior (SBC, TARP)", found, workspace)
 
+    return table_ranks
+
+
+def _example_posteriors(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"jax", "parquet"},
@@ -153,25 +177,24 @@ def _of_models(preset: Preset) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[pl.DataFrame]:
         """Good, bad and flagged sources with draws over (u, z) and predicted SEDs (Figs. 7 to 9, report)."""
         workspace.start_jax()
-        from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.pae.bundle import load_bundle
         from paeplatform.validation.examples import choose_examples, example_table
+        from paeplatform.validation.sample_scores import FIDUCIAL
+        from paeplatform.validation.sampling import estimator_under
 
-        bands = bands_from(spherex_bands)
+        bpz, bands = redshift_prior.row(0, named=True), bands_from(spherex_bands)
         with one_line_failures():
             table = example_table(
                 choose_examples(sample_scores, preset.tables.n_examples),
                 validation_sample,
-                load_bundle(pae_model),
-                preset,
-                redshift_prior.row(0, named=True),
-                bands,
-                gaussian_filters(bands),
+                estimator_under(FIDUCIAL, load_bundle(pae_model), preset, bpz, bands),
             )
-        return dg.MaterializeResult(
-            value=table, data_version=content_version(table), metadata={"preview": preview(table)}
-        )
+        return table_result(table)
 
+    return example_posteriors
+
+
+def _profile_likelihoods(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"jax", "parquet"},
@@ -201,33 +224,22 @@ def _of_models(preset: Preset) -> list[dg.AssetsDefinition]:
         from paeplatform.pae.bundle import load_bundle
         from paeplatform.template_fit.grid import TemplateGridConfig, build_template_grid
         from paeplatform.validation.profiles import choose_profiled, profile_table
+        from paeplatform.validation.sample_scores import FIDUCIAL
+        from paeplatform.validation.sampling import estimator_under
 
-        filters = gaussian_filters(bands_from(spherex_bands))
+        bpz, bands = redshift_prior.row(0, named=True), bands_from(spherex_bands)
+        filters = gaussian_filters(bands)
         with one_line_failures():
-            extent = TemplateGridConfig(
-                **preset.template_fit.model_dump(), dust_laws=preset.templates.dust_laws
-            )
+            extent = TemplateGridConfig.from_preset(preset)
             table = profile_table(
                 choose_profiled(sample_scores, preset.tables.n_profiled),
                 validation_sample,
-                load_bundle(pae_model),
+                estimator_under(FIDUCIAL, load_bundle(pae_model), preset, bpz, bands, filters),
                 build_template_grid(library_from(sed_templates), filters, extent),
-                preset,
-                redshift_prior.row(0, named=True),
-                filters,
             )
-        return dg.MaterializeResult(
-            value=table, data_version=content_version(table), metadata={"preview": preview(table)}
-        )
+        return table_result(table)
 
-    return [
-        held_out_spectra,
-        table_latent_norms,
-        posterior_ranks,
-        table_ranks,
-        example_posteriors,
-        profile_likelihoods,
-    ]
+    return profile_likelihoods
 
 
 def kept_table(

@@ -24,6 +24,13 @@ def chosen_size(preset: Preset) -> dg.SpecificPartitionsPartitionMapping:
     return dg.SpecificPartitionsPartitionMapping([str(preset.pae.n_latent)])
 
 
+def chosen_parts(preset: Preset) -> dict[str, dg.AssetIn]:
+    """The inputs of an asset that takes autoencoder and flow of the latent size that the bundle uses."""
+    return {
+        name: dg.AssetIn(partition_mapping=chosen_size(preset)) for name in ("autoencoder", "latent_flow")
+    }
+
+
 def cell_partition(release: str, cell: str) -> dg.MultiPartitionKey:
     """The partition of one sky cell of a release, from the keys of both."""
     return dg.MultiPartitionKey({RELEASE: release, CELL: cell})

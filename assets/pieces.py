@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from assets.tables import photometry_of
 from paeplatform.files import replaced
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Photometry = tuple[np.ndarray, np.ndarray, np.ndarray]
+    from assets.tables import Photometry
 
 
 def in_pieces(
@@ -35,7 +34,7 @@ def in_pieces(
         path = folder / f"{start:08d}-{size}.parquet"
         if not path.exists():
             rows = sources[start : start + size]
-            table = estimate(tuple(rows[name].to_numpy() for name in ("flux", "flux_err", "object_id")))  # type: ignore[arg-type]
+            table = estimate(photometry_of(rows))
             with replaced(path) as unfinished:
                 table.write_parquet(unfinished)
         tables.append(pl.read_parquet(path, glob=False))

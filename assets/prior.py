@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from assets.provenance import PRIOR_FILE, VERSION_FROM
 from assets.versions import code_version, file_digest
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
@@ -23,7 +24,12 @@ def prior_source(prior_file: Path) -> str:
 def prior_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
 
-    @dg.asset(group_name="inference", kinds={"parquet"}, code_version=code_version(2, preset, "prior"))
+    @dg.asset(
+        group_name="inference",
+        kinds={"parquet"},
+        code_version=code_version(2, preset, "prior"),
+        metadata={VERSION_FROM: PRIOR_FILE},
+    )
     def inference_prior(
         redshift_prior: pl.DataFrame, workspace: Workspace
     ) -> dg.MaterializeResult[pl.DataFrame]:

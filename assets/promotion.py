@@ -11,8 +11,9 @@ import polars as pl
 
 from assets.evaluation import CODE, Inputs, evaluate, evaluation_metadata, rules_file, rules_of
 from assets.gated import GATED, Gated, content_of_model
-from assets.metadata import preview
+from assets.metadata import table_result
 from assets.partitions import COMPUTE
+from assets.provenance import from_registry
 from assets.tables import bands_from, library_from
 from assets.verdicts import REJECTED, VERDICT, VERDICT_REASON, judge, verdict_metadata, verdict_table
 from assets.versions import code_version, content_version, file_digest
@@ -53,13 +54,11 @@ def promotion_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
         with one_line_failures():
             table = draw_test_sources(preset, library_from(sed_templates), bands_from(spherex_bands))
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table),
-            metadata={
+        return table_result(
+            table,
+            {
                 "median_snr": float(table["snr"].median()),  # type: ignore[arg-type]
                 "median_z": float(table["z_true"].median()),  # type: ignore[arg-type]
-                "preview": preview(table),
             },
         )
 
@@ -68,10 +67,16 @@ def promotion_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
 def _assets_of(kind: Gated, preset: Preset) -> list[dg.AssetsDefinition]:
     """Evaluation, promotion and champion of one registered model."""
-    evaluation, promotion = f"{kind.short}_evaluation", kind.promotion_asset
+    return [_evaluation(kind, preset), _promotion(kind, preset), _champion(kind)]
 
+
+def _evaluation_name(kind: Gated) -> str:
+    return f"{kind.short}_evaluation"
+
+
+def _evaluation(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
-        name=evaluation,
+        name=_evaluation_name(kind),
         group_name="promotion",
         kinds={"mlflow", "parquet"},
         ins={"model": dg.AssetIn(kind.model_asset)},
@@ -101,11 +106,15 @@ def _assets_of(kind: Gated, preset: Preset) -> list[dg.AssetsDefinition]:
             metadata=dict(evaluation_metadata(found)),
         )
 
+    return evaluated
+
+
+def _promotion(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
-        name=promotion,
+        name=kind.promotion_asset,
         group_name="promotion",
         kinds={"mlflow"},
-        ins={"evaluation": dg.AssetIn(evaluation)},
+        ins={"evaluation": dg.AssetIn(_evaluation_name(kind))},
         pool=COMPUTE,  # the champion is evaluated here when it was not yet on these sources
         code_version=f"1-{file_digest(rules_file(preset))}",
         description=f"The gate of {kind.name}: promotes a challenger that is shown to be better, or says why not.",
@@ -131,12 +140,17 @@ def _assets_of(kind: Gated, preset: Preset) -> list[dg.AssetsDefinition]:
             value=table, data_version=content_version(table), metadata=dict(verdict_metadata(judged))
         )
 
+    return promoted
+
+
+def _champion(kind: Gated) -> dg.AssetsDefinition:
     @dg.asset(
         name=kind.champion_asset,
         group_name="promotion",
         kinds={"mlflow"},
-        deps=[promotion],
+        deps=[kind.promotion_asset],
         code_version="1",
+        metadata=from_registry(kind.name),
         description=f"The version of {kind.name} that @champion points at now: the model that makes the catalogue.\n\n"
         "Its data version is the model's version, so a champion moved by hand, here or in the MLflow UI, makes the "
         "posteriors stale, and a new challenger does not. A move by hand is written down with the next look.",
@@ -164,7 +178,7 @@ def _assets_of(kind: Gated, preset: Preset) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [evaluated, promoted, champion]
+    return champion
 
 
 def _say_why_there_is_none(kind: Gated, registry: ModelRegistry) -> None:

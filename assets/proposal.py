@@ -5,49 +5,22 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.metadata import mlflow_links
-from assets.model_records import (
-    content_of,
-    example_photometry,
-    log_new_epochs,
-    model_tags,
-    record_proposal,
-    trained,
-)
-from assets.partitions import COMPUTE, chosen_size
+from assets.model_records import example_photometry, record_proposal
+from assets.partitions import COMPUTE, chosen_parts
 from assets.tables import bands_from
-from assets.versions import code_version, content_version, file_digest
+from assets.training import content_of, model_asset, part_tags, training, versions_of_parts
+from assets.versions import code_version, content_version
 from paeplatform.config import Preset
-from resources.failures import one_line_failures
-from resources.registry import AUTOENCODER, FLOW, PROPOSAL, ModelRegistry
+from resources.registry import PROPOSAL, ModelRegistry
 from resources.signatures import proposal_signature
 from resources.workspace import Workspace
 
 
 def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The training of the proposal for a preset."""
-    settings = code_version(
-        1,
-        preset,
-        "proposal",
-        "prior.redshift",
-        "prior.z_min",
-        "prior.z_max",
-        "instrument.n_redshift_nodes",
-        "pae.n_latent",
-    )
+    settings = _settings(preset)
 
-    @dg.asset(
-        group_name="models",
-        kinds={"jax", "mlflow"},
-        pool=COMPUTE,
-        io_manager_key="folders",
-        ins={
-            "autoencoder": dg.AssetIn(partition_mapping=chosen_size(preset)),
-            "latent_flow": dg.AssetIn(partition_mapping=chosen_size(preset)),
-        },
-        code_version=settings,
-    )
+    @model_asset(kinds={"jax", "mlflow"}, pool=COMPUTE, ins=chosen_parts(preset), code_version=settings)
     def posterior_proposal(
         context: dg.AssetExecutionContext,
         autoencoder: Path,
@@ -70,23 +43,13 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         from paeplatform.sed.grid import rest_grid
 
         n_latent, bands = preset.pae.n_latent, bands_from(spherex_bands)
-        parents = {
-            "autoencoder": registry.by_content(AUTOENCODER, content_of(autoencoder)),
-            "flow": registry.by_content(FLOW, content_of(latent_flow)),
-        }
-        made_from = (content_of(autoencoder), content_of(latent_flow), bands.content_hash())
+        parts = versions_of_parts(registry, autoencoder=autoencoder, flow=latent_flow)
+        made_from = content_of(autoencoder), content_of(latent_flow), bands.content_hash()
         prior_version = content_version(redshift_prior).value
         checkpoint = workspace.checkpoint_dir("posterior-proposal", settings, *made_from, prior_version)
-        with (
-            one_line_failures(),
-            registry.training_run(
-                PROPOSAL,
-                preset,
-                data_version=prior_version,
-                dagster_run_id=context.run.run_id,
-                params={"n_latent_trained": n_latent},
-            ) as run,
-        ):
+        with training(
+            context, PROPOSAL, preset, registry, workspace, checkpoint, prior_version, n_latent
+        ) as run:
             model = PaeBundle(
                 autoencoder=load_autoencoder(autoencoder),
                 flow=load_flow(latent_flow),
@@ -102,35 +65,25 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             )
             depths = np.stack([bands.depth("mev"), bands.depth("inflight")])
             made = train_proposal(
-                forward,
-                prior,
-                depths,
-                preset.proposal,
-                n_latent=n_latent,
-                seed=preset.seed,
-                checkpoint_dir=checkpoint,
-                on_epoch=lambda epoch: log_new_epochs(run, epoch),
+                forward, prior, depths, preset.proposal, n_latent=n_latent, **run.fit_options
             )
-            proposal, fit = made.proposal, made.fit
-            record = record_proposal(
-                fit,
-                check_proposal(proposal, forward, prior, depths, preset.proposal, seed=preset.seed),
-            )
-            folder = workspace.scratch_path("proposal")
-            save_proposal(proposal, preset.proposal, n_latent, proposal.n_band, proposal.z_limits, folder)
-            content = file_digest(folder)
-            record.log(run, fit)
-            version = registry.register(
-                PROPOSAL,
-                {"proposal": folder},
+            proposal = made.proposal
+            check = check_proposal(proposal, forward, prior, depths, preset.proposal, seed=preset.seed)
+            shape = n_latent, proposal.n_band, proposal.z_limits
+            run.register(
+                "proposal",
+                record_proposal(made.fit, check),
+                lambda folder: save_proposal(proposal, preset.proposal, *shape, folder),
                 signature=proposal_signature(),
                 input_example=example_photometry(len(bands)),
-                tags=model_tags(preset, content, n_latent)
-                | {f"{name}_version": parent.version for name, parent in parents.items()}
-                | {"band_hash": bands.content_hash(), "prior_id": prior.prior_id()},
+                tags={**part_tags(parts), "band_hash": bands.content_hash(), "prior_id": prior.prior_id()},
             )
-        workspace.forget_checkpoint(checkpoint)
-        record.write(folder)
-        return trained(folder, content, record, mlflow_links(run, version))
+        return run.result()
 
     return [posterior_proposal]
+
+
+def _settings(preset: Preset) -> str:
+    """The code version: it covers the settings that the trained proposal depends on beside its inputs."""
+    prior = "prior.redshift", "prior.z_min", "prior.z_max"
+    return code_version(1, preset, "proposal", *prior, "instrument.n_redshift_nodes", "pae.n_latent")

@@ -21,7 +21,27 @@ PASSED, HELD = "passed", "held"
 GATE = (
     "gate"  # metadata beside the tag: the faults of a held cell, each with rule, observed and expected value
 )
+# What the staleness rule has to know of an asset beside the graph. An asset declares it in the metadata of its
+# definition, where Dagster's page shows it too.
+NOT_COMPARED = "paeplatform/not_compared"  # names of inputs whose change does not make it out of date
+STOOD_FOR_BY = "paeplatform/stood_for_by"  # name of the asset of the same step that stands for it
+VERSION_FROM = (
+    "paeplatform/version_from"  # what has the last word on its version: "registry MODEL", or PRIOR_FILE
+)
+PRIOR_FILE = "prior file"
+_REGISTRY = "registry "
 _CHUNK = 500  # events fetched at a time
+
+
+def from_registry(model: str) -> dict[str, str]:
+    """Declares that the alias @champion of a registered model says which version an asset has."""
+    return {VERSION_FROM: f"{_REGISTRY}{model}"}
+
+
+def registered_model(version_from: object) -> str | None:
+    """The registered model that a declaration of `from_registry` names; None for any other."""
+    text = str(version_from or "")
+    return text.removeprefix(_REGISTRY) if text.startswith(_REGISTRY) else None
 
 
 def made_from(content: str, inputs: Mapping[str, str]) -> dict[str, dg.MetadataValue]:

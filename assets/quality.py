@@ -69,16 +69,29 @@ def broken(outcomes: "Sequence[RuleOutcome]") -> list[str]:
     return [_sentence(one) for one in outcomes if not one.passed and one.severity == ERROR]
 
 
+class Held(dg.Failure):
+    """The quality gate holds a delivery or a cell. A step that ends with it is not retried: the data stay the same.
+
+    Args:
+        what: is held, like "release qr3-week1".
+        faults: one sentence each, with rule, observed and expected value; the first three are shown.
+        remedy: what to do, when that is not obvious.
+    """
+
+    def __init__(self, what: str, faults: "Sequence[str]", remedy: str = "") -> None:
+        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        super().__init__(f"{what} is held: {'; '.join(faults[:3])}{more}{remedy}", allow_retries=False)
+
+
 def refuse(outcomes: "Sequence[RuleOutcome]", what: str) -> None:
     """Ends the step when an error rule failed.
 
     Raises:
-        dagster.Failure: with the first faults; not retried, as the delivery would be the same.
+        Held: with the first faults.
     """
     faults = broken(outcomes)
     if faults:
-        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-        raise dg.Failure(f"{what} is held: {'; '.join(faults[:3])}{more}", allow_retries=False)
+        raise Held(what, faults)
 
 
 def _sentence(outcome: "RuleOutcome") -> str:

@@ -10,7 +10,7 @@ from upath import UPath
 from assets.deliveries import CELL_EXPOSURES, kept_outcomes
 from assets.metadata import preview
 from assets.partitions import release_and_cell, release_cells
-from assets.provenance import GATE, GATE_TAG, HELD, PASSED
+from assets.provenance import GATE, GATE_TAG, HELD, PASSED, STOOD_FOR_BY
 from assets.quality import broken, check_results, check_specs
 from assets.tables import bands_from
 from assets.versions import code_version, content_version
@@ -47,12 +47,14 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             "quarantined_sources": dg.AssetOut(
                 description="Rows of one cell that were set aside, with the reason.",
                 group_name="release",
+                metadata={STOOD_FOR_BY: "release_photometry"},
                 kinds={"parquet", "polars"},
                 code_version=version,
             ),
             "quality_statistics": dg.AssetOut(
                 description="What the quality rules judge in one cell; the next release is compared with it.",
                 group_name="release",
+                metadata={STOOD_FOR_BY: "release_photometry"},
                 kinds={"parquet", "greatexpectations"},
                 code_version=version,
             ),

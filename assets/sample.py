@@ -5,6 +5,7 @@ They judge the models as trained, not the champion: the catalogue's own redshift
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,28 +13,36 @@ import dagster as dg
 import polars as pl
 
 from assets.cells import Tables, counts
-from assets.estimation import PAE_POSTERIORS, posterior_code
-from assets.metadata import preview
+from assets.estimation import MISFIT_SETTINGS, PAE_POSTERIORS, posterior_code
+from assets.metadata import table_result
 from assets.partitions import COMPUTE, latent_sizes
 from assets.pieces import in_pieces
 from assets.sbi_estimation import sbi_code
-from assets.tables import bands_from, library_from
+from assets.tables import bands_from, library_from, photometry_of
 from assets.versions import code_version, content_version, file_digest, left_out
 from paeplatform.config import Preset
 from resources.failures import one_line_failures
 from resources.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
+    from assets.tables import Photometry
 
-    Photometry = tuple[np.ndarray, np.ndarray, np.ndarray]
+SIZES = "tables.n_sources", "tables.n_chained"  # settings that decide which sources are sampled
 
 
 def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this file for a preset."""
-    sizes = "tables.n_sources", "tables.n_chained"
-    fits_code = code_version(2, preset, "template_fit", "templates.dust_laws", "tables.n_sources")
+    return [
+        _validation_sample(preset),
+        _sample_template_fits(preset),
+        _sample_sbi_posteriors(preset),
+        _sample_pae_posteriors(preset),
+        _sample_chains(preset),
+        _sample_scores(preset),
+    ]
 
+
+def _validation_sample(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"parquet", "polars"},
@@ -51,11 +60,19 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             )
         return _made(table, {"median_snr": float(table["snr"].median())})  # type: ignore[arg-type]
 
+    return validation_sample
+
+
+def _sample_template_fits(preset: Preset) -> dg.AssetsDefinition:
+    code = code_version(
+        2, preset, "template_fit", "templates.dust_laws", "tables.n_sources", *MISFIT_SETTINGS
+    )
+
     @dg.asset(
         group_name="validation",
         kinds={"jax", "parquet"},
         pool=COMPUTE,
-        code_version=fits_code,
+        code_version=code,
     )
     def sample_template_fits(
         validation_sample: pl.DataFrame,
@@ -71,19 +88,21 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
         library, bands = library_from(sed_templates), bands_from(spherex_bands)
         with one_line_failures():
-            extent = TemplateGridConfig(
-                **preset.template_fit.model_dump(), dust_laws=preset.templates.dust_laws
-            )
+            extent = TemplateGridConfig.from_preset(preset)
             grid = build_template_grid(library, gaussian_filters(bands), extent)
 
         def fit(photometry: "Photometry") -> pl.DataFrame:
             with one_line_failures():
-                return fit_templates(grid, *photometry, progress=False)
+                return fit_templates(grid, *photometry, trust=preset.trust, progress=False)
 
-        pins = fits_code, repr(extent), library.content_hash(), bands.content_hash()
+        pins = code, repr(extent), library.content_hash(), bands.content_hash()
         table = _resumed(workspace, preset, "sample-tf", validation_sample, fit, *pins)
         return _made(table, {"status": counts(table, "tf_status"), "models": grid.n_models})
 
+    return sample_template_fits
+
+
+def _sample_sbi_posteriors(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"pytorch", "parquet"},
@@ -101,7 +120,7 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             model, _ = load_sbi(sbi_model)
             table = estimate_sbi(
                 model,
-                *(validation_sample[name].to_numpy() for name in ("flux", "flux_err", "object_id")),
+                *photometry_of(validation_sample),
                 summaries=preset.sbi.summaries,
                 n_samples=preset.sbi.n_samples,
                 batch_size=preset.sbi.batch_size,
@@ -111,12 +130,16 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             )
         return _made(table, {"status": counts(table, "sbi_status")})
 
+    return sample_sbi_posteriors
+
+
+def _sample_pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"jax", "blackjax", "parquet"},
         partitions_def=dg.StaticPartitionsDefinition(list(preset.tables.priors)),
         pool=COMPUTE,
-        code_version=posterior_code(PAE_POSTERIORS, preset, *sizes),
+        code_version=posterior_code(PAE_POSTERIORS, preset, *SIZES),
     )
     def sample_pae_posteriors(
         context: dg.AssetExecutionContext,
@@ -130,33 +153,44 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace.start_jax()
         from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.pae.bundle import load_bundle
-        from paeplatform.validation.sampling import posteriors_under, posteriors_without_nf_prior
+        from paeplatform.validation.sampling import (
+            estimator_under,
+            posteriors_under,
+            posteriors_without_nf_prior,
+        )
 
         choice, bands = context.partition_key, bands_from(spherex_bands)
+        bpz, filters = redshift_prior.row(0, named=True), gaussian_filters(bands)
+        names = ("free_uniform", "free_bpz") if choice == "free" else (choice,)
         with one_line_failures():
             bundle = load_bundle(pae_model)
-        common = bundle, preset, redshift_prior.row(0, named=True), bands, gaussian_filters(bands)
+            under = {name: estimator_under(name, bundle, preset, bpz, bands, filters) for name in names}
 
         def sample(photometry: "Photometry") -> pl.DataFrame:
             with one_line_failures():
                 if choice == "free":
-                    tables = posteriors_without_nf_prior(*common, photometry, progress=False)
+                    both = under["free_uniform"], under["free_bpz"]
+                    tables = posteriors_without_nf_prior(*both, photometry, progress=False)
                 else:
-                    tables = {choice: posteriors_under(choice, *common, photometry, progress=False)}
+                    tables = {choice: posteriors_under(under[choice], photometry, progress=False)}
             return pl.concat([_of_method(table, name) for name, table in tables.items()])
 
         chained = choice == "free" or preset.inference.method == "mclmc"
         sources = validation_sample.head(preset.tables.n_chained) if chained else validation_sample
-        pins = posterior_code(PAE_POSTERIORS, preset), file_digest(pae_model), str(common[2])
+        pins = posterior_code(PAE_POSTERIORS, preset), file_digest(pae_model), str(bpz)
         table = _resumed(workspace, preset, f"sample-{choice}", sources, sample, *pins)
         return _made(table, _states(table))
 
+    return sample_pae_posteriors
+
+
+def _sample_chains(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"jax", "blackjax", "parquet"},
         partitions_def=latent_sizes(preset),
         pool=COMPUTE,
-        code_version=posterior_code(PAE_POSTERIORS, preset, *sizes),
+        code_version=posterior_code(PAE_POSTERIORS, preset, *SIZES),
     )
     def sample_chains(
         context: dg.AssetExecutionContext,
@@ -170,32 +204,36 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     ) -> dg.MaterializeResult[pl.DataFrame]:
         """Markov chains with the PAE of one latent size, both priors on: Table 2, and appendix A with the NF prior."""
         workspace.start_jax()
-        from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.validation.latent_sizes import bundle_of_parts
         from paeplatform.validation.sample_scores import FIDUCIAL, latent_method
-        from paeplatform.validation.sampling import posteriors_under
+        from paeplatform.validation.sampling import estimator_under, posteriors_under
 
         n_latent, bands = int(context.partition_key), bands_from(spherex_bands)
         library = library_from(sed_templates)
         with one_line_failures():
             bundle = bundle_of_parts(autoencoder, latent_flow, preset, n_latent, bands, library)
-        common = bundle, preset, redshift_prior.row(0, named=True), bands, gaussian_filters(bands)
+            bpz = redshift_prior.row(0, named=True)
+            chains = replace(estimator_under(FIDUCIAL, bundle, preset, bpz, bands), method="mclmc")
 
         def sample(photometry: "Photometry") -> pl.DataFrame:
             with one_line_failures():
-                found = posteriors_under(FIDUCIAL, *common, photometry, method="mclmc", progress=False)
+                found = posteriors_under(chains, photometry, progress=False)
             return _of_method(found, latent_method(n_latent))
 
         pins = (
             posterior_code(PAE_POSTERIORS, preset),
             file_digest(autoencoder),
             file_digest(latent_flow),
-            str(common[2]),
+            str(bpz),
         )
         sources = validation_sample.head(preset.tables.n_chained)
         table = _resumed(workspace, preset, f"sample-chains-{n_latent}", sources, sample, *pins)
         return _made(table, {"n_latent": n_latent, **_states(table)})
 
+    return sample_chains
+
+
+def _sample_scores(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"parquet", "polars"},
@@ -224,14 +262,7 @@ def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             )
         return _made(table, {"methods": counts(table, "method")})
 
-    return [
-        validation_sample,
-        sample_template_fits,
-        sample_sbi_posteriors,
-        sample_pae_posteriors,
-        sample_chains,
-        sample_scores,
-    ]
+    return sample_scores
 
 
 def _of_method(table: pl.DataFrame, method: str) -> pl.DataFrame:
@@ -259,8 +290,4 @@ def _resumed(
 
 
 def _made(table: pl.DataFrame, metadata: dict[str, object]) -> dg.MaterializeResult[pl.DataFrame]:
-    return dg.MaterializeResult(
-        value=table,
-        data_version=content_version(table),
-        metadata={**metadata, "rows": table.height, "preview": preview(table)},  # type: ignore[arg-type]
-    )
+    return table_result(table, {**metadata, "rows": table.height})

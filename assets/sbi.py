@@ -3,28 +3,20 @@
 Evaluation, promotion and champion of the registered model are made with those of `pae` (`assets.promotion`).
 """
 
-import time
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
-from assets.cells import Made, Tables, counts
+from assets.cells import Cell, CellResults, Tables, cell_asset, counts
 from assets.estimation import CHAMPION_TAG
-from assets.metadata import mlflow_links
-from assets.model_records import (
-    example_photometry,
-    log_new_epochs,
-    record_sbi,
-    trained,
-    training_tags,
-)
-from assets.partitions import COMPUTE, SHARED_RUN, release_and_cell, release_cells
+from assets.model_records import example_photometry, record_sbi
+from assets.partitions import COMPUTE
 from assets.sbi_estimation import load_sbi_version, sbi_code
-from assets.tables import bands_from, library_from
-from assets.versions import code_version, content_version, file_digest
+from assets.tables import bands_from, library_from, photometry_of
+from assets.training import model_asset, training
+from assets.versions import code_version, content_version
 from paeplatform.config import Preset
-from resources.failures import one_line_failures
 from resources.registry import SBI, ModelRegistry
 from resources.signatures import sbi_signature
 from resources.workspace import Workspace
@@ -32,16 +24,13 @@ from resources.workspace import Workspace
 
 def sbi_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The training of the network for a preset, and its posteriors."""
-    settings = code_version(1, preset, *_training_settings(preset))
-    posteriors_version = sbi_code(preset)
+    return [_sbi_model(preset), _sbi_posteriors(preset)]
 
-    @dg.asset(
-        group_name="models",
-        kinds={"pytorch", "mlflow"},
-        pool=COMPUTE,
-        io_manager_key="folders",
-        code_version=settings,
-    )
+
+def _sbi_model(preset: Preset) -> dg.AssetsDefinition:
+    settings = code_version(1, preset, *_training_settings(preset))
+
+    @model_asset(kinds={"pytorch", "mlflow"}, pool=COMPUTE, code_version=settings)
     def sbi_model(
         context: dg.AssetExecutionContext,
         sed_templates: pl.DataFrame,
@@ -60,49 +49,27 @@ def sbi_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         catalog_version = content_version(mock_catalog).value
         made_from = catalog_version, library.content_hash(), bands.content_hash()
         checkpoint = workspace.checkpoint_dir("sbi", settings, *made_from)
-        with (
-            one_line_failures(),
-            registry.training_run(
-                SBI, preset, data_version=catalog_version, dagster_run_id=context.run.run_id
-            ) as run,
-        ):
-            depth = bands.depth(preset.instrument.depth)
+        with training(context, SBI, preset, registry, workspace, checkpoint, catalog_version) as run:
+            depth, z_limits = bands.depth(preset.instrument.depth), (preset.prior.z_min, preset.prior.z_max)
             bank = build_bank(preset, library, bands, mock_catalog)
-            fit = train_sbi(
-                bank,
-                depth,
-                preset.sbi,
-                z_limits=(preset.prior.z_min, preset.prior.z_max),
-                seed=preset.seed,
-                checkpoint_dir=checkpoint,
-                on_epoch=lambda epoch: log_new_epochs(run, epoch),
-            )
-            record = record_sbi(fit, check_sbi(fit.model, bank, preset.sbi, seed=preset.seed))
-            folder = workspace.scratch_path("sbi")
-            save_sbi(fit.model, bands.content_hash(), folder)
-            content = file_digest(folder)
-            record.log(run, fit)
-            version = registry.register(
-                SBI,
-                {"sbi": folder},
+            fit = train_sbi(bank, depth, preset.sbi, z_limits=z_limits, **run.fit_options)
+            run.register(
+                "sbi",
+                record_sbi(fit, check_sbi(fit.model, bank, preset.sbi, seed=preset.seed)),
+                lambda folder: save_sbi(fit.model, bands.content_hash(), folder),
                 signature=sbi_signature(),
                 input_example=example_photometry(len(bands)),
-                tags=training_tags(preset, content)
-                | {"library_hash": library.content_hash(), "band_hash": bands.content_hash()},
+                tags={"library_hash": library.content_hash(), "band_hash": bands.content_hash()},
             )
-        workspace.forget_checkpoint(checkpoint)
-        record.write(folder)
-        return trained(folder, content, record, mlflow_links(run, version))
+        return run.result()
 
-    @dg.asset(
-        group_name="inference",
-        kinds={"pytorch", "parquet"},
-        partitions_def=release_cells,
-        deps=["sbi_champion"],
-        pool=COMPUTE,
-        backfill_policy=dg.BackfillPolicy.multi_run(SHARED_RUN),
-        code_version=posteriors_version,
-    )
+    return sbi_model
+
+
+def _sbi_posteriors(preset: Preset) -> dg.AssetsDefinition:
+    version = sbi_code(preset)
+
+    @cell_asset(kinds={"pytorch", "parquet"}, deps=["sbi_champion"], pool=COMPUTE, code_version=version)
     def sbi_posteriors(
         context: dg.AssetExecutionContext,
         release_photometry: Tables,
@@ -111,28 +78,17 @@ def sbi_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """p(z) of one cell from the @champion of `sbi-redshift`: summaries, quantiles, flags."""
-        made = Made(context)
+        results = CellResults(context, release_photometry=release_photometry)
         chosen = load_sbi_version(preset, spherex_bands, None, registry, workspace, progress=True)
-        for partition, photometry in release_photometry.items():
-            began = time.monotonic()
-            table = chosen.estimate(
-                *(photometry[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
-            ).with_columns(
+
+        def estimate(cell: Cell) -> pl.DataFrame:
+            return chosen.estimate(*photometry_of(cell.inputs["release_photometry"])).with_columns(
                 sbi_version=pl.lit(chosen.champion.version, pl.Int32),
-                sbi_code_version=pl.lit(posteriors_version),
+                sbi_code_version=pl.lit(version),
             )
-            hours = (time.monotonic() - began) / 3600.0
-            made.add(
-                partition,
-                table,
-                {"release_photometry": content_version(photometry).value},
-                {
-                    "cell": release_and_cell(partition)[1],
-                    "galaxies_per_hour": round(table.height / hours),
-                    "status": counts(table, "sbi_status"),
-                },
-            )
-        return made.result(
+
+        results.estimate(estimate, lambda table: {"status": counts(table, "sbi_status")})
+        return results.result(
             tags={CHAMPION_TAG: chosen.champion.label},
             metadata={
                 "model_version": f"{SBI} {chosen.champion.label}",
@@ -140,7 +96,7 @@ def sbi_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [sbi_model, sbi_posteriors]
+    return sbi_posteriors
 
 
 def _training_settings(preset: Preset) -> list[str]:

@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from paeplatform.catalog.redshift_prior import BpzFit
     from paeplatform.instrument.bands import BandSet
     from paeplatform.sed.library import TemplateLibrary
+
+    Photometry = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def photometry_of(table: pl.DataFrame) -> "Photometry":
+    """(flux, flux_err, object_id) of a table of photometry, in the order in which estimators take them."""
+    return tuple(table[name].to_numpy() for name in ("flux", "flux_err", "object_id"))  # type: ignore[return-value]
 
 
 def library_table(library: "TemplateLibrary") -> pl.DataFrame:

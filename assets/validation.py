@@ -33,7 +33,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         kinds={"parquet", "numpy"},
         partitions_def=releases,
         deps=[cells_of("redshift_catalog")],
-        code_version=code_version(2, preset, "validation"),
+        code_version=code_version(3, preset, "validation"),
     )
     def photoz_metrics(
         context: dg.AssetExecutionContext, mock_photometry: pl.DataFrame, workspace: Workspace
@@ -57,45 +57,6 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 **_headline(table),
                 "recovery": plot(redshift_recovery(z_true, z_hat, sigma_z, table, z_max=preset.prior.z_max)),
                 "metrics": preview(table, rows=len(table)),
-            },
-        )
-
-    @dg.asset(
-        group_name="validation",
-        kinds={"parquet", "numpy"},
-        partitions_def=releases,
-        deps=[cells_of("redshift_catalog")],
-        code_version=code_version(1, preset, "validation.n_bootstrap", "prior.z_min", "prior.z_max"),
-    )
-    def method_comparison(
-        context: dg.AssetExecutionContext, mock_photometry: pl.DataFrame, workspace: Workspace
-    ) -> dg.MaterializeResult[pl.DataFrame]:
-        """PAE, SBI and template fitting on the same sources, bright and all, with intervals (Fig. 17 as a table)."""
-        from paeplatform.validation.comparison import compare_methods
-        from paeplatform.validation.evaluate import join_truth
-
-        with one_line_failures():
-            rows, version = release_table(
-                context.instance, workspace, "redshift_catalog", context.partition_key
-            )
-            table = compare_methods(join_truth(rows.collect(), truth_of(mock_photometry)), preset)
-        shown = [
-            "method",
-            "selection",
-            "n",
-            "nmad_paper",
-            "mean_bias",
-            "eta_3sigma",
-            "coverage_68",
-            "pit_ks",
-            "crps",
-        ]
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table),
-            metadata={
-                **made_from(content_version(table).value, {"redshift_catalog": version}),
-                "comparison": preview(table.select(shown), rows=len(table)),
             },
         )
 
@@ -138,7 +99,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         table = tested.drop("pae_z_draws").join(
             sources.select("object_id", "z_true", "snr"), on="object_id", maintain_order="left"
         )
-        summary = stress_summary(tested, sources)
+        summary = stress_summary(table)
         return dg.MaterializeResult(
             value=table,
             data_version=content_version(table),
@@ -162,7 +123,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             **{name: dg.AssetIn(dagster_type=pl.DataFrame) for name in REPORT_TABLES},
         },
         deps=[cells_of("redshift_catalog")],
-        code_version=code_version(4, preset, "validation"),
+        code_version=code_version(5, preset, "validation", "trust"),
     )
     def validation_report(
         context: dg.AssetExecutionContext,
@@ -202,8 +163,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             "posterior_proposal": posterior_proposal,
         }
         with one_line_failures():
-            truth = missing_band_stress.select("object_id", "z_true").unique("object_id")
-            stress = stress_summary(missing_band_stress.drop("z_true"), truth)
+            stress = stress_summary(missing_band_stress)
             figures = {
                 **redshift_figures(preset, catalog, photoz_metrics),
                 STRESS_FIGURE: missing_bands_figure(stress, missing_band_stress),
@@ -232,7 +192,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 ),
                 provenance=_provenance(release, catalog, registry) | {"library": library.content_hash()},
                 targets=[
-                    *release_targets(posterior_summary(catalog, preset.pae.n_latent)),
+                    *release_targets(posterior_summary(catalog, preset.pae.n_latent), preset.trust),
                     *model_targets(
                         model_numbers(autoencoder),
                         model_numbers(latent_flow),
@@ -252,7 +212,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             }
         )
 
-    return [photoz_metrics, method_comparison, missing_band_stress, validation_report]
+    return [photoz_metrics, missing_band_stress, validation_report]
 
 
 def cells_of(asset: str) -> dg.AssetDep:

@@ -220,8 +220,9 @@ class ImportanceConfig(_Section):
     n_components: PositiveInt = 2  # of the mixture fitted to a source's weighted draws
     n_starts: PositiveInt = 16  # draws climbed from, for sources whose first stage found next to nothing
     climb_below_ess: Annotated[float, Field(ge=0.0)] = 15.0
-    ess_target: PositiveFloat = 500.0  # rounds end when a source has so many effective draws ...
-    ess_min: PositiveFloat = 100.0  # ... and with fewer than these it is not trusted
+    # Rounds end when a source has so many effective draws: how fine the answer shall be. How many it must have to be
+    # trusted at all is `trust.ess_min`.
+    ess_target: PositiveFloat = 500.0
     batch_size: PositiveInt = 4  # sources per compiled call and device, padded
     fallback_batch_size: PositiveInt = 2  # of MCLMC for the handful of sources that are left ...
     fallback_jump_every: PositiveInt = 10  # ... whose draws are seldom worth a jump
@@ -313,6 +314,29 @@ class InferenceConfig(_Section):
     n_kept: PositiveInt = 500  # equally weighted draws kept of each source, for reweighting and predictions
 
 
+class TrustConfig(_Section):
+    """What a result must satisfy to be trusted: the limits behind every status, flag and caption.
+
+    Attributes:
+        khat_max: importance weights with a Pareto k-hat at or above this are not trusted.
+        rhat_max: chains with a split R-hat of z at or above this have not converged.
+        ess_min: posteriors with fewer effective draws than this are not trusted.
+        reduced_chi2_max: the best model is a misfit when its chi^2 per degree of freedom is above this ...
+        tail_probability_min: ... and noise exceeds that chi^2 with a probability below this.
+        bands_min: sources with fewer usable bands than this are flagged.
+    """
+
+    khat_max: PositiveFloat = 0.7
+    rhat_max: Annotated[float, Field(gt=1.0)] = 1.1
+    ess_min: PositiveFloat = 100.0
+    reduced_chi2_max: PositiveFloat = 2.0
+    tail_probability_min: Fraction = 1e-6
+    bands_min: PositiveInt = 20
+
+
+DEFAULT_TRUST = TrustConfig()  # for tables that are made outside of a run with a preset
+
+
 class TemplateFitConfig(_Section):
     """Row T1: the grid of the baseline (paper section IV.3)."""
 
@@ -400,6 +424,7 @@ class Preset(_Section):
     inference: InferenceConfig = InferenceConfig()
     importance: ImportanceConfig = ImportanceConfig()
     mclmc: MclmcConfig = MclmcConfig()
+    trust: TrustConfig = TrustConfig()
     template_fit: TemplateFitConfig = TemplateFitConfig()
     stress_test: StressTestConfig = StressTestConfig()
     release: ReleaseConfig

@@ -80,9 +80,7 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *sample_assets(preset),  # validation_sample and, of it, posteriors by method and sample_scores
         *paper_figure_assets(preset),  # paper_figures
         *paper_table_assets(preset),  # table_*, and held_out_spectra, posterior_ranks, example_posteriors ...
-        *validation_assets(
-            preset
-        ),  # photoz_metrics, method_comparison, missing_band_stress, validation_report
+        *validation_assets(preset),  # photoz_metrics, missing_band_stress, validation_report
     ]
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from paeplatform.errors import InputError
@@ -38,6 +38,37 @@ def replaced(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         remove(unfinished)
+
+
+def replace_folder(finished: Path, path: Path) -> None:
+    """Moves a folder to `path`, in the place of the folder that the platform itself wrote there before.
+
+    Args:
+        finished: the folder to move, which may be on another file system.
+        path: where it goes; its parent folders are made. What stood there goes only after the new one came.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        shutil.move(finished, unfinished)
+        with set_aside(path) if path.exists() else nullcontext():
+            unfinished.rename(path)
+    finally:
+        remove(unfinished)
+
+
+@contextmanager
+def set_aside(path: Path) -> Iterator[Path]:
+    """The hidden name of a folder while another one takes its place; it comes back on an error, else it is removed."""
+    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+    path.rename(old)
+    try:
+        yield old
+    except BaseException:
+        if not os.path.lexists(path):
+            old.rename(path)
+        raise
+    remove(old)
 
 
 def write_whole(path: Path, content: str | bytes, *, sync: bool = False) -> Path:

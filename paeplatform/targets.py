@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from paeplatform.errors import InputError
-from paeplatform.files import remove
+from paeplatform.files import remove, set_aside
 
 MARK = "paeplatform"  # key in the metadata of Parquet and HDF5; the first word of every other mark
 # What a CSV of posteriors holds at least. CSV has no place for a mark that every reader would skip.
@@ -112,15 +112,14 @@ def new_target(
     path = Path(path)
     check_target(path, overwrite=overwrite, option=option, folder=folder, fault=fault)
     path.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex[:8]
-    unfinished = path.with_name(f".{token}.tmp{path.suffix}")
+    unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
         yield unfinished
         check_target(path, overwrite=overwrite, option=option, folder=folder, fault=fault)
         if not os.path.lexists(path):
             _place(unfinished, path, option)
         elif folder:
-            _exchange(unfinished, path, path.with_name(f".{token}.old"), option, fault)
+            _exchange(unfinished, path, option, fault)
         else:
             os.replace(unfinished, path)
     finally:
@@ -172,19 +171,13 @@ def _place(unfinished: Path, path: Path, option: str) -> None:
         raise InputError(f"{option} {path} appeared while it was being written: it is not replaced") from None
 
 
-def _exchange(unfinished: Path, path: Path, old: Path, option: str, fault: Fault) -> None:
+def _exchange(unfinished: Path, path: Path, option: str, fault: Fault) -> None:
     """Replaces a folder, which is checked once more when nobody can reach it by its name any more."""
-    path.rename(old)
-    try:
+    with set_aside(path) as old:
         found = fault(old)
         if found is not None:
             raise InputError(f"{option} {path} {found}: it is not replaced")
         _place(unfinished, path, option)
-    except BaseException:
-        if not os.path.lexists(path):
-            old.rename(path)
-        raise
-    remove(old)
 
 
 # -- marks ------------------------------------------------------------------------------------------------------------

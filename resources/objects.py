@@ -25,6 +25,7 @@ import polars as pl
 from upath import UPath
 
 from paeplatform.errors import StoreError
+from paeplatform.files import replaced, write_whole
 
 ATTEMPTS, FIRST_WAIT_S = 4, 0.5  # of a whole transfer; the client tries each request some times too
 CURRENT = ".current"  # suffix of the object that says which version of a folder holds
@@ -79,15 +80,7 @@ def put_text(path: UPath | Path, text: str) -> None:
         digest = hashlib.sha256(data).hexdigest()
         retried(lambda: there.fs.pipe_file(there.path, data, Metadata={DIGEST: digest}), f"write {path}")
         return
-    local = Path(str(path))
-    local.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        unfinished.write_text(text)
-        unfinished.replace(local)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    write_whole(Path(str(path)), text)
 
 
 def put_file(finished: Path, path: UPath | Path) -> None:
@@ -122,13 +115,8 @@ def upload(local: Path, path: UPath) -> str:
 
 def download(path: UPath, local: Path) -> None:
     """Fetches an object; the local file appears whole."""
-    local.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = local.with_name(f".{local.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with replaced(local) as unfinished:
         retried(lambda: path.fs.get_file(path.path, str(unfinished)), f"read {path}")
-        unfinished.replace(local)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def holds(path: UPath, local: Path) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import typing
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,19 +19,11 @@ import polars as pl
 from upath import UPath
 
 from paeplatform.errors import CheckpointError, InputError, StoreError
+from paeplatform.files import replace_folder, replaced
 from paeplatform.names import check_name
 from resources.objects import fetch_folder, fetched, is_remote, publish_folder, store_path, upload
 
 SCRATCH = ".scratch"  # name of the folder for what is not finished yet
-
-
-def _unfinished(path: UPath) -> UPath:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-
-
-def _move(finished: Path, to: Path) -> None:
-    shutil.move(finished, to)
-    _leave(finished)
 
 
 def _leave(finished: Path) -> None:
@@ -164,16 +155,12 @@ def _write(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:
     if is_remote(path):
         _send(obj, path)
         return
-    unfinished = _unfinished(path)
-    try:
+    with replaced(Path(str(path))) as unfinished:
         if isinstance(obj, Path):  # an asset that streamed its own table hands over the finished file
-            _move(obj, Path(str(unfinished)))
+            shutil.move(obj, unfinished)
+            _leave(obj)
         else:
             obj.lazy().sink_parquet(str(unfinished))
-        unfinished.rename(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def _send(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:
@@ -217,9 +204,9 @@ class _FolderIOManager(dg.UPathIOManager):
         context.add_output_metadata({"files": sorted(entry.name for entry in obj.iterdir())})
         if not is_remote(path):
             replace_folder(obj, Path(str(path)))
-            return
-        publish_folder(obj, path)
-        shutil.rmtree(obj)
+        else:
+            publish_folder(obj, path)
+            shutil.rmtree(obj)
         _leave(obj)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Path:
@@ -248,20 +235,3 @@ class FolderStore(dg.ConfigurableIOManagerFactory):
     def create_io_manager(self, context: dg.InitResourceContext) -> _FolderIOManager:
         """Called by Dagster once a run."""
         return _FolderIOManager(store_path(self.base), _cache(self.cache))
-
-
-def replace_folder(finished: Path, path: Path) -> None:
-    """Moves folder `finished` to `path`; what stood there goes only after the new one came."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, old = (path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{end}") for end in ("tmp", "old"))
-    try:
-        _move(finished, unfinished)
-        if path.exists():
-            path.rename(old)
-        unfinished.rename(path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

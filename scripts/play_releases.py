@@ -61,7 +61,7 @@ mutation Launch($params: LaunchBackfillParams!) {
 }
 """
 # What every change of prior or champion has to make beside the cells: metrics and report of the mock release.
-REPORT = ("photoz_metrics[{mock}]", "method_comparison[{mock}]", "validation_report[{mock}]")
+REPORT = ("photoz_metrics[{mock}]", "validation_report[{mock}]")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from resources.registry import ModelRegistry
 from resources.settings import PlatformSettings
 from resources.workspace import Workspace
 from sensors.releases import notice_deliveries
-from sensors.run import Held, materialize, only_one, opened, pools_of
+from sensors.run import materialize, only_one, opened, pools_of
 from sensors.slots import end_dead_runs, wait_for_pools
 from sensors.staleness import StalenessChecker
 
@@ -96,10 +96,10 @@ def backfill(
             )
             if fault is None:
                 summary.made[cell] = time.monotonic() - start
+                _told(on_cell, cell, "made", f"{summary.made[cell]:.1f} s")
             else:
-                (summary.held if isinstance(fault, Held) else summary.failed)[cell] = str(fault)
-            outcome = "made" if fault is None else "held" if isinstance(fault, Held) else "failed"
-            _told(on_cell, cell, outcome, str(fault or f"{summary.made[cell]:.1f} s"))
+                (summary.held if fault.held else summary.failed)[cell] = fault.line
+                _told(on_cell, cell, "held" if fault.held else "failed", fault.line)
     summary.seconds = time.monotonic() - began
     return summary
 
@@ -126,7 +126,7 @@ def _ingest(
     if reason is not None:
         fault = materialize(defs, instance, checker.made_with(ingested), release, reason)
         if fault is not None:
-            raise InputError(f"release {release} cannot be ingested: {fault}")
+            raise InputError(f"release {release} cannot be ingested: {fault.line}")
         checker.forget()
 
 

@@ -15,6 +15,7 @@ import dagster as dg
 from assets.deliveries import RAW_RELEASE
 from assets.gated import GATED
 from assets.provenance import faults_of_record, latest_records
+from assets.quality import Held
 from assets.release import PHOTOMETRY
 from paeplatform.errors import InputError
 from resources.instance import open_instance
@@ -170,9 +171,8 @@ class _CatchUp:
             _say(lines, target, f"{took:.1f} s", target.reason)
             return
         self._broken.add(identity)
-        held = isinstance(fault, Held)
-        (self.summary.held if held else self.summary.failed).append((target, str(fault)))
-        _say(lines, target, "HELD" if held else "FAILED", str(fault))
+        (self.summary.held if fault.held else self.summary.failed).append((target, fault.line))
+        _say(lines, target, "HELD" if fault.held else "FAILED", fault.line)
 
 
 def pools_of(defs: dg.Definitions, keys: Sequence[dg.AssetKey]) -> set[str]:
@@ -181,8 +181,17 @@ def pools_of(defs: dg.Definitions, keys: Sequence[dg.AssetKey]) -> set[str]:
     return {pool for key in keys for pool in graph.get(key).pools or ()}
 
 
-class Held(str):
-    """Why the quality gate holds a partition."""
+@dataclass(frozen=True)
+class RunFault:
+    """Why a run did not make what it was for.
+
+    Attributes:
+        line: the first line of what went wrong.
+        held: whether the quality gate holds the partition, so that another try needs other data or another rule.
+    """
+
+    line: str
+    held: bool = False
 
 
 def materialize(
@@ -192,8 +201,8 @@ def materialize(
     partition_key: str | None,
     reason: str,
     tags: Mapping[str, str] | None = None,
-) -> str | None:
-    """One run in this process; returns the first line of a failure, `Held` when it was the gate's.
+) -> RunFault | None:
+    """One run in this process; returns why it failed, None when it did not.
 
     Raises:
         InputError: a step found its input at fault.
@@ -208,17 +217,22 @@ def materialize(
         )
     except Exception as error:
         if type(error).__name__ == _CHECK_FAILED:
-            return Held(_gate(instance, partition_key))
+            return RunFault(_gate(instance, partition_key), held=True)
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, InputError):
                 raise cause from None
+            if isinstance(cause, Held):
+                return RunFault(_first_line(str(cause.description), cause), held=True)
             cause = cause.__cause__
         tried = getattr(error, "user_code_process_error_infos", None)  # of a step that retried in vain
-        said = tried[0].cause.message if tried and tried[0].cause else str(error)
-        text = (said.strip() or type(error).__name__).splitlines()[0]
-        return Held(text) if " is held: " in text else text
+        message = tried[0].cause.message if tried and tried[0].cause else str(error)
+        return RunFault(_first_line(message, error))
     return None
+
+
+def _first_line(message: str, error: BaseException) -> str:
+    return (message.strip() or type(error).__name__).splitlines()[0]
 
 
 def _gate(instance: dg.DagsterInstance, partition_key: str | None) -> str:

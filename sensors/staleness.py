@@ -17,7 +17,6 @@ import dagster as dg
 
 from assets.deliveries import CELL_EXPOSURES, RAW_RELEASE, delivered_cells, held_delivery, held_version
 from assets.estimation import CHAMPION_TAG
-from assets.gated import GATED
 from assets.partitions import RELEASE, cell_partition, release_and_cell
 from assets.prior import PRIOR_TAG, prior_source
 from assets.provenance import (
@@ -25,10 +24,15 @@ from assets.provenance import (
     DATA_VERSION,
     GATE_TAG,
     HELD,
+    NOT_COMPARED,
+    PRIOR_FILE,
+    STOOD_FOR_BY,
+    VERSION_FROM,
     content_of_record,
     faults_of_record,
     hash_of_versions,
     input_of_record,
+    registered_model,
 )
 from assets.release import PHOTOMETRY
 from paeplatform.names import is_name
@@ -40,14 +44,8 @@ from resources.settings import PlatformSettings
 from resources.workspace import Workspace
 from sensors.records import PATHS, latest_records
 
-CHAMPIONS = {dg.AssetKey(kind.champion_asset): name for name, kind in GATED.items()}  # the registered model
-PRIOR_ASSET = dg.AssetKey("inference_prior")
 NO_CHAMPION = "none"
 SETTINGS_CHANGED = "settings or code changed"
-# Posteriors carry the prior they were sampled with, and are moved to another by weights: (asset, input) not compared.
-_MOVED_BY_WEIGHTS = {(dg.AssetKey("pae_posteriors"), dg.AssetKey("redshift_prior"))}
-# Made in the same step as another asset, which stands for them here.
-_BESIDE = {dg.AssetKey(name) for name in ("unplaced_rows", "quarantined_sources", "quality_statistics")}
 INGESTED = dg.AssetKey("release_exposures")
 
 
@@ -156,7 +154,7 @@ class StalenessChecker:
     def wanted(self) -> Iterator[tuple[dg.AssetKey, str | None]]:
         """Every (asset, partition) that should exist, upstream before downstream."""
         for key in self._graph.toposorted_asset_keys:
-            if self._graph.get(key).is_executable and key not in _BESIDE:
+            if self._graph.get(key).is_executable and STOOD_FOR_BY not in self._graph.get(key).metadata:
                 for partition in self.partitions(key):
                     yield key, partition
 
@@ -249,8 +247,9 @@ class StalenessChecker:
         if moved is not None:
             return moved
         for parent in self._compared(key):
-            if parent in CHAMPIONS:
-                moved = self._champion_moved(parent, tags.get(CHAMPION_TAG))
+            model = self._model_of(parent)
+            if model is not None:
+                moved = self._champion_moved(model, tags.get(CHAMPION_TAG))
                 if moved is not None:
                     return moved
                 continue
@@ -266,12 +265,14 @@ class StalenessChecker:
         if record is not None:
             facts.append(content_of_record(record))
         for parent in self._compared(key):
-            if parent in CHAMPIONS:
-                facts.append(self._champion_now(parent))
-            else:
+            model = self._model_of(parent)
+            if model is None:
                 facts.append(self._input_version(key, parent, partition, True))
-        facts.append(self._champion_now(key) if key in CHAMPIONS else None)
-        facts.append(prior_source(self._prior_file) if key == PRIOR_ASSET else None)
+            else:
+                facts.append(self._champion_now(model))
+        model = self._model_of(key)
+        facts.append(None if model is None else self._champion_now(model))
+        facts.append(prior_source(self._prior_file) if self._follows_prior_file(key) else None)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _compared(self, key: dg.AssetKey) -> list[dg.AssetKey]:
@@ -280,24 +281,31 @@ class StalenessChecker:
         Once there is a champion the registry alone says which it is: a bundle in training neither makes posteriors
         stale nor keeps a release that arrives meanwhile waiting.
         """
-        if key in CHAMPIONS and self._champion_now(key) != NO_CHAMPION:
+        model = self._model_of(key)
+        if model is not None and self._champion_now(model) != NO_CHAMPION:
             return []
-        return [
-            parent
-            for parent in sorted(self._graph.get(key).parent_keys)
-            if (key, parent) not in _MOVED_BY_WEIGHTS
-        ]
+        node = self._graph.get(key)
+        left_out = set(node.metadata.get(NOT_COMPARED, ()))
+        return [parent for parent in sorted(node.parent_keys) if parent.to_user_string() not in left_out]
+
+    def _model_of(self, key: dg.AssetKey) -> str | None:
+        """The registered model whose @champion says which version an asset has; None for most assets."""
+        return registered_model(self._graph.get(key).metadata.get(VERSION_FROM))
+
+    def _follows_prior_file(self, key: dg.AssetKey) -> bool:
+        return self._graph.get(key).metadata.get(VERSION_FROM) == PRIOR_FILE
 
     def _outside_change(self, key: dg.AssetKey, tags: dict[str, str]) -> str | None:
-        if key in CHAMPIONS:
-            return self._champion_moved(key, tags.get(DATA_VERSION))
-        if key == PRIOR_ASSET:
+        model = self._model_of(key)
+        if model is not None:
+            return self._champion_moved(model, tags.get(DATA_VERSION))
+        if self._follows_prior_file(key):
             now, recorded = prior_source(self._prior_file), tags.get(PRIOR_TAG)
             return None if now == recorded else f"prior {recorded} -> {now}"
         return None
 
-    def _champion_now(self, key: dg.AssetKey) -> str:
-        name = CHAMPIONS[key]
+    def _champion_now(self, name: str) -> str:
+        """The version of a registered model that @champion points at now."""
         if name not in self._champions:
             try:
                 champion = self._registry.find_alias(name)
@@ -308,9 +316,9 @@ class StalenessChecker:
             self._champions[name] = champion.label if champion else NO_CHAMPION
         return self._champions[name]
 
-    def _champion_moved(self, key: dg.AssetKey, recorded: str | None) -> str | None:
-        now = self._champion_now(key)
-        return None if now == recorded else f"champion {CHAMPIONS[key]} {recorded} -> {now}"
+    def _champion_moved(self, name: str, recorded: str | None) -> str | None:
+        now = self._champion_now(name)
+        return None if now == recorded else f"champion {name} {recorded} -> {now}"
 
     def _input_version(
         self, key: dg.AssetKey, parent: dg.AssetKey, partition: str | None, by_itself: bool

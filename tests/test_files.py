@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from paeplatform.errors import InputError
-from paeplatform.files import replaced, write_whole
+from paeplatform.files import replace_folder, replaced, write_whole
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
@@ -52,6 +52,38 @@ def test_a_folder_is_never_replaced(tmp_path: Path, content: str | None, folder:
     for name in ("results", "late"):
         assert [one.name for one in (tmp_path / name).iterdir()] == ([content] if content else [])
     assert sorted(one.name for one in tmp_path.iterdir()) == ["late", "results"]
+
+
+def test_a_model_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        replace_folder(_folder(tmp_path / "made", text), tmp_path / "store" / "model")
+    assert (tmp_path / "store" / "model" / "weights").read_text() == "new"
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["model"]
+
+
+def test_a_model_folder_that_cannot_be_moved_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "store" / "model"
+    replace_folder(_folder(tmp_path / "made", "old"), target)
+    rename = Path.rename
+
+    def dies_on_the_new_one(self: Path, to: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise OSError("disk full")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", dies_on_the_new_one)
+    with pytest.raises(OSError, match="disk full"):
+        replace_folder(_folder(tmp_path / "made", "new"), target)
+    assert (target / "weights").read_text() == "old"
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["model"]
+
+
+def _folder(path: Path, text: str) -> Path:
+    path.mkdir(parents=True)
+    (path / "weights").write_text(text)
+    return path
 
 
 def _half_written(path: Path) -> None:

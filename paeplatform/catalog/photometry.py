@@ -14,6 +14,7 @@ from paeplatform.instrument.bands import BandSet
 from paeplatform.instrument.bulk import BulkPhotometer
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.instrument.noise import add_noise, total_snr
+from paeplatform.random_keys import counter_generator
 from paeplatform.sed.dust import DUST_LAWS
 from paeplatform.sed.library import TemplateLibrary
 
@@ -77,8 +78,7 @@ def noisy_fluxes(
     """(flux, flux_err) [uJy], each (n, n_band); every source has a counter-based generator of its own."""
     flux, flux_err = np.empty_like(flux_true), np.empty_like(flux_true)
     for row, identity in enumerate(np.asarray(object_id).tolist()):
-        key = np.array([seed % 2**64, identity % 2**64], dtype=np.uint64)
-        rng = np.random.Generator(np.random.Philox(key=key))
+        rng = counter_generator(seed, identity)
         flux[row], flux_err[row] = (part[0] for part in add_noise(flux_true[row : row + 1], depth, rng))
     return flux, flux_err
 

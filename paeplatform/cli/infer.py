@@ -109,24 +109,16 @@ def infer(
         settings
     ).start_jax()  # before the first array: loading the weights already makes some
 
-    from paeplatform.inference.estimate import estimate_photoz
+    from paeplatform.inference.estimate import Estimator
     from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.pae.bundle import load_bundle
 
-    posteriors = estimate_photoz(
-        load_bundle(folder),
-        z_prior,
-        bands,
-        gaussian_filters(bands),
-        photometry.flux,
-        photometry.flux_err,
-        photometry.object_id,
-        settings.preset,
-        method=method,
-        progress=True,
+    estimator = Estimator(
+        load_bundle(folder), z_prior, bands, gaussian_filters(bands), settings.preset, method
     )
+    posteriors = estimator.estimate(photometry.flux, photometry.flux_err, photometry.object_id)
     table, warnings = _with_source_columns(posteriors, photometry, z_prior.prior_id())
-    left_out = write_posteriors(output, table, overwrite=overwrite)
+    left_out = write_posteriors(output, table, trust=settings.preset.trust, overwrite=overwrite)
     if left_out:
         warnings.append(f"{output.suffix} cannot hold {', '.join(left_out)}: left out (.parquet holds all)")
     model = str(bundle) if bundle is not None else f"pae@{alias or CHAMPION}"
@@ -135,7 +127,8 @@ def infer(
         "output": str(output),
         "model": model,
         "prior": z_prior.prior_id(),
-        "method": method or settings.preset.inference.method,
+        "method": estimator.sampler,
+        "trust": settings.preset.trust.model_dump(),
         "warnings": warnings,
     }
     if json_:

@@ -195,9 +195,7 @@ def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
 
     import numpy as np
 
-    from paeplatform.inference.estimate import covers, shared_forward
-    from paeplatform.inference.importance import run_importance
-    from paeplatform.inference.posterior import LogPosterior
+    from paeplatform.inference.estimate import Estimator
     from paeplatform.inference.priors import prior_from_dict
     from paeplatform.instrument.bands import load_bands
     from paeplatform.instrument.filters import gaussian_filters
@@ -210,23 +208,20 @@ def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
     version = registry.by_version(PAE, int(galaxy.row["bundle_version"]))
     bundle = load_bundle(registry.artifact(version, "bundle"))
     stored = read_table(settings.store / "inference_prior.parquet").row(0, named=True)
-    prior = prior_from_dict(json.loads(stored["prior"]))
-    if bundle.proposal is None or not covers(bundle.proposal, prior) or not preset.prior.nf_prior:
+    prior, bands = prior_from_dict(json.loads(stored["prior"])), load_bands()
+    # weighted draws show the SED well enough, and chains would take minutes to compile
+    without_chains = preset.inference.model_copy(update={"fallback": False})
+    estimator = Estimator(
+        bundle,
+        prior,
+        bands,
+        gaussian_filters(bands),
+        preset.model_copy(update={"inference": without_chains}),
+        method="importance",
+    )
+    if estimator.proposal is None or not preset.prior.nf_prior:
         return None
-    forward = shared_forward(
-        bundle, gaussian_filters(load_bands()), float(prior.z_max), preset.instrument.n_redshift_nodes
+    _, draws = estimator.estimate_with_draws(
+        galaxy.flux[None], galaxy.flux_err[None], np.array([galaxy.row["object_id"]]), progress=False
     )
-    posterior = LogPosterior(forward, prior, nf_prior=True, amplitude=preset.prior.amplitude)
-    error = np.where(np.isfinite(galaxy.flux), galaxy.flux_err, np.inf)
-    result = run_importance(
-        posterior,
-        bundle.proposal,
-        np.nan_to_num(galaxy.flux)[None],
-        error[None],
-        preset.importance,
-        seed=preset.seed,
-        object_id=np.array([galaxy.row["object_id"]]),
-        n_kept=preset.inference.n_kept,
-        progress=False,
-    )
-    return predict(posterior, result.draws, galaxy)
+    return predict(estimator.posterior, draws, galaxy)

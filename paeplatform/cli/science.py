@@ -63,8 +63,10 @@ def evaluate(
         settings
     ).start_jax()  # before the first array: loading the weights already makes some
 
+    from paeplatform.inference.estimate import Estimator
     from paeplatform.inference.priors import redshift_prior
     from paeplatform.instrument.bands import load_bands
+    from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.pae.bundle import load_bundle
     from paeplatform.sed.library import load_library
     from paeplatform.validation.calibration import posterior_summary
@@ -74,17 +76,8 @@ def evaluate(
     prior = redshift_prior(settings.preset.prior, fitted_prior(settings))
     library, bands = load_library(settings.preset.templates.folder), load_bands()
     bundle = load_bundle(folder)
-    metrics, rows = evaluate_high_snr(
-        bundle,
-        settings.preset,
-        library,
-        bands,
-        prior,
-        n_sources=sources,
-        min_snr=min_snr,
-        seed=seed,
-        progress=True,
-    )
+    estimator = Estimator(bundle, prior, bands, gaussian_filters(bands), settings.preset)
+    metrics, rows = evaluate_high_snr(estimator, library, n_sources=sources, min_snr=min_snr, seed=seed)
     if posteriors is not None:
         with new_target(posteriors, overwrite=overwrite, option="--posteriors") as unfinished:
             rows.write_parquet(unfinished, metadata={MARK: creator()})
@@ -92,7 +85,7 @@ def evaluate(
     accuracy = (
         high_snr_targets(metrics) if min_snr >= TARGET_SNR else []
     )  # the targets are stated for bright sources
-    targets = [*accuracy, *release_targets(summary)]
+    targets = [*accuracy, *release_targets(summary, settings.preset.trust)]
     if json_:
         tree = {"preset": settings.preset.name, "min_snr": min_snr, "metrics": metrics.to_dicts()}
         typer.echo(json.dumps(tree | {"summary": summary, "targets": targets}, indent=1))

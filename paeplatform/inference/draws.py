@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from paeplatform.pae.proposal import Proposal
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,20 @@ class Pool:
     log_target: Float[np.ndarray, " draw"]
     log_weight: Float[np.ndarray, " draw"]
     base: Float[np.ndarray, "draw dim"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What importance sampling found of some sources, for chains to start from and to jump to.
+
+    Attributes:
+        pools: the draws of each source.
+        proposal: whose draws the first of each pool are; None when chains shall jump to the pools' hills alone.
+    """
+
+    pools: Sequence[Pool]
+    proposal: Proposal | None = None
+
+    def rows(self, rows: np.ndarray) -> Found:
+        """That of some of the sources, in the order of `rows`; a row may be there twice."""
+        return Found([self.pools[row] for row in rows], self.proposal)

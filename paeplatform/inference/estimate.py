@@ -1,13 +1,14 @@
-"""Photometry in, redshift posteriors out: the one call that assets, the served model and the command line make."""
+"""Photometry in, redshift posteriors out: the one object that assets, served models and the command line ask."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from paeplatform.config import Preset
 from paeplatform.errors import BandSetError, ConfigError
@@ -16,8 +17,10 @@ from paeplatform.inference.forward_model import PaeForward, build_forward
 from paeplatform.inference.pocomc import run_pocomc
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.priors import RedshiftPrior
+from paeplatform.inference.progress import Progress
 from paeplatform.inference.samplers import by_importance, by_mclmc, of_weighted_draws
-from paeplatform.inference.screening import Screened, screen
+from paeplatform.inference.screening import screen
+from paeplatform.inference.sources import Sources
 from paeplatform.inference.summaries import PosteriorSummaries, summarise
 from paeplatform.instrument.bands import BandSet
 from paeplatform.instrument.filters import FilterCurves
@@ -29,139 +32,140 @@ _KEPT_FORWARDS = 2
 _forwards: OrderedDict[tuple, tuple[PaeBundle, FilterCurves, PaeForward]] = OrderedDict()
 
 
-def estimate_photoz(
-    bundle: PaeBundle,
-    z_prior: RedshiftPrior,
-    bands: BandSet,
-    filters: FilterCurves,
-    flux: Float[np.ndarray, "source band"],
-    flux_err: Float[np.ndarray, "source band"],
-    object_id: np.ndarray,
-    preset: Preset,
-    *,
-    method: str | None = None,
-    progress: bool = True,
-    on_progress: Callable[[float], None] | None = None,
-) -> pl.DataFrame:
-    """Every source's posterior, summarised.
+@dataclass(frozen=True, eq=False)
+class Estimator:
+    """A trained PAE with everything that decides its answer beside the photometry.
 
-    Bad numbers in a source's photometry are masked and said (`screening`); a source that is left without a band gets a
-    row of nulls. Neither touches another source.
-
-    Args:
+    Attributes:
         bundle: trained PAE.
         z_prior: prior on z (`redshift_prior`).
         bands: the band set of the photometry; must be the one the bundle was trained for.
         filters: its curves.
-        flux: [uJy]; negative values are legal.
-        flux_err: 1 sigma [uJy]; infinite or NaN masks the band.
-        object_id: (source,) distinct integers; with `preset.seed` they fix each source's random numbers, so
-            neither the order of the rows nor the other sources change a result.
-        preset: sections prior, inference, importance, mclmc and instrument are used.
+        preset: seed and sections prior, inference, importance, mclmc, trust and instrument are used.
         method: one of `METHODS`; None takes `preset.inference.method`. "importance" needs a bundle with a
             proposal that covers the prior's redshifts, and the NF prior; where one is missing, MCLMC takes its place.
-        progress: shows a bar with galaxies per hour.
-        on_progress: called with the number of galaxies done since the last call.
-
-    Returns:
-        The table of `summarise`, rows in the order given.
 
     Raises:
-        BandSetError: shapes do not fit, or the bands are not the bundle's.
-        ConfigError: object ids are not distinct integers, one for each source, or the method is unknown.
+        BandSetError: the bands are not the bundle's.
+        ConfigError: the method is unknown.
     """
-    table, _ = estimate_with_draws(
-        bundle,
-        z_prior,
-        bands,
-        filters,
-        flux,
-        flux_err,
-        object_id,
-        preset,
-        method=method,
-        progress=progress,
-        on_progress=on_progress,
-    )
-    return table
 
+    bundle: PaeBundle
+    z_prior: RedshiftPrior
+    bands: BandSet
+    filters: FilterCurves
+    preset: Preset
+    method: str | None = None
 
-def estimate_with_draws(
-    bundle: PaeBundle,
-    z_prior: RedshiftPrior,
-    bands: BandSet,
-    filters: FilterCurves,
-    flux: Float[np.ndarray, "source band"],
-    flux_err: Float[np.ndarray, "source band"],
-    object_id: np.ndarray,
-    preset: Preset,
-    *,
-    method: str | None = None,
-    progress: bool = True,
-    on_progress: Callable[[float], None] | None = None,
-) -> tuple[pl.DataFrame, PosteriorDraws]:
-    """As `estimate_photoz`, with the kept draws over (u, z) of each source, in the same order."""
-    flux, flux_err, object_id = np.asarray(flux), np.asarray(flux_err), np.asarray(object_id)
-    method = preset.inference.method if method is None else method
-    if method not in METHODS:
-        raise ConfigError(f"inference method {method!r} must be one of {', '.join(METHODS)}")
-    screened = screen(flux, flux_err, len(bands))
-    if bundle.band_hash and bundle.band_hash != bands.content_hash():
-        raise BandSetError(
-            f"band set {bands.content_hash()} is not the one this model was trained for ({bundle.band_hash}); "
-            "give that band set or train a new model"
+    def __post_init__(self) -> None:
+        if self.sampler not in METHODS:
+            raise ConfigError(f"inference method {self.sampler!r} must be one of {', '.join(METHODS)}")
+        if self.bundle.band_hash and self.bundle.band_hash != self.bands.content_hash():
+            raise BandSetError(
+                f"band set {self.bands.content_hash()} is not the one this model was trained for "
+                f"({self.bundle.band_hash}); give that band set or train a new model"
+            )
+
+    @property
+    def sampler(self) -> str:
+        """The method that is asked for: its own, or else the preset's."""
+        return self.preset.inference.method if self.method is None else self.method
+
+    @property
+    def forward(self) -> PaeForward:
+        """The bundle's forward model, up to the highest redshift of the prior."""
+        n_nodes = self.preset.instrument.n_redshift_nodes
+        return shared_forward(self.bundle, self.filters, float(self.z_prior.z_max), n_nodes)
+
+    @property
+    def posterior(self) -> LogPosterior:
+        """The density over (u, z) that is sampled."""
+        prior = self.preset.prior
+        return LogPosterior(self.forward, self.z_prior, nf_prior=prior.nf_prior, amplitude=prior.amplitude)
+
+    @property
+    def proposal(self) -> Proposal | None:
+        """The bundle's amortised proposal; None where there is none, or it leaves redshifts of the prior out."""
+        return self.bundle.proposal if covers(self.bundle.proposal, self.z_prior) else None
+
+    def estimate(
+        self,
+        flux: Float[np.ndarray, "source band"],
+        flux_err: Float[np.ndarray, "source band"],
+        object_id: Int[np.ndarray, " source"],
+        *,
+        progress: bool = True,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> pl.DataFrame:
+        """Every source's posterior, summarised.
+
+        Bad numbers in a source's photometry are masked and named (`screening`); a source that is left without a band
+        gets a row of nulls. Neither changes another source.
+
+        Args:
+            flux: [uJy]; negative values are legal.
+            flux_err: 1 sigma [uJy]; infinite or NaN masks the band.
+            object_id: distinct integers; with `preset.seed` they fix each source's random numbers, so neither the
+                order of the rows nor the other sources change a result.
+            progress: shows a bar with galaxies per hour.
+            on_progress: called with the number of galaxies done since the last call.
+
+        Returns:
+            The table of `summarise`, rows in the order given.
+
+        Raises:
+            BandSetError: shapes do not fit.
+            ConfigError: object ids are not distinct integers, one for each source.
+        """
+        table, _ = self.estimate_with_draws(
+            flux, flux_err, object_id, progress=progress, on_progress=on_progress
         )
-    if object_id.shape != (len(flux),) or not np.issubdtype(object_id.dtype, np.integer):
-        raise ConfigError(
-            f"object_id {object_id.shape} {object_id.dtype} must be {len(flux)} integers, one a source"
-        )
-    if len(np.unique(object_id)) != len(object_id):
-        raise ConfigError(
-            f"object_id: {len(object_id) - len(np.unique(object_id))} ids occur twice; they must be distinct"
-        )
-    forward = shared_forward(bundle, filters, float(z_prior.z_max), preset.instrument.n_redshift_nodes)
-    posterior = LogPosterior(
-        forward, z_prior, nf_prior=preset.prior.nf_prior, amplitude=preset.prior.amplitude
-    )
-    found = _sampled(method, bundle, posterior, screened, object_id, preset, progress, on_progress)
-    table = summarise(object_id, found, posterior, screened.flux, screened.flux_err, screened.reason)
-    return table, found.draws
+        return table
 
+    def estimate_with_draws(
+        self,
+        flux: Float[np.ndarray, "source band"],
+        flux_err: Float[np.ndarray, "source band"],
+        object_id: Int[np.ndarray, " source"],
+        *,
+        progress: bool = True,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> tuple[pl.DataFrame, PosteriorDraws]:
+        """As `estimate`, with the kept draws over (u, z) of each source, in the same order."""
+        object_id = np.asarray(object_id)
+        screened = screen(flux, flux_err, len(self.bands))
+        _check_ids(object_id, len(screened.flux))
+        sources = Sources(screened.flux, screened.flux_err, object_id, self.preset.seed)
+        posterior = self.posterior
+        found = self._sample(posterior, sources, Progress(progress, on_progress))
+        return summarise(sources, found, posterior, self.preset.trust, screened.reason), found.draws
 
-def _sampled(
-    method: str,
-    bundle: PaeBundle,
-    posterior: LogPosterior,
-    screened: Screened,
-    object_id: np.ndarray,
-    preset: Preset,
-    progress: bool,
-    on_progress: Callable[[float], None] | None,
-) -> PosteriorSummaries:
-    proposal = bundle.proposal if covers(bundle.proposal, posterior.z_prior) else None
-    data = screened.flux, screened.flux_err, object_id
-    shown = {"progress": progress, "on_progress": on_progress}
-    if method == "pocomc":
-        run = run_pocomc(
+    def _sample(self, posterior: LogPosterior, sources: Sources, progress: Progress) -> PosteriorSummaries:
+        preset, bundle, proposal = self.preset, self.bundle, self.proposal
+        if self.sampler == "pocomc":
+            run = run_pocomc(posterior, sources, n_latent=bundle.n_latent, progress=progress)
+            return of_weighted_draws(run.draws, posterior, preset.inference.n_kept, "pocomc", preset.trust)
+        if self.sampler == "importance" and proposal is not None and posterior.nf_prior:
+            return by_importance(posterior, proposal, sources, preset, progress=progress)
+        return by_mclmc(
             posterior,
-            *data[:2],
+            proposal,
+            sources,
+            preset,
             n_latent=bundle.n_latent,
-            seed=preset.seed,
-            object_id=object_id,
+            landmarks=bundle.landmarks,
             progress=progress,
         )
-        return of_weighted_draws(run.draws, posterior, preset.inference.n_kept, "pocomc")
-    if method == "importance" and proposal is not None and posterior.nf_prior:
-        return by_importance(posterior, proposal, *data, preset, **shown)
-    return by_mclmc(
-        posterior,
-        proposal,
-        *data,
-        preset,
-        n_latent=bundle.n_latent,
-        landmarks=bundle.landmarks,
-        **shown,
-    )
+
+
+def _check_ids(object_id: np.ndarray, n_source: int) -> None:
+    if object_id.shape != (n_source,) or not np.issubdtype(object_id.dtype, np.integer):
+        raise ConfigError(
+            f"object_id {object_id.shape} {object_id.dtype} must be {n_source} integers, one a source"
+        )
+    n_repeated = n_source - len(np.unique(object_id))
+    if n_repeated:
+        raise ConfigError(f"object_id: {n_repeated} ids occur twice; they must be distinct")
 
 
 def covers(proposal: Proposal | None, z_prior: RedshiftPrior) -> bool:

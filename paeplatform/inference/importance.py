@@ -9,8 +9,8 @@ added. All draws of a source, of whichever stage, are weighted against the mixtu
 (deterministic mixture weights; Owen & Zhou 2000, JASA 95, 135), so no draw is wasted and the proposal's draws, which
 reach all over the prior, guard against a hill that an adapted mixture forgot.
 
-The largest weights are Pareto smoothed. A source is trusted when k-hat < 0.7 and its effective number of draws is at
-least `ess_min`. Whoever is not trusted is for MCLMC (`inference.estimate`).
+The largest weights are Pareto smoothed. A source is trusted when k-hat and its effective number of draws are within
+the limits of section `trust` of the preset. Whoever is not trusted is for MCLMC (`inference.estimate`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import logsumexp
 
-from paeplatform.config import ImportanceConfig
+from paeplatform.config import ImportanceConfig, TrustConfig
 from paeplatform.inference.blocks import (
     climb_block,
     coordinates,
@@ -39,12 +39,14 @@ from paeplatform.inference.blocks import (
 from paeplatform.inference.draws import Pool, PosteriorDraws
 from paeplatform.inference.lanes import lane_keys, stage_keys
 from paeplatform.inference.mixture import BASE_INFLATION, StudentMixture
-from paeplatform.inference.pareto import KHAT_LIMIT, effective_draws, pareto_smooth
+from paeplatform.inference.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.posterior import LogPosterior, Photometry, whiten
-from paeplatform.inference.progress import GalaxyBar
+from paeplatform.inference.progress import SHOWN, GalaxyBar, Progress
 from paeplatform.inference.pz_summary import redshift_columns
 from paeplatform.inference.runtime import source_mesh
+from paeplatform.inference.sources import Sources
 from paeplatform.pae.proposal import Proposal
+from paeplatform.random_keys import halves_of_ids, unsigned_ids
 
 GROUP = 128  # sources whose draws are held at a time: some 400 MB
 CLIMB_STEPS = 8
@@ -64,7 +66,7 @@ class ImportanceResult:
         khat: (source,) Pareto shape of the weights.
         n_draws: (source,) evaluations of the exact density.
         path: (source,) one of `PATHS`.
-        trusted: (source,) k-hat < 0.7 and enough effective draws.
+        trusted: (source,) k-hat and number of effective draws are within their limits.
         pools: all draws of the sources that are not trusted (of all sources on request), by row; what MCLMC starts
             from and jumps to.
     """
@@ -82,16 +84,13 @@ class ImportanceResult:
 def run_importance(
     posterior: LogPosterior,
     proposal: Proposal,
-    flux: Float[np.ndarray, "source band"],
-    flux_err: Float[np.ndarray, "source band"],
+    sources: Sources,
     cfg: ImportanceConfig,
+    trust: TrustConfig,
     *,
-    seed: int,
-    object_id: np.ndarray | None = None,
     n_kept: int = 500,
     keep_pools: bool = False,
-    progress: bool = True,
-    on_progress: Callable[[float], None] | None = None,
+    progress: Progress = SHOWN,
 ) -> ImportanceResult:
     """Weighted draws of every source's posterior.
 
@@ -99,15 +98,12 @@ def run_importance(
         posterior: forward model, priors and treatment of the amplitude; needs the NF prior (without it u is flat
             and no proposal covers the posterior: use MCLMC).
         proposal: trained for this forward model.
-        flux: [uJy], finite.
-        flux_err: 1 sigma [uJy]; not finite or not positive masks the band.
+        sources: photometry and what the random numbers are made from.
         cfg: stages and sizes.
-        seed: of everything random, together with the object ids.
-        object_id: (source,) int64; the row number when not given. Equal ids get equal random numbers.
+        trust: limits of k-hat and of the number of effective draws.
         n_kept: equally weighted draws kept of each source.
         keep_pools: keep every source's draws, not only those of sources that are not trusted.
-        progress: shows a bar in galaxies.
-        on_progress: called with the number of galaxies finished since the last call.
+        progress: how it is shown, in galaxies finished.
 
     Returns:
         A row for every source; one without usable bands has path "none" and NaN.
@@ -117,14 +113,12 @@ def run_importance(
     """
     if not posterior.nf_prior:
         raise ValueError("importance sampling needs the NF prior; without it use MCLMC")
-    flux, flux_err = np.asarray(flux, dtype=np.float32), np.asarray(flux_err, dtype=np.float32)
-    object_id = np.arange(len(flux)) if object_id is None else np.asarray(object_id)
+    sources = sources.single()
     parts = []
-    with GalaxyBar(len(flux), 1, progress, on_progress, "importance") as bar:
-        for first in range(0, len(flux), GROUP) if len(flux) else [0]:
-            rows = slice(first, min(first + GROUP, len(flux)))
-            data = flux[rows], flux_err[rows], object_id[rows]
-            group = _Group(posterior, proposal, *data, cfg, seed, bar, n_kept, keep_pools)
+    with progress.bar(len(sources), 1, "importance") as bar:
+        for first in range(0, len(sources), GROUP) if len(sources) else [0]:
+            some = sources.rows(slice(first, min(first + GROUP, len(sources))))
+            group = _Group(posterior, proposal, some, cfg, trust, bar, n_kept, keep_pools)
             parts.append(group.run(first))
     return _joined(parts)
 
@@ -136,26 +130,27 @@ class _Group:
         self,
         posterior: LogPosterior,
         proposal: Proposal,
-        flux: np.ndarray,
-        flux_err: np.ndarray,
-        object_id: np.ndarray,
+        sources: Sources,
         cfg: ImportanceConfig,
-        seed: int,
+        trust: TrustConfig,
         bar: GalaxyBar,
         n_kept: int,
         keep_pools: bool,
     ):
-        self.posterior, self.proposal, self.cfg, self.bar = posterior, proposal, cfg, bar
+        self.posterior, self.proposal, self.bar = posterior, proposal, bar
+        self.cfg, self.trust = cfg, trust
         self.n_kept, self.keep_pools = n_kept, keep_pools
         self.mesh = source_mesh()
         self.photometry = Photometry(
-            *(np.asarray(part) for part in whiten(jnp.asarray(flux), jnp.asarray(flux_err)))
+            *(np.asarray(part) for part in whiten(jnp.asarray(sources.flux), jnp.asarray(sources.flux_err)))
         )
-        unsigned = object_id.astype(np.int64).view(np.uint64)
-        low, high = (unsigned & 0xFFFFFFFF).astype(np.uint32), (unsigned >> np.uint64(32)).astype(np.uint32)
-        self.rngs = [np.random.default_rng([seed, 0x4953, int(key)]) for key in unsigned]
+        low, high = halves_of_ids(sources.object_id)
+        seed = sources.seed
+        self.rngs = [
+            np.random.default_rng([seed, 0x4953, int(key)]) for key in unsigned_ids(sources.object_id)
+        ]
         self.batch = cfg.batch_size * self.mesh.size
-        n_source, dim = len(flux), proposal.dim
+        n_source, dim = len(sources), proposal.dim
         self.keys = self._in_batches(
             np.arange(n_source),
             lambda rows: lane_keys(np.uint32(seed % 2**32), low[rows], high[rows], 1),
@@ -312,18 +307,17 @@ class _Group:
         n = self._n_draws(int(self.n_rounds[rows].max()))
         smoothed, self.khat[rows] = pareto_smooth(self._log_weight(rows)[:, :n])
         self.ess[rows] = effective_draws(smoothed)
-        return rows[(self.ess[rows] < self.cfg.ess_target) | ~(self.khat[rows] < KHAT_LIMIT)]
+        return rows[(self.ess[rows] < self.cfg.ess_target) | ~(self.khat[rows] < self.trust.khat_max)]
 
     # -- result ------------------------------------------------------------------------------------------------
     def _result(self, first: int) -> ImportanceResult:
-        cfg, n_source = self.cfg, len(self.fatal)
-        z_prior = self.posterior.z_prior
+        n_source, z_prior = len(self.fatal), self.posterior.z_prior
         limits = {"z_min": float(z_prior.z_min), "z_max": float(z_prior.z_max)}
         columns: dict[str, np.ndarray] = {}
         n_latent = self.v.shape[2] - 1
         u = np.full((n_source, self.n_kept, n_latent), np.nan, np.float32)
         z, log_prob = np.full((2, n_source, self.n_kept), np.nan, np.float32)
-        trusted = (self.khat < KHAT_LIMIT) & (self.ess >= cfg.ess_min)
+        trusted = (self.khat < self.trust.khat_max) & (self.ess >= self.trust.ess_min)
         pools = {}
         log_z, bend = self._coordinates()
         for n_rounds in np.unique(self.n_rounds):

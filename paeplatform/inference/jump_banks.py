@@ -28,11 +28,13 @@ from paeplatform.inference.blocks import (
     stretch,
     target_block,
 )
-from paeplatform.inference.draws import Pool
+from paeplatform.inference.draws import Found, Pool
 from paeplatform.inference.lanes import lane_keys, stage_keys
 from paeplatform.inference.mixture import BASE_INFLATION, INFLATION, StudentMixture
 from paeplatform.inference.posterior import LogPosterior, Photometry
+from paeplatform.inference.sources import Sources
 from paeplatform.pae.proposal import Proposal
+from paeplatform.random_keys import halves_of_ids, unsigned_ids
 
 N_COMPONENT = 8
 N_DRAW = 16384
@@ -78,26 +80,23 @@ class JumpBank:
 def jump_bank(
     posterior: LogPosterior,
     photometry: Photometry,
-    pools: Sequence[Pool],
+    found: Found,
+    sources: Sources,
     mesh: Mesh,
-    seed: int,
-    object_id: np.ndarray,
-    proposal: Proposal | None = None,
 ) -> JumpBank:
     """The banks of a batch of sources; its size must be a multiple of the mesh's.
 
     Args:
         posterior: the target.
         photometry: (source, band) whitened.
-        pools: weighted draws, one of each source.
+        found: weighted draws of each source. With a proposal half of the bank is drawn from it; without one all draws
+            are the mixture's.
+        sources: the same sources; their ids and seed decide the draws.
         mesh: devices.
-        seed: with the object ids, of everything random.
-        object_id: (source,) int64.
-        proposal: draw half of the bank from it; without one all draws are the mixture's.
     """
-    unsigned = object_id.astype(np.int64).view(np.uint64)
-    low, high = (unsigned & 0xFFFFFFFF).astype(np.uint32), (unsigned >> np.uint64(32)).astype(np.uint32)
-    keys = lane_keys(np.uint32((seed ^ 0x4A42) % 2**32), low, high, 1)
+    pools, proposal = found.pools, found.proposal
+    low, high = halves_of_ids(sources.object_id)
+    keys = lane_keys(np.uint32((sources.seed ^ 0x4A42) % 2**32), low, high, 1)
     fit_keys, draw_keys, flow_keys = (np.asarray(stage_keys(keys, np.int32(stage))) for stage in (0, 1, 2))
     n_mixture = N_DRAW if proposal is None else N_DRAW // 2
     inflation = INFLATION if proposal is None else BASE_INFLATION
@@ -129,7 +128,10 @@ def jump_bank(
     # In random order, each jump's handful is as good as drawn from the half-and-half mixture: among 80 of 16,384,
     # how many are the proposal's varies by 0.5 % less than it would.
     order = np.stack(
-        [np.random.default_rng([seed, 0x4A42, int(key)]).permutation(N_DRAW) for key in unsigned]
+        [
+            np.random.default_rng([sources.seed, 0x4A42, int(key)]).permutation(N_DRAW)
+            for key in unsigned_ids(sources.object_id)
+        ]
     )
     v = np.take_along_axis(v, order[..., None], axis=1)
     log_weight = np.take_along_axis(_weights(target, log_q), order, axis=1)

@@ -11,7 +11,7 @@ depends neither on its batch mates nor on its place. The axis of lanes (chains o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
 from paeplatform.config import MclmcConfig
-from paeplatform.inference.draws import Pool
+from paeplatform.inference.draws import Found, Pool
 from paeplatform.inference.jump_banks import jump_bank
 from paeplatform.inference.jumps import Jumps, jump_times
 from paeplatform.inference.lanes import (
@@ -45,8 +45,9 @@ from paeplatform.inference.lanes import (
     whitening,
 )
 from paeplatform.inference.posterior import LogPosterior, Photometry, whiten
-from paeplatform.inference.progress import GalaxyBar
+from paeplatform.inference.progress import SHOWN, Progress
 from paeplatform.inference.runtime import source_mesh
+from paeplatform.inference.sources import Sources
 from paeplatform.inference.starts import (
     CANDIDATES_PER_CHAIN,
     Geometry,
@@ -60,7 +61,8 @@ from paeplatform.inference.starts import (
     reinitialise,
     score_bank,
 )
-from paeplatform.pae.proposal import Proposal
+from paeplatform.instrument.noise import usable_bands
+from paeplatform.random_keys import halves_of_ids, seeded_generator
 
 METRIC_EVERY = 50  # burn-in steps between two looks at the local geometry
 
@@ -102,69 +104,55 @@ class PosteriorSamples:
 
 def run_mclmc(
     posterior: LogPosterior,
-    flux: Float[np.ndarray, "source band"],
-    flux_err: Float[np.ndarray, "source band"],
+    sources: Sources,
     cfg: MclmcConfig,
     *,
     n_latent: int,
-    seed: int,
-    object_id: np.ndarray | None = None,
     landmarks: Float[np.ndarray, "landmark latent"] | None = None,
-    pools: Sequence[Pool] | None = None,
-    proposal: Proposal | None = None,
+    found: Found | None = None,
     independent_starts: bool = False,
-    progress: bool = True,
-    on_progress: Callable[[float], None] | None = None,
+    progress: Progress = SHOWN,
 ) -> PosteriorSamples:
     """Samples the posterior of every source.
 
     Args:
         posterior: forward model, priors and treatment of the amplitude.
-        flux: [uJy].
-        flux_err: 1 sigma [uJy]; not finite or not positive masks the band.
+        sources: photometry and what the random numbers are made from.
         cfg: chains, stages and batch size. The batch is `batch_size` sources a device, padded to that shape.
         n_latent: size of u.
-        seed: of everything random, together with the object ids.
-        object_id: (source,) int64; the row number when not given. Equal ids get equal random numbers.
-        pools: weighted draws of each source (`importance`); where given, chains start from them and jump to draws of a
-            mixture fitted to them, instead of searching the prior. One for each source.
-        proposal: with pools, half of the jumps' draws are its, which suits faint sources better than any mixture.
-        independent_starts: with pools, start from the search of the prior all the same: what chains agree on then
-            owes nothing to the draws they jump to.
+        found: by importance sampling, of each source. Where given, chains start from these draws and jump to draws of
+            a mixture fitted to them, instead of searching the prior. With a proposal, half of the jumps' draws are
+            its, which suits faint sources better than any mixture.
+        independent_starts: where draws were found, start from the search of the prior all the same: what chains
+            agree on then owes nothing to the draws they jump to.
         landmarks: places in u where the search for starts looks beside the prior draws (`pae.landmarks`).
-        progress: shows a bar in galaxies, with galaxies per hour.
-        on_progress: called with the number of galaxies' worth of steps done since the last call.
+        progress: how it is shown, in galaxies' worth of steps.
 
     Returns:
         Draws in the order of the input. No source is dropped; see `failed`.
     """
-    flux, flux_err = np.asarray(flux, dtype=np.float32), np.asarray(flux_err, dtype=np.float32)
-    object_id = np.arange(len(flux)) if object_id is None else np.asarray(object_id)
+    sources = sources.single()
+    n_source = len(sources)
     mesh = source_mesh()
     size = cfg.batch_size * mesh.size
     bank = known = None
-    if (pools is None or independent_starts) and cfg.init_draws > cfg.n_chains and len(flux):
-        bank = prior_bank(posterior, cfg.init_draws, n_latent, seed)
-        known = None if landmarks is None else landmark_bank(posterior, landmarks, seed)
+    if (found is None or independent_starts) and cfg.init_draws > cfg.n_chains and n_source:
+        bank = prior_bank(posterior, cfg.init_draws, n_latent, sources.seed)
+        known = None if landmarks is None else landmark_bank(posterior, landmarks, sources.seed)
     parts = []
-    order = _by_snr(flux, flux_err)
-    with GalaxyBar(len(flux), cfg.n_burnin + cfg.n_tune + cfg.n_steps, progress, on_progress) as bar:
-        for first in range(0, len(flux), size):
+    order = _by_snr(sources)
+    with progress.bar(n_source, cfg.n_burnin + cfg.n_tune + cfg.n_steps, "MCLMC") as bar:
+        for first in range(0, n_source, size):
             rows = order[first : first + size]
             bar.begin(len(rows))
             padded = np.resize(rows, size)
             batch = _Batch(
                 posterior,
-                flux[padded],
-                flux_err[padded],
-                object_id[padded],
+                sources.rows(padded),
                 cfg,
                 n_latent,
-                seed,
-                bank,
-                known,
-                None if pools is None else [pools[row] for row in padded],
-                proposal,
+                (bank, known),
+                None if found is None else found.rows(padded),
                 mesh,
                 bar.step,
             )
@@ -183,39 +171,36 @@ class _Batch:
     def __init__(
         self,
         posterior: LogPosterior,
-        flux: np.ndarray,
-        flux_err: np.ndarray,
-        object_id: np.ndarray,
+        sources: Sources,
         cfg: MclmcConfig,
         n_latent: int,
-        seed: int,
-        bank: PriorBank | None,
-        known: PriorBank | None,
-        pools: Sequence[Pool] | None,
-        proposal: Proposal | None,
+        banks: tuple[PriorBank | None, PriorBank | None],  # prior draws and landmarks, to start from
+        found: Found | None,
         mesh: Mesh,
         tick: Callable[[int], None],
     ):
-        self.posterior, self.cfg, self.bank, self.known = posterior, cfg, bank, known
+        self.posterior, self.cfg = posterior, cfg
+        self.bank, self.known = banks
         self.mesh, self.tick = mesh, tick
-        self.by_chain = (len(flux), cfg.n_chains)
-        self.n_lane, self.dim = len(flux) * cfg.n_chains, n_latent + 1
+        self.by_chain = (len(sources), cfg.n_chains)
+        self.n_lane, self.dim = len(sources) * cfg.n_chains, n_latent + 1
         self.to_lanes = NamedSharding(mesh, LANE)
-        whitened = whiten(jnp.asarray(flux), jnp.asarray(flux_err))
+        whitened = whiten(jnp.asarray(sources.flux), jnp.asarray(sources.flux_err))
         self.photometry = Photometry(*(np.asarray(part) for part in whitened))
         self.lanes = Photometry(
             *(self._put(np.repeat(part, cfg.n_chains, axis=0)) for part in self.photometry)
         )
-        self.score = None if bank is None else score_bank(bank, self.photometry, posterior.amplitude)
-        unsigned = object_id.astype(np.int64).view(np.uint64)
-        low, high = (unsigned & 0xFFFFFFFF).astype(np.uint32), (unsigned >> np.uint64(32)).astype(np.uint32)
-        self.keys = self._put(lane_keys(np.uint32(seed % 2**32), low, high, cfg.n_chains))
-        self.rngs = [np.random.default_rng([seed, int(key)]) for key in unsigned]
+        self.score = (
+            None if self.bank is None else score_bank(self.bank, self.photometry, posterior.amplitude)
+        )
+        low, high = halves_of_ids(sources.object_id)
+        self.keys = self._put(lane_keys(np.uint32(sources.seed % 2**32), low, high, cfg.n_chains))
+        self.rngs = [seeded_generator(sources.seed, key) for key in sources.object_id]
         self.stage = 0
         self.failed = ~(self.photometry.weight > 0.0).any(axis=1)
-        self.pools, self.hills = pools, None
-        if pools is not None:
-            self.hills = jump_bank(posterior, self.photometry, pools, mesh, seed, object_id, proposal)
+        self.found, self.hills = found, None
+        if found is not None:
+            self.hills = jump_bank(posterior, self.photometry, found, sources, mesh)
 
     def run(self) -> dict[str, np.ndarray]:
         """All stages; arrays (source, ...) of the batch's size, named as in `PosteriorSamples`."""
@@ -248,8 +233,9 @@ class _Batch:
     def _starts(self) -> np.ndarray:
         """Sampler coordinates (source, chain, dim)."""
         n_source, n_chain = self.by_chain
-        if self.pools is not None and self.bank is None:
-            return np.stack([_from_pool(p, n_chain, r) for p, r in zip(self.pools, self.rngs, strict=True)])
+        if self.found is not None and self.bank is None:
+            pools = zip(self.found.pools, self.rngs, strict=True)
+            return np.stack([_from_pool(pool, n_chain, rng) for pool, rng in pools])
         if self.bank is None or self.score is None:  # the paper's way: one prior draw a chain
             draws = [prior_draws(self.posterior, n_chain, self.dim - 1, rng) for rng in self.rngs]
             t = self.posterior.coordinate_of(jnp.log(jnp.asarray([z for _, z in draws])))
@@ -386,9 +372,10 @@ class _Batch:
         return out
 
 
-def _by_snr(flux: np.ndarray, flux_err: np.ndarray) -> np.ndarray:
+def _by_snr(sources: Sources) -> np.ndarray:
     """Rows from faint to bright: sources of a batch then need about the same step size and metric (section VIII)."""
-    usable = np.isfinite(flux_err) & (flux_err > 0.0)
+    flux, flux_err = sources.flux, sources.flux_err
+    usable = usable_bands(flux_err)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         snr = np.sum(np.where(usable, flux / flux_err, 0.0).astype(np.float64) ** 2, axis=1)
     return np.argsort(np.where(np.isfinite(snr), snr, np.inf), kind="stable")

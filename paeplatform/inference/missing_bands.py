@@ -17,10 +17,12 @@ from tqdm.auto import tqdm
 
 from paeplatform.errors import ConfigError, InputError
 from paeplatform.instrument.noise import check_photometry, usable_bands
+from paeplatform.random_keys import seeded_generator
 
 FRACTIONS = (0.0, 0.25, 0.5, 0.75)
 
-Estimator = Callable[[np.ndarray, np.ndarray, np.ndarray], pl.DataFrame]
+# flux, flux_err [uJy] (source, band) and object_id (source,) to a table, a row a source in that order
+Estimate = Callable[[np.ndarray, np.ndarray, np.ndarray], pl.DataFrame]
 
 
 def missing_bands(
@@ -44,15 +46,15 @@ def missing_bands(
         raise ConfigError(f"fraction of missing bands {fraction:g} must lie within [0, 1)")
     usable = usable_bands(flux_err)
     missing = np.zeros(usable.shape, bool)
-    for row, key in enumerate(np.asarray(object_id, dtype=np.int64).view(np.uint64)):
+    for row, identity in enumerate(np.asarray(object_id)):
         bands = np.flatnonzero(usable[row])
-        order = np.random.default_rng([seed, int(key), 0x4D42]).permutation(bands)
+        order = seeded_generator(seed, identity, 0x4D42).permutation(bands)
         missing[row, order[: round(fraction * len(bands))]] = True
     return missing
 
 
 def stress_test(
-    estimate: Estimator,
+    estimate: Estimate,
     flux: Float[np.ndarray, "source band"],
     flux_err: Float[np.ndarray, "source band"],
     object_id: Int[np.ndarray, " source"],

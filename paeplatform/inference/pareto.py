@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-KHAT_LIMIT = 0.7
 _MIN_TAIL = 5  # draws in the tail; with fewer no distribution is fitted
 # Zhang & Stephens 2009 (Technometrics 51, 316): scale of the prior on theta; points of theta are so many and
 # the square root of the tail's size

@@ -27,10 +27,53 @@ from tqdm.auto import tqdm
 from paeplatform.errors import ConfigError, InputError
 from paeplatform.inference.draws import PosteriorDraws
 from paeplatform.inference.posterior import LOG_2PI, LogPosterior
+from paeplatform.inference.progress import SHOWN, Progress
+from paeplatform.inference.sources import Sources
 from paeplatform.instrument.noise import usable_bands
+from paeplatform.random_keys import seeded_generator
 
 FLOWS = ("nsf3", "nsf6", "nsf12", "maf3", "maf6", "maf12")
 BATCH = 256  # likelihoods of one compiled call, padded
+
+
+@dataclass(frozen=True)
+class PocomcStages:
+    """Sizes of a run.
+
+    Attributes:
+        n_effective: particles that each temperature is worth, pocoMC's measure of care.
+        n_active: particles moved at a time, at most half of `n_effective` by pocoMC's advice.
+        n_draws: sampling goes on until the particles are worth so many; as many are kept, with equal weights.
+        n_evidence: draws of the flow for the evidence.
+        flow: pocoMC's preconditioner, nsf or maf with 3, 6 or 12 transformations; most of the time goes into it.
+    """
+
+    n_effective: int = 512
+    n_active: int = 256
+    n_draws: int = 4000
+    n_evidence: int = 4096
+    flow: str = "maf3"
+
+    def check(self, n_latent: int) -> None:
+        """Refuses numbers with which pocoMC cannot work.
+
+        Raises:
+            ConfigError: a number is out of range, or there is no such flow.
+        """
+        if self.n_active < 2 * (n_latent + 1) or self.n_effective < self.n_active:
+            raise ConfigError(
+                f"pocoMC: n_active {self.n_active} must be at least {2 * (n_latent + 1)} (twice the dimension) "
+                f"and n_effective {self.n_effective} at least n_active"
+            )
+        if self.flow not in FLOWS:
+            raise ConfigError(f"pocoMC: flow {self.flow!r} must be one of {', '.join(FLOWS)}")
+        if self.n_draws < 1 or self.n_evidence < 1:
+            raise ConfigError(
+                f"pocoMC: n_draws {self.n_draws} and n_evidence {self.n_evidence} must be positive"
+            )
+
+
+STAGES = PocomcStages()
 
 
 @dataclass(frozen=True)
@@ -55,34 +98,20 @@ class PocomcRun:
 
 def run_pocomc(
     posterior: LogPosterior,
-    flux: Float[np.ndarray, "source band"],
-    flux_err: Float[np.ndarray, "source band"],
+    sources: Sources,
     *,
     n_latent: int,
-    seed: int,
-    n_effective: int = 512,
-    n_active: int = 256,
-    n_draws: int = 4000,
-    n_evidence: int = 4096,
-    flow: str = "maf3",
-    object_id: np.ndarray | None = None,
-    progress: bool = True,
+    stages: PocomcStages = STAGES,
+    progress: Progress = SHOWN,
 ) -> PocomcRun:
     """Samples the posterior of every source, one after the other.
 
     Args:
         posterior: forward model, priors and treatment of the amplitude.
-        flux: [uJy].
-        flux_err: 1 sigma [uJy]; not finite or not positive masks the band.
+        sources: photometry and what the random numbers are made from.
         n_latent: size of u.
-        seed: of everything random, together with the object ids.
-        n_effective: particles that each temperature is worth, pocoMC's measure of care.
-        n_active: particles moved at a time, at most half of `n_effective` by pocoMC's advice.
-        n_draws: sampling goes on until the particles are worth so many; as many are kept, with equal weights.
-        n_evidence: draws of the flow for the evidence.
-        flow: pocoMC's preconditioner, nsf or maf with 3, 6 or 12 transformations; most of the time goes into it.
-        object_id: (source,) int64; the row number when not given. Equal ids get equal random numbers.
-        progress: shows a bar in galaxies.
+        stages: numbers of particles and draws.
+        progress: whether a bar in galaxies is shown.
 
     Raises:
         ConfigError: pocoMC is not installed, the posterior has no NF prior on u (pocoMC starts from the prior and a
@@ -94,42 +123,33 @@ def run_pocomc(
         raise ConfigError(
             "pocoMC needs prior.nf_prior: it starts from prior draws, and a flat u has none; use mclmc"
         )
-    if n_active < 2 * (n_latent + 1) or n_effective < n_active:
-        raise ConfigError(
-            f"pocoMC: n_active {n_active} must be at least {2 * (n_latent + 1)} (twice the dimension) "
-            f"and n_effective {n_effective} at least n_active"
-        )
-    if flow not in FLOWS:
-        raise ConfigError(f"pocoMC: flow {flow!r} must be one of {', '.join(FLOWS)}")
-    if n_draws < 1 or n_evidence < 1:
-        raise ConfigError(f"pocoMC: n_draws {n_draws} and n_evidence {n_evidence} must be positive")
-    flux, flux_err = np.asarray(flux, dtype=np.float32), np.asarray(flux_err, dtype=np.float32)
+    stages.check(n_latent)
+    sources = sources.single()
+    flux, flux_err, n_draws = sources.flux, sources.flux_err, stages.n_draws
     if flux.ndim != 2 or flux.shape != flux_err.shape:
         raise InputError(f"flux {flux.shape} and flux_err {flux_err.shape} must both be (source, band)")
-    n_source = len(flux)
-    object_id = np.arange(n_source) if object_id is None else np.asarray(object_id)
+    n_source = len(sources)
     usable = usable_bands(flux_err)
     failed = np.asarray(~usable.any(axis=1) | (usable & ~np.isfinite(flux)).any(axis=1))
 
     x = np.full((n_source, n_draws, n_latent + 1), np.nan, np.float32)
     log_prob = np.full((n_source, n_draws), np.nan, np.float32)
     evidence, calls = np.full((2, n_source), np.nan), np.zeros(n_source, np.int64)
-    for row in tqdm(np.flatnonzero(~failed), desc="pocoMC", unit="galaxy", disable=not progress):
-        key = int(np.asarray(object_id[row], dtype=np.int64).view(np.uint64))
-        rng = np.random.default_rng([seed, key, 0x706D])
+    for row in tqdm(np.flatnonzero(~failed), desc="pocoMC", unit="galaxy", disable=not progress.show):
+        rng = seeded_generator(sources.seed, sources.object_id[row], 0x706D)
         prior = PosteriorPrior(posterior, n_latent, rng)
         likelihood = _Likelihood(posterior, flux[row], flux_err[row])
         with _seeded(rng) as torch_seed:
             run = sampler(
                 prior=prior,
                 likelihood=likelihood,
-                n_effective=n_effective,
-                n_active=n_active,
-                flow=flow,
+                n_effective=stages.n_effective,
+                n_active=stages.n_active,
+                flow=stages.flow,
                 vectorize=True,
                 random_state=torch_seed,
             )
-            run.run(n_total=n_draws, n_evidence=n_evidence, progress=False)
+            run.run(n_total=n_draws, n_evidence=stages.n_evidence, progress=False)
             samples, weight, log_like, log_prior = run.posterior()
             evidence[:, row] = run.evidence()
         chosen = _systematic(weight, n_draws, rng)

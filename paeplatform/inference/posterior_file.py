@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from paeplatform.config import TrustConfig
 from paeplatform.errors import InputError
 from paeplatform.targets import MARK, check_target, creator, new_target
 
@@ -35,12 +36,16 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
     check_target(path, overwrite=overwrite, option="--output")
 
 
-def write_posteriors(path: Path, table: pl.DataFrame, *, overwrite: bool = False) -> tuple[str, ...]:
+def write_posteriors(
+    path: Path, table: pl.DataFrame, *, trust: TrustConfig, overwrite: bool = False
+) -> tuple[str, ...]:
     """Writes a table of posteriors, whole or not at all.
 
     Args:
         path: ends in .parquet, .csv or .fits; its folder is made if need be.
         table: one row a source.
+        trust: limits that its statuses and flags were made with. They go into the file's metadata (Parquet) or the
+            header (FITS, TRUST) as JSON; CSV has no place for them.
         overwrite: replaces a file of posteriors that stands at `path`, in one step; what the platform did not write is
             never replaced.
 
@@ -54,21 +59,21 @@ def write_posteriors(path: Path, table: pl.DataFrame, *, overwrite: bool = False
     check_output(path, overwrite=overwrite)
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".fits": _write_fits}
     with new_target(path, overwrite=overwrite, option="--output") as unfinished:
-        return writers[path.suffix.lower()](unfinished, table)
+        return writers[path.suffix.lower()](unfinished, table, trust)
 
 
-def _write_parquet(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
-    table.write_parquet(path, metadata={MARK: creator()})
+def _write_parquet(path: Path, table: pl.DataFrame, trust: TrustConfig) -> tuple[str, ...]:
+    table.write_parquet(path, metadata={MARK: creator(), "trust": trust.model_dump_json()})
     return ()
 
 
-def _write_csv(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
+def _write_csv(path: Path, table: pl.DataFrame, trust: TrustConfig) -> tuple[str, ...]:
     left_out = tuple(name for name, dtype in table.schema.items() if dtype.is_nested())
     table.drop(left_out).write_csv(path)
     return left_out
 
 
-def _write_fits(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
+def _write_fits(path: Path, table: pl.DataFrame, trust: TrustConfig) -> tuple[str, ...]:
     from astropy.io import fits
     from astropy.table import Table
 
@@ -76,6 +81,7 @@ def _write_fits(path: Path, table: pl.DataFrame) -> tuple[str, ...]:
     held = {name: column for name, column in columns.items() if column is not None}
     first = fits.PrimaryHDU()
     first.header["CREATOR"] = creator()
+    first.header["TRUST"] = trust.model_dump_json()
     fits.HDUList([first, fits.table_to_hdu(Table(held))]).writeto(path)
     return tuple(name for name in columns if name not in held)
 

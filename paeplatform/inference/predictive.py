@@ -25,6 +25,8 @@ from paeplatform.errors import InputError
 from paeplatform.inference.draws import PosteriorDraws
 from paeplatform.inference.forward_model import PaeForward
 from paeplatform.inference.posterior import TINY, LogPosterior, Photometry, whiten
+from paeplatform.inference.sources import Sources
+from paeplatform.random_keys import seeded_generator
 
 LEVELS = (0.6827, 0.9545)
 SOURCES = 8  # of one compiled call, padded
@@ -101,14 +103,11 @@ def thin_draws(draws: PosteriorDraws, n: int) -> PosteriorDraws:
 def posterior_predictive(
     posterior: LogPosterior,
     draws: PosteriorDraws,
-    flux: Float[np.ndarray, "source band"],
-    flux_err: Float[np.ndarray, "source band"],
+    sources: Sources,
     *,
     levels: tuple[float, ...] = LEVELS,
     spectrum: bool = False,
     max_draws: int = 1024,
-    seed: int = 0,
-    object_id: np.ndarray | None = None,
     progress: bool = False,
 ) -> Predictive:
     """Median and central intervals of the model's band fluxes, and of its rest-frame spectrum if wanted.
@@ -116,25 +115,21 @@ def posterior_predictive(
     Args:
         posterior: the one the draws are of.
         draws: of any sampler.
-        flux: the photometry they were drawn for [uJy].
-        flux_err: [uJy]; not finite or not positive masks the band.
+        sources: that they were drawn for. Ids and seed decide the amplitudes when `posterior.amplitude` is "marginal".
         levels: probabilities of the intervals, within (0, 1).
         spectrum: whether to decode the spectra too; the forward model must be a `PaeForward`.
         max_draws: of a source, see `thin_draws`.
-        seed: of the amplitudes when `posterior.amplitude` is "marginal", together with the object ids.
-        object_id: (source,) int64; the row number when not given.
         progress: shows a bar in galaxies.
 
     Raises:
         InputError: shapes do not agree, a level is out of range, or spectra are asked of another forward model.
     """
-    flux, flux_err = _checked(draws, flux, flux_err)
+    flux, flux_err = _checked(draws, sources.flux, sources.flux_err)
     if not levels or not all(0.0 < level < 1.0 for level in levels):
         raise InputError(f"levels {levels} must lie within (0, 1)")
     if spectrum and not isinstance(posterior.forward, PaeForward):
         raise InputError(f"{type(posterior.forward).__name__} has no spectrum; ask for band fluxes only")
     n_source, n_band = flux.shape
-    object_id = np.arange(n_source) if object_id is None else np.asarray(object_id)
     draws = thin_draws(draws, max_draws)
     parts = (1.0 - np.asarray(levels)) / 2.0
     probability = np.concatenate([[0.5], parts, 1.0 - parts])
@@ -159,7 +154,7 @@ def posterior_predictive(
                 mean = draws.weight[row].astype(np.float64) @ whitened
                 chi2[row] = np.sum((np.asarray(photometry.signal[k]) - mean) ** 2)
                 if posterior.amplitude == "marginal":
-                    rng = np.random.default_rng([seed, int(np.int64(object_id[row]).view(np.uint64)), 0x5050])
+                    rng = seeded_generator(sources.seed, sources.object_id[row], 0x5050)
                     amplitude = positive_normal(best[k], width[k], rng)
                 scale = amplitude[:, None] * unit[k]
                 bands[row] = weighted_quantiles(scale * model[k], draws.weight[row], probability)

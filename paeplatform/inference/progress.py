@@ -3,8 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tqdm.auto import tqdm
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a caller wants to hear of progress.
+
+    Attributes:
+        show: draw a bar with galaxies per hour.
+        on_progress: called with the galaxies' worth of work done since the last call.
+    """
+
+    show: bool = True
+    on_progress: Callable[[float], None] | None = None
+
+    def bar(self, n_source: int, n_steps: int, name: str) -> GalaxyBar:
+        """A bar for `n_source` galaxies of `n_steps` steps each, which begins with `name`."""
+        return GalaxyBar(n_source, n_steps, self.show, self.on_progress, name)
+
+    def only_bar(self) -> Progress:
+        """The bar alone: for work that the caller does not count."""
+        return Progress(self.show)
+
+
+SHOWN, SILENT = Progress(), Progress(show=False)
 
 
 class GalaxyBar:
@@ -24,7 +49,7 @@ class GalaxyBar:
         n_steps: int,
         show: bool,
         on_progress: Callable[[float], None] | None,
-        name: str = "MCLMC",
+        name: str,
     ):
         self._bar = tqdm(
             total=n_source,

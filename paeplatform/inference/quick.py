@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from paeplatform.config import Preset, load_preset
-from paeplatform.inference.estimate import estimate_photoz
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.priors import RedshiftPrior, UniformPrior
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
@@ -32,7 +32,7 @@ def estimate(
         bundle_folder: a trained bundle: the folder that holds `bundle.json`.
         flux: (source, 102) [uJy], negative values are legal.
         flux_err: (source, 102) 1 sigma [uJy]; infinite or NaN masks a band.
-        preset: name or settings; sections prior, inference, importance, mclmc and instrument are used.
+        preset: name or settings; seed and sections prior, inference, importance, mclmc, trust and instrument are used.
         z_prior: None takes a uniform prior on the preset's redshift range.
         object_id: (source,) distinct integers that fix each source's random numbers; row numbers when not given.
         method: "importance", "mclmc" or "pocomc"; None takes the preset's.
@@ -43,14 +43,13 @@ def estimate(
 
     Raises:
         CheckpointError: the folder holds no sound bundle.
-        BandSetError, ConfigError: see `estimate_photoz`.
+        BandSetError, ConfigError: see `Estimator`.
     """
     settings = load_preset(preset) if isinstance(preset, str) else preset
     bands = load_bands()
     prior = UniformPrior(settings.prior.z_min, settings.prior.z_max) if z_prior is None else z_prior
     ids = np.arange(len(flux)) if object_id is None else object_id
-    bundle = load_bundle(Path(bundle_folder))
-    filters = gaussian_filters(bands)
-    return estimate_photoz(
-        bundle, prior, bands, filters, flux, flux_err, ids, settings, method=method, progress=progress
+    estimator = Estimator(
+        load_bundle(Path(bundle_folder)), prior, bands, gaussian_filters(bands), settings, method
     )
+    return estimator.estimate(flux, flux_err, ids, progress=progress)

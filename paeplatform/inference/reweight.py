@@ -18,13 +18,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
+from paeplatform.config import DEFAULT_TRUST, TrustConfig
 from paeplatform.errors import ConfigError
-from paeplatform.inference.pareto import KHAT_LIMIT, effective_draws, pareto_smooth
+from paeplatform.inference.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.priors import RedshiftPrior, prior_from_dict
 from paeplatform.inference.pz_summary import EDGE_FRACTION, EDGE_RANGE, redshift_columns
 from paeplatform.inference.summaries import ZFlag
 
-MIN_ESS = 100.0
 MAX_MASS_OUTSIDE = 1e-3  # of the new prior, beyond the limits of the old one
 _ROUNDING = 2e-6  # relative: draws are float32, and those at a limit may be rounded across it
 
@@ -57,15 +57,15 @@ def reweight(
     new: RedshiftPrior,
     *,
     ess: Float[np.ndarray, " source"] | None = None,
-    min_ess: float = MIN_ESS,
+    trust: TrustConfig = DEFAULT_TRUST,
     max_mass_outside: float = MAX_MASS_OUTSIDE,
 ) -> Reweighted:
     """Weights that turn draws under `old` into draws under `new`.
 
-    Not allowed is a source with ESS < `min_ess` or k-hat >= 0.7. When the new prior reaches beyond an end of the old
-    one, no source is allowed if it has over `max_mass_outside` of its mass beyond the old limits, and otherwise
-    those sources are not that pile up at that end (5 % of the new weight within 2 % of the range, in ln(1+z)):
-    their likelihood may well be large beyond it.
+    Not allowed is a source with ESS < `trust.ess_min` or k-hat >= `trust.khat_max`. When the new prior reaches beyond
+    an end of the old one, no source is allowed if it has over `max_mass_outside` of its mass beyond the old limits,
+    and otherwise those sources are not that pile up at that end (5 % of the new weight within 2 % of the range, in
+    ln(1+z)): their likelihood may well be large beyond it.
 
     Args:
         z: draws of each source's posterior under `old`.
@@ -74,7 +74,7 @@ def reweight(
         new: the prior wanted.
         ess: effective number of draws as they are, for draws that are not independent (Markov chains); None for
             Kish's number. The result is scaled by it.
-        min_ess: least effective number of draws.
+        trust: limits of the weights; those of the preset, as for the posterior itself.
         max_mass_outside: see above.
 
     Raises:
@@ -110,7 +110,7 @@ def reweight(
         kish = effective_draws(log_before)
         got *= np.clip(np.nan_to_num(np.asarray(ess, dtype=np.float64), nan=0.0), 0.0, kish) / kish
     _, khat = pareto_smooth(log_weight)
-    allowed = has_posterior & (got >= min_ess) & (khat < KHAT_LIMIT)
+    allowed = has_posterior & (got >= trust.ess_min) & (khat < trust.khat_max)
     allowed &= ~_beyond(z, after, old, new, max_mass_outside)
     return Reweighted(
         weight=np.where(has_posterior[:, None], after, np.nan),
@@ -142,7 +142,7 @@ def reweight_table(
     old: RedshiftPrior | Mapping[str, Any] | str,
     new: RedshiftPrior,
     *,
-    min_ess: float = MIN_ESS,
+    trust: TrustConfig = DEFAULT_TRUST,
     max_mass_outside: float = MAX_MASS_OUTSIDE,
 ) -> pl.DataFrame:
     """A table of posteriors under another p(z).
@@ -155,7 +155,7 @@ def reweight_table(
             there, `pae_reweight_ess` or else `pae_ess` is taken as the draws' effective number.
         old: the prior of the table: itself, its dictionary (`prior_to_dict`), or that as JSON.
         new: the prior wanted.
-        min_ess: see `reweight`.
+        trust: see `reweight`.
         max_mass_outside: see `reweight`.
 
     Returns:
@@ -176,7 +176,7 @@ def reweight_table(
         old,
         new,
         ess=None if known is None else table[known].cast(pl.Float64).fill_null(0.0).to_numpy(),
-        min_ess=min_ess,
+        trust=trust,
         max_mass_outside=max_mass_outside,
     )
     weight = np.where(moved.allowed[:, None], moved.weight, 0.0)

@@ -6,45 +6,35 @@ what importance sampling found (`jump_banks`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields, replace
 
 import numpy as np
 
-from paeplatform.config import MclmcConfig, Preset
+from paeplatform.config import MclmcConfig, Preset, TrustConfig
 from paeplatform.inference.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
-from paeplatform.inference.draws import PosteriorDraws
+from paeplatform.inference.draws import Found, PosteriorDraws
 from paeplatform.inference.importance import ImportanceResult, run_importance
 from paeplatform.inference.mclmc import PosteriorSamples, run_mclmc
 from paeplatform.inference.posterior import LogPosterior
+from paeplatform.inference.progress import SHOWN, Progress
 from paeplatform.inference.pz_summary import redshift_columns
-from paeplatform.inference.summaries import MIN_ESS, RHAT_LIMIT, PosteriorSummaries
+from paeplatform.inference.sources import Sources
+from paeplatform.inference.summaries import PosteriorSummaries
 from paeplatform.pae.proposal import Proposal
 
 
 def by_importance(
     posterior: LogPosterior,
     proposal: Proposal,
-    flux: np.ndarray,
-    flux_err: np.ndarray,
-    object_id: np.ndarray,
+    sources: Sources,
     preset: Preset,
     *,
-    progress: bool = True,
-    on_progress: Callable[[float], None] | None = None,
+    progress: Progress = SHOWN,
 ) -> PosteriorSummaries:
     """Importance sampling, and MCLMC for the sources it cannot be trusted for (`preset.inference.fallback`)."""
+    n_kept, trust = preset.inference.n_kept, preset.trust
     result = run_importance(
-        posterior,
-        proposal,
-        flux,
-        flux_err,
-        preset.importance,
-        seed=preset.seed,
-        object_id=object_id,
-        n_kept=preset.inference.n_kept,
-        progress=progress,
-        on_progress=on_progress,
+        posterior, proposal, sources, preset.importance, trust, n_kept=n_kept, progress=progress
     )
     found = of_importance(result)
     rows = np.asarray(sorted(result.pools), dtype=int)
@@ -52,17 +42,13 @@ def by_importance(
         return found
     samples = run_mclmc(
         posterior,
-        flux[rows],
-        flux_err[rows],
+        sources.rows(rows),
         fallback_config(preset),
         n_latent=proposal.dim - 1,
-        seed=preset.seed,
-        object_id=object_id[rows],
-        pools=[result.pools[row] for row in rows],
-        proposal=proposal,
-        progress=progress,
+        found=Found([result.pools[row] for row in rows], proposal),
+        progress=progress.only_bar(),  # these galaxies were counted above
     )
-    chains = of_chains(samples, posterior, preset.inference.n_kept)
+    chains = of_chains(samples, posterior, n_kept, trust)
     # Chains that got nowhere are no better than weighted draws that are not to be trusted: keep the latter.
     better = np.isfinite(chains.columns["pae_z_mean"])
     return _replaced(found, rows[better], _rows(chains, better))
@@ -79,56 +65,47 @@ def fallback_config(preset: Preset) -> MclmcConfig:
 def by_mclmc(
     posterior: LogPosterior,
     proposal: Proposal | None,
-    flux: np.ndarray,
-    flux_err: np.ndarray,
-    object_id: np.ndarray,
+    sources: Sources,
     preset: Preset,
     *,
     n_latent: int,
     landmarks: np.ndarray | None = None,
-    progress: bool = True,
-    on_progress: Callable[[float], None] | None = None,
+    progress: Progress = SHOWN,
 ) -> PosteriorSummaries:
     """MCLMC for every source; with a proposal, chains start from and jump to what importance sampling finds.
 
     Without one, without the NF prior, or with `mclmc.init_draws` at most `mclmc.n_chains` (the paper's settings),
     chains start as `run_mclmc` says.
     """
-    pools = None
-    usable = np.arange(len(flux))
+    n_kept, trust = preset.inference.n_kept, preset.trust
+    found = None
+    usable = np.arange(len(sources))
     searching = preset.mclmc.init_draws > preset.mclmc.n_chains
-    if proposal is not None and posterior.nf_prior and searching and len(flux):
+    if proposal is not None and posterior.nf_prior and searching and len(sources):
         result = run_importance(
             posterior,
             proposal,
-            flux,
-            flux_err,
+            sources,
             preset.importance,
-            seed=preset.seed,
-            object_id=object_id,
+            trust,
             keep_pools=True,
-            progress=progress,
+            progress=progress.only_bar(),  # galaxies are counted by their chains
         )
         usable = np.asarray(sorted(result.pools), dtype=int)
-        pools = [result.pools[row] for row in usable]
+        found = Found([result.pools[row] for row in usable], proposal)
     samples = run_mclmc(
         posterior,
-        flux[usable],
-        flux_err[usable],
+        sources.rows(usable),
         preset.mclmc,
         n_latent=n_latent,
-        seed=preset.seed,
-        object_id=object_id[usable],
         landmarks=landmarks,
-        pools=pools if len(usable) else None,
-        proposal=None if pools is None else proposal,
+        found=found if len(usable) else None,
         progress=progress,
-        on_progress=on_progress,
     )
-    found = of_chains(samples, posterior, preset.inference.n_kept)
-    if len(usable) == len(flux):
-        return found
-    return _replaced(nothing(len(flux), n_latent, preset.inference.n_kept), usable, found)
+    chains = of_chains(samples, posterior, n_kept, trust)
+    if len(usable) == len(sources):
+        return chains
+    return _replaced(nothing(len(sources), n_latent, n_kept), usable, chains)
 
 
 def of_importance(result: ImportanceResult) -> PosteriorSummaries:
@@ -149,7 +126,9 @@ def of_importance(result: ImportanceResult) -> PosteriorSummaries:
     )
 
 
-def of_chains(samples: PosteriorSamples, posterior: LogPosterior, n_kept: int) -> PosteriorSummaries:
+def of_chains(
+    samples: PosteriorSamples, posterior: LogPosterior, n_kept: int, trust: TrustConfig
+) -> PosteriorSummaries:
     """Findings of `run_mclmc`."""
     n_source, n_chain = samples.z.shape[:2]
     limits = {"z_min": float(posterior.z_prior.z_min), "z_max": float(posterior.z_prior.z_max)}
@@ -169,7 +148,7 @@ def of_chains(samples: PosteriorSamples, posterior: LogPosterior, n_kept: int) -
         draws=evenly(draws, n_kept),
         z_kept=z[:, kept],
         path=np.where(ok, "mclmc", "none").astype(object),
-        converged=ok & (rhat < RHAT_LIMIT),
+        converged=ok & (rhat < trust.rhat_max),
         ess=ess,
         khat=np.full(n_source, np.nan),
         rhat=rhat,
@@ -180,7 +159,7 @@ def of_chains(samples: PosteriorSamples, posterior: LogPosterior, n_kept: int) -
 
 
 def of_weighted_draws(
-    draws: PosteriorDraws, posterior: LogPosterior, n_kept: int, path: str
+    draws: PosteriorDraws, posterior: LogPosterior, n_kept: int, path: str, trust: TrustConfig
 ) -> PosteriorSummaries:
     """Findings of a sampler that hands on weighted draws (pocoMC)."""
     limits = {"z_min": float(posterior.z_prior.z_min), "z_max": float(posterior.z_prior.z_max)}
@@ -195,7 +174,7 @@ def of_weighted_draws(
         draws=kept,
         z_kept=kept.z,
         path=np.where(ok, path, "none").astype(object),
-        converged=ok & (ess >= MIN_ESS),
+        converged=ok & (ess >= trust.ess_min),
         ess=ess,
         khat=blank,
         rhat=blank.copy(),

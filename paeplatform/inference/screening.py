@@ -25,7 +25,7 @@ from enum import IntFlag
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from paeplatform.instrument.noise import check_photometry
+from paeplatform.instrument.noise import check_photometry, usable_bands
 
 MAX_SNR = (
     1e6  # of one band; SPHEREx reaches some 1e3, and residuals of float32 lose their first digit near 1e6
@@ -100,7 +100,7 @@ def screen(flux: np.ndarray, flux_err: np.ndarray, n_bands: int) -> Screened:
         array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
         for array in (flux, flux_err)
     )
-    given = np.isfinite(flux_err) & (flux_err > 0.0)
+    given = usable_bands(flux_err)
     finite = np.isfinite(flux)
     low, high = LIMITS
     sane = (flux_err >= low) & (flux_err <= high) & (np.abs(np.where(finite, flux, 0.0)) <= high)

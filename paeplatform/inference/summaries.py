@@ -11,8 +11,11 @@ section 6). The same for every sampler.
   `status.misses_data`). The object is nothing that the model can be, so that its redshift means nothing, however
   narrow it is.
 - "unconverged": the sampler did not converge (flag UNCONVERGED, which a misfit can carry too).
-- "converged": a posterior by importance sampling has converged when its Pareto k-hat is below 0.7 and its effective
-  number of draws at least 100; one by Markov chains when split R-hat of z is below 1.1.
+- "converged": a posterior by importance sampling has converged when its Pareto k-hat is below `trust.khat_max`
+  and its effective number of draws at least `trust.ess_min`; one by Markov chains when split R-hat of z is below
+  `trust.rhat_max`.
+
+The limits are section `trust` of the preset; the table gives their defaults.
 
 `z_flags` is a bit mask:
 
@@ -37,17 +40,16 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
+from paeplatform.config import TrustConfig
 from paeplatform.inference.draws import PosteriorDraws
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.predictive import reconstruction_chi2
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.sources import Sources
 from paeplatform.inference.status import misses_data
+from paeplatform.instrument.noise import usable_bands
 
-__all__ = ["QUANTILE_LEVELS", "RHAT_LIMIT", "PosteriorSummaries", "ZFlag", "summarise"]
-
-RHAT_LIMIT = 1.1
-MIN_BANDS = 20
-MIN_ESS = 100.0
+__all__ = ["QUANTILE_LEVELS", "PosteriorSummaries", "ZFlag", "summarise"]
 
 
 class ZFlag(IntFlag):
@@ -94,21 +96,19 @@ class PosteriorSummaries:
 
 
 def summarise(
-    object_id: np.ndarray,
+    sources: Sources,
     found: PosteriorSummaries,
     posterior: LogPosterior,
-    flux: Float[np.ndarray, "source band"],
-    flux_err: Float[np.ndarray, "source band"],
+    trust: TrustConfig,
     input_fault: np.ndarray | None = None,
 ) -> pl.DataFrame:
     """One row a source, in the order given.
 
     Args:
-        object_id: (source,) int64.
+        sources: their photometry and ids.
         found: of the sampler, for the same sources.
         posterior: the one that was sampled.
-        flux: [uJy].
-        flux_err: [uJy].
+        trust: limits of misfits and flags.
         input_fault: (source,) what was wrong with the photometry, None for nothing.
 
     Returns:
@@ -118,18 +118,18 @@ def summarise(
         pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw; pae_n_bands;
         pae_n_reinit; z_flags; input_fault. A source without posterior keeps its row with nulls.
     """
-    n_source = len(flux)
+    n_source = len(sources)
     ok = np.isfinite(found.columns["pae_z_mean"]) & (found.path != "none")
-    n_bands = (np.isfinite(flux_err) & (np.asarray(flux_err) > 0.0)).sum(axis=1)
-    chi2 = reconstruction_chi2(posterior, found.draws, flux, flux_err)
+    n_bands = usable_bands(sources.flux_err).sum(axis=1)
+    chi2 = reconstruction_chi2(posterior, found.draws, sources.flux, sources.flux_err)
     n_parameters = found.draws.u.shape[-1] + 2  # u, z and the amplitude
     fault = np.full(n_source, None, object) if input_fault is None else input_fault
-    misfit = ok & misses_data(chi2.best, n_bands, n_parameters)
+    misfit = ok & misses_data(chi2.best, n_bands, n_parameters, trust)
     flags = np.zeros(n_source, np.int32)
     for flag, where in (
         (ZFlag.UNCONVERGED, ok & ~found.converged),
-        (ZFlag.FEW_BANDS, n_bands < MIN_BANDS),
-        (ZFlag.LOW_ESS, ok & (found.ess < MIN_ESS)),
+        (ZFlag.FEW_BANDS, n_bands < trust.bands_min),
+        (ZFlag.LOW_ESS, ok & (found.ess < trust.ess_min)),
         (ZFlag.AT_PRIOR_EDGE, ok & found.columns["at_edge"]),
         (ZFlag.MULTIMODAL, ok & found.columns["multimodal"]),
         (ZFlag.BAD_FIT, misfit),
@@ -154,7 +154,7 @@ def summarise(
     }
     status = np.select([~ok, misfit, ~found.converged], ["failed", "misfit", "unconverged"], "converged")
     return pl.DataFrame(
-        {"object_id": np.asarray(object_id, dtype=np.int64)}
+        {"object_id": np.asarray(sources.object_id, dtype=np.int64)}
         | redshift
         | {
             "pae_z_quantiles": rows(found.columns["pae_z_quantiles"]),

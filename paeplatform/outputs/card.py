@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from paeplatform.inference.draws import PosteriorDraws
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.predictive import Predictive, posterior_predictive
+from paeplatform.inference.pz_quantiles import density_between
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import BandSet
 from paeplatform.outputs.flags import in_words
 from paeplatform.targets import creator
@@ -93,7 +95,7 @@ def predict(posterior: LogPosterior, draws: PosteriorDraws, galaxy: Galaxy) -> P
     """
     error = np.where(np.isfinite(galaxy.flux), galaxy.flux_err, np.inf)
     flux = np.nan_to_num(galaxy.flux)
-    return posterior_predictive(posterior, draws, flux[None], error[None])
+    return posterior_predictive(posterior, draws, Sources.numbered(flux[None], error[None], seed=0))
 
 
 @styled
@@ -166,8 +168,7 @@ def _redshift(axes: Axes, galaxy: Galaxy) -> None:
         if quantiles is None:
             continue
         z, level = np.asarray(quantiles, dtype=np.float64), np.asarray(QUANTILE_LEVELS)
-        width = np.maximum(np.diff(z), 1e-5)
-        axes.stairs(np.diff(level) / width, z, color=colour, lw=1.4, label=label)
+        axes.stairs(density_between(z, level, 1e-5), z, color=colour, lw=1.4, label=label)
         shown.append(np.interp(_Z_SHOWN, level, z))
     if shown:
         low, high = min(part[0] for part in shown), max(part[1] for part in shown)

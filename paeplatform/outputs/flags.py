@@ -6,20 +6,20 @@ from enum import IntFlag
 
 import polars as pl
 
+from paeplatform.config import TrustConfig
 from paeplatform.inference.summaries import ZFlag
 
-KHAT_LIMIT, RHAT_LIMIT, MIN_ESS = 0.7, 1.1, 100.0
 N_SIGMAS = 3.0  # of both errors together
 TF_WIDTH_RATIO = 2.0  # sigma_PAE / sigma_TF (section VI.3)
 MANY_SET_ASIDE = 0.05  # of a source's exposures
 
 
 class CatalogFlag(IntFlag):
-    """Bits of `catalog_flags`; 0 is a source nothing speaks against."""
+    """Bits of `catalog_flags`; 0 is a source nothing speaks against. Limits are those of section `trust`."""
 
     NO_REDSHIFT = 1  # no posterior: no usable band, or no finite density
-    NOT_CONVERGED = 2  # R-hat of chains at or above 1.1, or k-hat of weights at or above 0.7
-    LOW_ESS = 4  # fewer than 100 effective draws
+    NOT_CONVERGED = 2  # R-hat of chains or k-hat of weights at or above its limit
+    LOW_ESS = 4  # too few effective draws
     NOT_BY_PROPOSAL = (
         8  # the amortised proposal did not do: adapted draws, chains or pocoMC made the posterior
     )
@@ -38,19 +38,21 @@ class CatalogFlag(IntFlag):
     NO_SBI_REDSHIFT = 65536  # SBI has no answer
 
 
-def catalog_flags(catalog: pl.DataFrame) -> pl.Series:
+def catalog_flags(catalog: pl.DataFrame, trust: TrustConfig) -> pl.Series:
     """The mask of each row, uint32.
 
     Args:
         catalog: rows of `redshift_catalog`: pae_*, tf_*, sbi_*, z_flags, n_used, n_masked, n_set_aside, pae_moved.
+        trust: limits that the posteriors were judged by.
     """
     z_flags = pl.col("z_flags")
     known = pl.col("pae_z_mean").is_not_null() & pl.col("tf_z_mean").is_not_null()
     exposures = pl.sum_horizontal("n_used", "n_masked", "n_set_aside")
     rules: dict[CatalogFlag, pl.Expr] = {
         CatalogFlag.NO_REDSHIFT: pl.col("pae_z_mean").is_null(),
-        CatalogFlag.NOT_CONVERGED: (pl.col("pae_rhat") >= RHAT_LIMIT) | (pl.col("pae_khat") >= KHAT_LIMIT),
-        CatalogFlag.LOW_ESS: pl.col("pae_ess") < MIN_ESS,
+        CatalogFlag.NOT_CONVERGED: (pl.col("pae_rhat") >= trust.rhat_max)
+        | (pl.col("pae_khat") >= trust.khat_max),
+        CatalogFlag.LOW_ESS: pl.col("pae_ess") < trust.ess_min,
         CatalogFlag.NOT_BY_PROPOSAL: pl.col("pae_path") != "proposal",
         CatalogFlag.MISFIT: z_flags & int(ZFlag.BAD_FIT) != 0,
         CatalogFlag.MULTIMODAL: z_flags & int(ZFlag.MULTIMODAL) != 0,

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 from paeplatform.errors import InputError
+from paeplatform.inference.pz_quantiles import density_between
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
 from paeplatform.targets import MARK, creator
 
@@ -75,7 +76,7 @@ def density_steps(
     fine = np.interp(np.arange(n_part * STEPS + 1) / STEPS, np.arange(n_part + 1), levels)
     edges = PchipInterpolator(levels, known, axis=1)(fine)
     edges[:, ::STEPS] = known  # to the last digit
-    height = np.diff(fine) / np.diff(edges, axis=1)
+    height = density_between(edges, fine, least_width=0.0)
     density = np.pad(np.repeat(height, 2, axis=1), ((0, 0), (1, 1)))
     return np.repeat(edges, 2, axis=1), density
 

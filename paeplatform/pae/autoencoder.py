@@ -264,15 +264,3 @@ def build_autoencoder(
     )
     # one compilation instead of one for the random numbers of every weight shape
     return eqx.filter_jit(lambda k: network(sizes, n_latent, n_wave, moments, key=k))(key)
-
-
-def parameter_count(model: Autoencoder) -> int:
-    """Numbers in the trainable weights (input constants excluded); also of a skeleton of shapes."""
-
-    def count(tree: object) -> int:
-        leaves = jax.tree.leaves(tree)
-        return sum(
-            leaf.size for leaf in leaves if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
-        )
-
-    return count(model) - count(model.scaling)

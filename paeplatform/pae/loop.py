@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,18 +20,17 @@ import jax.random as jr
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
-from tqdm.auto import tqdm
 
 from paeplatform.config import FitConfig
-from paeplatform.errors import CheckpointError, TrainingError
-from paeplatform.fit_record import EpochRecord, FitResult, stop_reason
-from paeplatform.pae.checkpoint import array_digest, read_header, read_state, write_state
+from paeplatform.errors import TrainingError
+from paeplatform.fit_record import EpochRecord, FitResult, run_epochs
+from paeplatform.model_files import array_digest
+from paeplatform.pae.checkpoint import tree_bytes, tree_from
 
 GRADIENT_CLIP = 1.0  # global norm; quiet in healthy training, tames the few spectra with extreme lines
 WARMUP_FRACTION = 0.02  # of the steps, for the cosine schedule
 FINAL_LEARNING_RATE = 1e-3  # of the initial one, at the end of the cosine
 VALIDATION_BATCH = 1024
-CHECKPOINT_SHARE = 0.05  # writing checkpoints may take this share of the run
 
 LossFn = Callable[[Any, Float[Array, "batch column"], PRNGKeyArray], Float[Array, ""]]
 
@@ -86,63 +83,70 @@ def fit(
     Raises:
         TrainingError: a loss was not finite (names model, epoch, step), or there are fewer rows than one batch needs.
     """
-    started = time.monotonic()
-    batch = min(cfg.batch_size, len(data))
-    if batch < 1 or len(validation) < 1:
+    if len(data) < 1 or len(validation) < 1:
         raise TrainingError(f"{name}: needs at least one training and one validation row")
-    n_steps = len(data) // batch
-    schedule = _schedule(cfg, n_steps)
-    optimiser = optax.chain(optax.clip_by_global_norm(GRADIENT_CLIP), optax.adam(schedule))
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    state = (params, params, optimiser.init(params))  # current weights, best weights, optimiser
-    history: list[EpochRecord] = []
-
-    identity = {"config": _config_digest(cfg, key, params), "data": array_digest(data, validation)}
-    path = None if checkpoint_dir is None else Path(checkpoint_dir) / f"{name}.ckpt"
-    state, history, finished = _resume(path, identity, state, name, progress)
-    resumed_from = len(history)
-
-    if finished is None:
-        run_epoch = _epoch_function(static, loss_fn, optimiser, key, batch, n_steps)
-        evaluate = _evaluation_function(static, loss_fn, jr.fold_in(key, 2**31 - 1))
-        train_rows, validation_rows = jnp.asarray(data), jnp.asarray(validation)
-        last_write, write_seconds = started, 0.0
-        bar = tqdm(total=cfg.epochs, initial=len(history), desc=name, unit="epoch", disable=not progress)
-        while finished is None:
-            params, best, opt_state = state
-            epoch = len(history) + 1
-            params, opt_state, losses = run_epoch(params, opt_state, train_rows, epoch)
-            validation_loss = float(evaluate(params, validation_rows))
-            _check_finite(
-                np.asarray(losses), validation_loss, name, epoch, float(schedule((epoch - 1) * n_steps))
-            )
-            record = EpochRecord(
-                epoch, float(losses.mean()), validation_loss, float(schedule(epoch * n_steps - 1))
-            )
-            if validation_loss < min((r.validation_loss for r in history), default=np.inf):
-                best = params
-            state = (params, best, opt_state)
-            history.append(record)
-            finished = stop_reason(history, cfg)
-            due = time.monotonic() - last_write > write_seconds / CHECKPOINT_SHARE
-            if path is not None and (finished or due):
-                before = time.monotonic()
-                write_state(
-                    path, {**identity, "finished": finished, "history": [asdict(r) for r in history]}, state
-                )
-                last_write = time.monotonic()
-                write_seconds = last_write - before
-            if on_epoch is not None:
-                on_epoch(record)
-            bar.update()
-            bar.set_postfix(train=f"{record.train_loss:.3e}", val=f"{validation_loss:.3e}")
-        bar.close()
-
-    best_epoch = min(history, key=lambda r: r.validation_loss).epoch
-    best_model = eqx.combine(state[1], static)
-    return FitResult(
-        best_model, tuple(history), best_epoch, finished, resumed_from, time.monotonic() - started
+    run = _Run(model, data, validation, loss_fn, cfg, key, name)
+    return run_epochs(
+        run,
+        cfg,
+        name=name,
+        identity={"config": run.digest, "data": array_digest(data, validation)},
+        checkpoint_dir=checkpoint_dir,
+        progress=progress,
+        on_epoch=on_epoch,
     )
+
+
+class _Run:
+    """State of a training: current weights, best weights, optimiser, and the data on the device."""
+
+    def __init__(
+        self,
+        model: Any,
+        data: np.ndarray,
+        validation: np.ndarray,
+        loss_fn: LossFn,
+        cfg: FitConfig,
+        key: PRNGKeyArray,
+        name: str,
+    ) -> None:
+        batch = min(cfg.batch_size, len(data))
+        self._n_steps = len(data) // batch
+        self._schedule = _schedule(cfg, self._n_steps)
+        optimiser = optax.chain(optax.clip_by_global_norm(GRADIENT_CLIP), optax.adam(self._schedule))
+        params, self._static = eqx.partition(model, eqx.is_inexact_array)
+        self._state = (params, params, optimiser.init(params))  # current weights, best weights, optimiser
+        self._rows, self._validation, self._name = jnp.asarray(data), jnp.asarray(validation), name
+        self._train = _epoch_function(self._static, loss_fn, optimiser, key, batch, self._n_steps)
+        self._evaluate = _evaluation_function(self._static, loss_fn, jr.fold_in(key, 2**31 - 1))
+        self.digest = _config_digest(cfg, key, params)
+
+    def epoch(self, number: int) -> EpochRecord:
+        """One pass, then the validation loss."""
+        params, best, opt_state = self._state
+        params, opt_state, losses = self._train(params, opt_state, self._rows, number)
+        validation_loss = float(self._evaluate(params, self._validation))
+        first, last = (number - 1) * self._n_steps, number * self._n_steps - 1
+        _check_finite(np.asarray(losses), validation_loss, self._name, number, float(self._schedule(first)))
+        self._state = (params, best, opt_state)
+        return EpochRecord(number, float(losses.mean()), validation_loss, float(self._schedule(last)))
+
+    def keep_as_best(self) -> None:
+        """The weights of now are the best so far."""
+        params, _, opt_state = self._state
+        self._state = (params, params, opt_state)
+
+    def best_model(self) -> Any:
+        """The model with its best weights."""
+        return eqx.combine(self._state[1], self._static)
+
+    def state(self) -> bytes:
+        """Weights and optimiser."""
+        return tree_bytes(self._state)
+
+    def restore(self, state: bytes) -> None:
+        """Takes over what `state` gave."""
+        self._state = tree_from(state, self._state)
 
 
 def _epoch_function(
@@ -230,29 +234,3 @@ def _config_digest(cfg: FitConfig, key: PRNGKeyArray, params: Any) -> str:
     key_data = np.asarray(jr.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
     text = json.dumps(cfg.model_dump(mode="json"), sort_keys=True) + array_digest(key_data, *leaves)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _resume(
-    path: Path | None, identity: dict[str, str], state: Any, name: str, progress: bool
-) -> tuple[Any, list[EpochRecord], str | None]:
-    """State, history and stop reason of a matching checkpoint; the given state and nothing otherwise."""
-    if path is None or not path.exists():
-        return state, [], None
-    header = read_header(path)
-    changed = [what for what, digest in identity.items() if header.get(what) != digest]
-    if changed:
-        _say(f"{name}: {path} was written with other {' and '.join(changed)}; starting afresh", progress)
-        return state, [], None
-    try:
-        header, state = read_state(path, state)
-    except CheckpointError as error:
-        _say(f"{name}: {error}; starting afresh", progress)
-        return state, [], None
-    history = [EpochRecord(**record) for record in header["history"]]
-    _say(f"{name}: resumed after epoch {len(history)} from {path}", progress)
-    return state, history, header["finished"]
-
-
-def _say(message: str, progress: bool) -> None:
-    if progress:
-        tqdm.write(message)

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import BandSet
 from paeplatform.names import check_release_name
+from paeplatform.random_keys import counter_generator
 from paeplatform.release.damage import damage_delivery, damage_rows
 from paeplatform.release.defects import DefectSpec
 from paeplatform.release.flags import Flag
@@ -171,9 +172,7 @@ def exposures(table: pl.DataFrame, bands: BandSet, spec: DeliverySpec) -> pl.Dat
     shape = n_source, n_band * n_visit
     normal, uniform = np.empty((4, *shape)), np.empty((n_draw, *shape))
     for row, (key, seed) in enumerate(zip(identity.tolist(), seeds, strict=True)):
-        rng = np.random.Generator(
-            np.random.Philox(key=np.array([(seed ^ _STREAM) % 2**64, key], dtype=np.uint64))
-        )
+        rng = counter_generator(seed ^ _STREAM, key)
         normal[:, row], uniform[:, row] = (
             rng.standard_normal((4, shape[1])),
             rng.uniform(size=(n_draw, shape[1])),

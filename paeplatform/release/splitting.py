@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from paeplatform.catalog.cells import cell_key, healpix_cell
+from paeplatform.files import replaced
 from paeplatform.release.manifest import Manifest
 from paeplatform.release.reading import BATCH_ROWS, read_batches
 from paeplatform.release.schema import EXPOSURE_SCHEMA, FILE_COLUMNS, source_id
@@ -57,28 +57,23 @@ def split_delivery(
         InputError: a file cannot be read.
     """
     out = Path(out)
-    pieces = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
-    pieces.mkdir(parents=True)
-    try:
-        unplaced, n_pieces = [], 0
-        with tqdm(
-            total=manifest.n_rows, desc="cut by cell", unit="row", unit_scale=True, disable=not progress
-        ) as bar:
-            for file in manifest.files:
-                for batch in read_batches(folder, file, batch_rows):
-                    placed, lost = _placed(batch, order)
-                    unplaced.append(lost)
-                    for (cell,), rows in placed.partition_by("cell", as_dict=True, include_key=False).items():
-                        target = pieces / cell_key(order, cell)  # type: ignore[arg-type]
-                        target.mkdir(exist_ok=True)
-                        rows.write_parquet(target / f"{n_pieces:08d}.parquet")
-                    n_pieces += 1
-                    bar.update(batch.height)
+    unplaced, n_pieces = [], 0
+    progress_bar = tqdm(
+        total=manifest.n_rows, desc="cut by cell", unit="row", unit_scale=True, disable=not progress
+    )
+    with replaced(out) as pieces, progress_bar as bar:
+        pieces.mkdir()
+        for file in manifest.files:
+            for batch in read_batches(folder, file, batch_rows):
+                placed, lost = _placed(batch, order)
+                unplaced.append(lost)
+                for (cell,), rows in placed.partition_by("cell", as_dict=True, include_key=False).items():
+                    target = pieces / cell_key(order, cell)  # type: ignore[arg-type]
+                    target.mkdir(exist_ok=True)
+                    rows.write_parquet(target / f"{n_pieces:08d}.parquet")
+                n_pieces += 1
+                bar.update(batch.height)
         cells = [_joined(target, order) for target in sorted(pieces.iterdir())]
-        pieces.rename(out)
-    except BaseException:
-        shutil.rmtree(pieces, ignore_errors=True)
-        raise
     schema = {"cell": pl.Int64, "n_rows": pl.UInt32, "n_sources": pl.UInt32, "sha256": pl.String}
     table = pl.DataFrame(cells, schema=schema, orient="row").sort("cell")
     paths = [str(out / f"{cell_key(order, cell)}.parquet") for cell in table["cell"]]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save
 
 from paeplatform.config import SbiConfig
 from paeplatform.errors import CheckpointError, ConfigError
 from paeplatform.files import write_whole
-from paeplatform.sbi.checkpoint import tensors_of
+from paeplatform.model_files import one_line, read_checked, read_record, sha256, write_record
+from paeplatform.sbi.checkpoint import tensor_bytes, tensors_from
 from paeplatform.sbi.model import SbiModel, TrainedRange, build_model
 
-FORMAT = 1
 KIND = "sbi"
 WEIGHTS, RECORD = "sbi.safetensors", "sbi.json"
 _DOMAIN = ("domain.centre", "domain.whitening")
@@ -40,13 +37,10 @@ def save_sbi(model: SbiModel, band_hash: str, folder: Path) -> Path:
         raise CheckpointError(f"{folder}: an SBI model without its trained range is not saved")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     domain = (torch.from_numpy(known.centre.copy()), torch.from_numpy(known.whitening.copy()))
-    payload = save(tensors | dict(zip(_DOMAIN, domain, strict=True)))
+    payload = tensor_bytes(model.state_dict() | dict(zip(_DOMAIN, domain, strict=True)))
     write_whole(folder / WEIGHTS, payload)
     record = {
-        "format": FORMAT,
-        "kind": KIND,
         "config": model.cfg.model_dump(mode="json"),
         "z_limits": list(model.z_limits),
         "depth_ujy": [float(value) for value in model.depth.cpu()],
@@ -57,10 +51,9 @@ def save_sbi(model: SbiModel, band_hash: str, folder: Path) -> Path:
             "farthest": known.farthest,
         },
         "band_hash": band_hash,
-        "weights_sha256": _sha256(payload),
+        "weights_sha256": sha256(payload),
     }
-    write_whole(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
-    return folder / RECORD
+    return write_record(folder / RECORD, KIND, record)
 
 
 def load_sbi(folder: Path) -> tuple[SbiModel, str]:
@@ -70,12 +63,9 @@ def load_sbi(folder: Path) -> tuple[SbiModel, str]:
         CheckpointError: a file is missing, truncated, altered, or does not fit the other; one line.
     """
     path = Path(folder) / RECORD
-    record = _record(path)
+    record = read_record(path, KIND)
     weights = Path(folder) / WEIGHTS
-    payload = _read(weights)
-    if _sha256(payload) != record.get("weights_sha256"):
-        raise CheckpointError(f"{weights}: truncated or altered (sha256 differs from the recorded one)")
-    tensors = tensors_of(payload, weights)
+    tensors = tensors_from(read_checked(weights, record.get("weights_sha256")), weights)
     try:
         cfg = SbiConfig.model_validate(record["config"])
         low, high = (float(z) for z in record["z_limits"])
@@ -93,7 +83,7 @@ def load_sbi(folder: Path) -> tuple[SbiModel, str]:
         )
         band_hash = str(record["band_hash"])
     except (KeyError, TypeError, ValueError, ValidationError, ConfigError) as error:
-        raise CheckpointError(f"{path}: {_one_line(error)}") from error
+        raise CheckpointError(f"{path}: {one_line(error)}") from error
     width = cfg.encoder.width
     if centre.shape != (width,) or whitening.shape != (width, width):
         raise CheckpointError(f"{weights}: the domain does not have the encoder's width {width}")
@@ -101,7 +91,7 @@ def load_sbi(folder: Path) -> tuple[SbiModel, str]:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{weights}: does not fit the hyperparameters in {RECORD} ({_one_line(error)})"
+            f"{weights}: does not fit the hyperparameters in {RECORD} ({one_line(error)})"
         ) from error
     everything = [*tensors.values(), torch.from_numpy(centre), torch.from_numpy(whitening)]
     if not all(bool(torch.isfinite(tensor).all()) for tensor in everything):
@@ -112,30 +102,3 @@ def load_sbi(folder: Path) -> tuple[SbiModel, str]:
 def _pair(values: Any) -> tuple[float, float]:
     low, high = (float(value) for value in values)
     return low, high
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(_read(path))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not valid JSON ({_one_line(error)})") from error
-    if not isinstance(record, dict) or record.get("kind") != KIND:
-        raise CheckpointError(f"{path}: does not describe a model of kind {KIND!r}")
-    if record.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: format {record.get('format')!r}, this version reads {FORMAT}")
-    return record
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or 'cannot be read'}") from error
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

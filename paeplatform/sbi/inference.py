@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from paeplatform.errors import BandSetError, CheckpointError, ConfigError
 from paeplatform.inference.pz_summary import redshift_columns, summarise_pz_grid
 from paeplatform.instrument.noise import usable_bands
+from paeplatform.random_keys import counter_generator
 from paeplatform.sbi.domain import OUTSIDE, SbiFlag, distance_from_training, domain_flags
 from paeplatform.sbi.features import relative_depth, total_snr
 from paeplatform.sbi.heads import Density
@@ -210,8 +211,7 @@ def _samples(curves: Curves, object_id: np.ndarray, n_samples: int, seed: int) -
     """(source, n_samples) redshifts: uniform numbers of each source's own through the inverse CDF."""
     draws = np.empty((len(object_id), n_samples))
     for row, identity in enumerate(object_id.tolist()):
-        key = np.array([seed % 2**64, identity % 2**64], dtype=np.uint64)
-        level = np.random.Generator(np.random.Philox(key=key)).random(n_samples)
+        level = counter_generator(seed, identity).random(n_samples)
         cdf = np.maximum.accumulate(curves.cdf[row])
         draws[row] = np.interp(cdf[0] + level * (cdf[-1] - cdf[0]), cdf, curves.z[row])
     return draws

@@ -9,22 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from paeplatform.catalog.streams import Stream, stream_rng
 from paeplatform.config import SbiConfig
 from paeplatform.errors import CheckpointError, TrainingError
-from paeplatform.fit_record import EpochRecord, FitResult, stop_reason
+from paeplatform.fit_record import EpochRecord, FitResult, run_epochs
+from paeplatform.model_files import array_digest
 from paeplatform.sbi.bank import SeenWeight, TrainingBank, sampling_weights, seen_weight
-from paeplatform.sbi.checkpoint import array_digest, read_state, write_state
+from paeplatform.sbi.checkpoint import tensor_bytes, tensors_from
 from paeplatform.sbi.domain import trained_range
 from paeplatform.sbi.features import total_snr
 from paeplatform.sbi.model import SbiModel, build_model, choose_device
@@ -36,7 +34,6 @@ WARMUP_FRACTION = 0.02
 FINAL_LEARNING_RATE = 1e-3  # of the first one, at the end of the cosine
 VALIDATION_BATCH = 2048
 SEEN_SAMPLE = 20_000
-CHECKPOINT_SHARE = 0.05  # writing checkpoints may take this share of the run
 VALIDATION_EPOCH = 2**31 - 1  # its noise is always the same
 
 
@@ -71,43 +68,24 @@ def train_sbi(
     Raises:
         TrainingError: a loss was not finite, or there are too few sources.
     """
-    started = time.monotonic()
     device = choose_device(cfg.device)
     model = build_model(cfg, depth, z_limits, seed=seed).to(device)
     train, held_out = split_by_source(bank.source_id, cfg.fit.validation_fraction, seed)
     run = _Run(model, bank, train, held_out, cfg, seed, device)
-    identity = {
-        "config": _config_digest(cfg, seed, z_limits),
-        "data": array_digest(bank.flux, bank.z, bank.source_id, np.asarray(depth)),
-    }
-    path = None if checkpoint_dir is None else Path(checkpoint_dir) / f"{NAME}.ckpt"
-    history, finished = _resume(path, identity, run, progress)
-    resumed_from = len(history)
-    last_write, write_seconds = started, 0.0
-    bar = tqdm(total=cfg.fit.epochs, initial=len(history), desc=NAME, unit="epoch", disable=not progress)
-    while finished is None:
-        record = run.epoch(len(history) + 1)
-        if record.validation_loss < min((r.validation_loss for r in history), default=math.inf):
-            run.keep_as_best()
-        history.append(record)
-        finished = stop_reason(history, cfg.fit)
-        if path is not None and (
-            finished or time.monotonic() - last_write > write_seconds / CHECKPOINT_SHARE
-        ):
-            before = time.monotonic()
-            header = {**identity, "finished": finished, "history": [asdict(r) for r in history]}
-            write_state(path, header, run.state())
-            last_write = time.monotonic()
-            write_seconds = last_write - before
-        if on_epoch is not None:
-            on_epoch(record)
-        bar.update()
-        bar.set_postfix(train=f"{record.train_loss:.3f}", val=f"{record.validation_loss:.3f}")
-    bar.close()
-    best = run.best_model()
-    best.trained_range = trained_range(best, run.photometry(held_out, VALIDATION_EPOCH))
-    best_epoch = min(history, key=lambda r: r.validation_loss).epoch
-    return FitResult(best, tuple(history), best_epoch, finished, resumed_from, time.monotonic() - started)
+    result = run_epochs(
+        run,
+        cfg.fit,
+        name=NAME,
+        identity={
+            "config": _config_digest(cfg, seed, z_limits),
+            "data": array_digest(bank.flux, bank.z, bank.source_id, np.asarray(depth)),
+        },
+        checkpoint_dir=checkpoint_dir,
+        progress=progress,
+        on_epoch=on_epoch,
+    )
+    result.model.trained_range = trained_range(result.model, run.photometry(held_out, VALIDATION_EPOCH))
+    return result
 
 
 def split_by_source(source_id: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -194,20 +172,21 @@ class _Run:
         self._model.load_state_dict(self._best)
         return self._model.cpu().eval()
 
-    def state(self) -> dict[str, Tensor]:
-        """All that a resume needs."""
+    def state(self) -> bytes:
+        """Weights and optimiser."""
         tensors = {f"now.{name}": value for name, value in self._model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
         for index, slots in self._optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
-        return tensors
+        return tensor_bytes(tensors)
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def restore(self, state: bytes) -> None:
         """Takes over what `state` gave.
 
         Raises:
             CheckpointError: of another network.
         """
+        tensors = tensors_from(state, "checkpoint")
         now = {name[4:]: value for name, value in tensors.items() if name.startswith("now.")}
         best = {name[5:]: value for name, value in tensors.items() if name.startswith("best.")}
         slots: dict[int, dict[str, Tensor]] = {}
@@ -286,25 +265,3 @@ def _config_digest(cfg: SbiConfig, seed: int, z_limits: tuple[float, float]) -> 
     parts = cfg.model_dump(mode="json", include={"encoder", "head", "bank", "fit"})
     text = json.dumps([parts, seed, list(map(float, z_limits)), torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _resume(
-    path: Path | None, identity: dict[str, str], run: _Run, progress: bool
-) -> tuple[list[EpochRecord], str | None]:
-    """History and stop reason of a matching checkpoint, whose state `run` takes over; nothing otherwise."""
-    if path is None or not path.exists():
-        return [], None
-    try:
-        header, tensors = read_state(path)
-        changed = [what for what, digest in identity.items() if header.get(what) != digest]
-        if changed:
-            raise CheckpointError(f"written with other {' and '.join(changed)}")
-        run.restore(tensors)
-    except CheckpointError as error:
-        if progress:
-            tqdm.write(f"{NAME}: {path}: {error}; starting afresh")
-        return [], None
-    history = [EpochRecord(**record) for record in header["history"]]
-    if progress:
-        tqdm.write(f"{NAME}: resumed after epoch {len(history)} from {path}")
-    return history, header["finished"]

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from paeplatform.config import DEFAULT_TRUST, TrustConfig
 from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.priors import RedshiftPrior
 from paeplatform.inference.pz_summary import summarise_pz_grid
@@ -38,6 +39,7 @@ def fit_templates(
     object_id: np.ndarray,
     *,
     z_prior: RedshiftPrior | None = None,
+    trust: TrustConfig = DEFAULT_TRUST,
     keep_pz: bool = False,
     progress: bool = True,
 ) -> pl.DataFrame:
@@ -52,6 +54,7 @@ def fit_templates(
         flux_err: 1 sigma [uJy]; not finite or not positive masks the band.
         object_id: (source,) integers.
         z_prior: prior on z; None for none, as the paper has it.
+        trust: limits of a misfit; those of the preset, as for the posteriors.
         keep_pz: adds the column tf_pz, p(z) at `grid.config.z`.
         progress: shows a bar in galaxies.
 
@@ -84,7 +87,7 @@ def fit_templates(
     best_chi2 = np.where(
         detected, np.take_along_axis(fit.chi2, fit.z_index[:, None], axis=1)[:, 0], fit.chi2_null
     )
-    misfit = detected & misses_data(best_chi2, usable.sum(axis=1), N_PARAMETERS)
+    misfit = detected & misses_data(best_chi2, usable.sum(axis=1), N_PARAMETERS, trust)
     ebv = np.where(detected, grid.config.ebv[fit.ebv_index], np.nan)
     columns |= {
         "tf_z_best": _nullable(np.where(detected, grid.config.z[fit.z_index], np.nan)),

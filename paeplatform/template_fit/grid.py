@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
+from paeplatform.config import Preset
 from paeplatform.errors import ConfigError
 from paeplatform.instrument.filters import FilterCurves
 from paeplatform.instrument.weights import BandWeights, all_band_weights, as_sparse
@@ -53,6 +54,11 @@ class TemplateGridConfig:
     ebv_step: float = 0.05
     dust_laws: tuple[str, ...] = DUST_LAWS
     n_ebv_nodes: int = 3
+
+    @classmethod
+    def from_preset(cls, preset: Preset) -> TemplateGridConfig:
+        """The extent that a preset asks for."""
+        return cls(**preset.template_fit.model_dump(), dust_laws=preset.templates.dust_laws)
 
     def __post_init__(self) -> None:
         ranges = {"z": (self.z_max, self.z_step, np.inf), "ebv": (self.ebv_max, self.ebv_step, EBV_MAX)}

@@ -20,22 +20,11 @@ class PosteriorProposalModel(mlflow.pyfunc.PythonModel):
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Mean and standard deviation of redshifts drawn for each row of flux and flux_err [uJy]."""
-        import numpy as np
-
-        from paeplatform.errors import BandSetError
+        from paeplatform.inference.photometry_frame import photometry_of_frame
         from paeplatform.inference.proposal_check import draw_redshifts
 
-        columns = []
-        for name in ("flux", "flux_err"):
-            rows = [np.asarray(row, dtype=np.float64) for row in model_input[name]]
-            wanted = (self._model.n_band,)
-            wrong = next((i for i, row in enumerate(rows) if row.shape != wanted), None)
-            if wrong is not None:
-                raise BandSetError(
-                    f"{name}, row {wrong}: shape {rows[wrong].shape}, expected {wanted} numbers in uJy"
-                )
-            columns.append(np.stack(rows))
-        z = draw_redshifts(self._model, *columns)
+        photometry = photometry_of_frame(model_input, self._model.n_band)
+        z = draw_redshifts(self._model, photometry.flux, photometry.flux_err)
         return pd.DataFrame({"proposal_z_mean": z.mean(axis=1), "proposal_z_std": z.std(axis=1)})
 
 

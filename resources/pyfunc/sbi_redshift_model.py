@@ -20,31 +20,13 @@ class SbiRedshiftModel(mlflow.pyfunc.PythonModel):
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """One row of summaries a source; an optional column `object_id` names the sources and seeds samples."""
-        import numpy as np
-
-        from paeplatform.errors import BandSetError
+        from paeplatform.inference.photometry_frame import photometry_of_frame
         from paeplatform.sbi.inference import estimate_sbi
 
-        columns = []
-        for name in ("flux", "flux_err"):
-            rows = [np.asarray(row, dtype=np.float64) for row in model_input[name]]
-            wanted = (self._model.n_band,)
-            wrong = next((i for i, row in enumerate(rows) if row.shape != wanted), None)
-            if wrong is not None:
-                raise BandSetError(
-                    f"{name}, row {wrong}: shape {rows[wrong].shape}, expected {wanted} numbers in uJy"
-                )
-            columns.append(np.stack(rows))
-        object_id = (
-            model_input["object_id"].to_numpy() if "object_id" in model_input else np.arange(len(model_input))
-        )
         cfg = self._model.cfg
-        flux, flux_err = columns
         table = estimate_sbi(
             self._model,
-            flux,
-            flux_err,
-            object_id.astype(np.int64),
+            *photometry_of_frame(model_input, self._model.n_band),
             summaries=cfg.summaries,
             n_samples=cfg.n_samples,
             batch_size=cfg.batch_size,

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from paeplatform.cli.tables import WIDE, metric_rich_table
 from paeplatform.config import load_preset, preset_names
-from paeplatform.validation.metrics import METRIC_NAMES, metric_table
+from paeplatform.validation.metrics import RELEASE_METRICS
+from paeplatform.validation.statistics import metric_table
 
 
 def stored_metrics(home: Path, release: str = "mock-r1") -> pl.DataFrame:
@@ -35,7 +36,7 @@ def test_metrics_json_holds_the_tables_whole(command: Callable, home: Path) -> N
     rows = tree["releases"]["mock-r1"]
     assert pl.DataFrame(rows, schema=stored.schema).equals(stored)
     assert rows[0]["n"] == 0
-    assert all(rows[0][name] is None for name in METRIC_NAMES)
+    assert all(rows[0][name] is None for name in RELEASE_METRICS)
 
 
 def test_metrics_of_one_release(command: Callable, home: Path) -> None:
@@ -64,7 +65,7 @@ def test_metric_table_for_people_shows_dashes_for_an_empty_cut(command: Callable
 
 def test_every_metric_of_the_table_is_shown_to_people_with_a_wide_terminal(home: Path) -> None:
     shown = metric_rich_table(stored_metrics(home), "title", width=WIDE)
-    assert len(shown.columns) == 2 + len(METRIC_NAMES)
+    assert len(shown.columns) == 2 + len(RELEASE_METRICS)
 
 
 def test_the_metric_table_fits_a_terminal_of_80_columns(home: Path) -> None:

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from paeplatform.config import FitConfig, ImportanceConfig, ProposalConfig
+from paeplatform.config import FitConfig, ImportanceConfig, ProposalConfig, TrustConfig
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.priors import BpzPrior
+from paeplatform.inference.progress import SILENT
+from paeplatform.inference.sources import Sources
 from paeplatform.pae.proposal import build_proposal
 
 N_BAND, Z_MIN, Z_MAX = 32, 0.05, 2.0
@@ -30,9 +32,9 @@ CONFIG = ImportanceConfig(
     n_starts=8,
     climb_below_ess=25.0,
     ess_target=400.0,
-    ess_min=100.0,
     batch_size=4,
 )
+TRUST = TrustConfig()
 PROPOSAL = ProposalConfig(
     encoder_widths=(16,),
     n_layers=2,
@@ -135,13 +137,11 @@ if __name__ == "__main__":
     result = run_importance(
         posterior(),
         untrained(),
-        given["flux"],
-        given["flux_err"],
+        Sources(given["flux"], given["flux_err"], given["object_id"], 4),
         CONFIG,
-        seed=4,
-        object_id=given["object_id"],
+        TRUST,
         n_kept=200,
-        progress=False,
+        progress=SILENT,
     )
     np.savez(
         found_path,

@@ -11,9 +11,10 @@ import pytest
 
 from paeplatform.config import FitConfig, ProposalConfig, load_preset
 from paeplatform.errors import BandSetError, ConfigError
-from paeplatform.inference.estimate import estimate_photoz
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.forward_model import build_forward
 from paeplatform.inference.priors import UniformPrior
+from paeplatform.inference.summaries import ZFlag
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.exact import exact_photometry
 from paeplatform.instrument.filters import gaussian_filters
@@ -102,7 +103,8 @@ def test_estimate_keeps_every_row_in_order_and_ignores_their_company(bands, filt
     flux[2, 0] = np.nan
     ids = np.array([30, 10, 20])
     prior = UniformPrior(0.05, 2.0)
-    rows = estimate_photoz(bundle, prior, bands, filters, flux, flux_err, ids, preset, progress=False)
+    estimator = Estimator(bundle, prior, bands, filters, preset)
+    rows = estimator.estimate(flux, flux_err, ids, progress=False)
     assert rows["object_id"].to_list() == [30, 10, 20]
     assert rows["pae_status"].to_list()[2] == "failed" and rows["pae_z_mean"][2] is None
     assert rows["pae_n_bands"].to_list() == [102, 102, 0]
@@ -111,9 +113,7 @@ def test_estimate_keeps_every_row_in_order_and_ignores_their_company(bands, filt
         rows["pae_chi2"].head(2).is_between(40.0, 250.0).all()
     )  # chi^2 of 102 bands of a model that can fit them
     order = [1, 0]
-    again = estimate_photoz(
-        bundle, prior, bands, filters, flux[order], flux_err[order], ids[order], preset, progress=False
-    )
+    again = estimator.estimate(flux[order], flux_err[order], ids[order], progress=False)
     assert again.equals(rows[order])
     assert set(rows["pae_path"].to_list()) == {"mclmc", "none"}  # the bundle has no proposal
     assert rows["input_fault"].to_list() == [None, None, "no_usable_band"]
@@ -146,21 +146,22 @@ def test_importance_sampling_repairs_bad_input_and_leaves_what_it_cannot_do_to_c
     flux_err[4] = 0.05  # so bright that an untrained proposal meets nothing, and hills are climbed
     flux = clean + flux_err * rng.normal(size=clean.shape)
     ids, prior = np.arange(5), UniformPrior(0.05, 2.0)
-    call = functools.partial(estimate_photoz, bundle, prior, bands, filters, preset=quick, progress=False)
-    rows = call(flux, flux_err, ids)
+    estimator = Estimator(bundle, prior, bands, filters, quick)
+    rows = estimator.estimate(flux, flux_err, ids, progress=False)
     assert (
         rows["pae_path"].is_in(["proposal", "adapted", "mclmc"]).all() and rows["pae_path"][4] != "proposal"
     )
     assert rows["pae_path"][0] != "mclmc" and rows["pae_khat"][0] < 0.7 and rows["pae_ess"][0] >= 100
 
-    strict = quick.model_copy(update={"importance": quick.importance.model_copy(update={"ess_min": 1e6})})
-    chains = call(flux[:1], flux_err[:1], ids[:1], preset=strict)
+    strict = quick.model_copy(update={"trust": quick.trust.model_copy(update={"ess_min": 1e6})})
+    chains = replace(estimator, preset=strict).estimate(flux[:1], flux_err[:1], ids[:1], progress=False)
     assert chains["pae_path"].to_list() == ["mclmc"] and chains["pae_khat"][0] is None
     assert chains["pae_rhat"][0] >= 1.0 - 1e-2
+    assert ZFlag.LOW_ESS in ZFlag(chains["z_flags"][0])  # the same limit
 
     spoiled, errors = flux.copy(), flux_err.copy()
     spoiled[1, 7], errors[2, 8], errors[3] = np.nan, -1.0, np.inf
-    again = call(spoiled, errors, ids)
+    again = estimator.estimate(spoiled, errors, ids, progress=False)
     assert again["input_fault"].to_list() == [
         None,
         "flux_not_finite",
@@ -180,18 +181,8 @@ def test_bad_input_is_refused_before_work(bands, filters, preset):
 
     def call(**changes):
         given = {"flux": flux, "flux_err": flux_err, "object_id": ids, "bundle": bundle} | changes
-        return estimate_photoz(
-            given["bundle"],
-            prior,
-            bands,
-            filters,
-            given["flux"],
-            given["flux_err"],
-            given["object_id"],
-            preset,
-            method=given.get("method"),
-            progress=False,
-        )
+        estimator = Estimator(given["bundle"], prior, bands, filters, preset, given.get("method"))
+        return estimator.estimate(given["flux"], given["flux_err"], given["object_id"], progress=False)
 
     with pytest.raises(BandSetError, match="101"):
         call(flux=flux[:, :101])

@@ -15,11 +15,14 @@ import pytest
 
 from paeplatform.inference import importance
 from paeplatform.inference.importance import PATHS, run_importance
-from paeplatform.inference.pareto import KHAT_LIMIT, effective_draws, pareto_smooth
+from paeplatform.inference.pareto import effective_draws, pareto_smooth
+from paeplatform.inference.progress import SILENT, Progress
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.sources import Sources
 from tests.inference.line_problem import (
     CONFIG,
     LINES,
+    TRUST,
     Z_MAX,
     Z_MIN,
     integrated,
@@ -44,17 +47,17 @@ FLUX, FLUX_ERR = (np.stack(part) for part in zip(*SOURCES, strict=True))
 IDS = np.array([5, -1, 2**40, 7, 8, 9, 10])
 
 
-def run(rows=slice(None), *, flux=FLUX, flux_err=FLUX_ERR, ids=IDS, seed=4, cfg=CONFIG, **more):
+def run(
+    rows=slice(None), *, flux=FLUX, flux_err=FLUX_ERR, ids=IDS, seed=4, cfg=CONFIG, progress=SILENT, **more
+):
     return run_importance(
         posterior(),
         untrained(),
-        flux[rows],
-        flux_err[rows],
+        Sources(flux[rows], flux_err[rows], ids[rows], seed),
         cfg,
-        seed=seed,
-        object_id=ids[rows],
+        TRUST,
         n_kept=N_KEPT,
-        progress=False,
+        progress=progress,
         **more,
     )
 
@@ -120,7 +123,7 @@ def test_sharp_and_faint_sources_took_different_ways(result):
 
 def test_trust_is_what_ess_and_khat_say_and_pools_are_what_it_was_judged_by():
     bare = run(cfg=CONFIG.model_copy(update={"n_rounds": 0}))
-    assert np.array_equal(bare.trusted, (bare.khat < KHAT_LIMIT) & (bare.ess >= CONFIG.ess_min))
+    assert np.array_equal(bare.trusted, (bare.khat < TRUST.khat_max) & (bare.ess >= TRUST.ess_min))
     assert not bare.trusted.all()
     assert set(bare.pools) == set(np.flatnonzero(~bare.trusted))
     assert np.all(bare.path == "proposal") and np.all(bare.n_draws == CONFIG.n_proposal)
@@ -201,7 +204,7 @@ def test_result_does_not_depend_on_batch_mates_or_order(result):
 def test_groups_are_not_seen_in_the_result(result, monkeypatch):
     monkeypatch.setattr(importance, "GROUP", 3)
     ticks = []
-    grouped = run(keep_pools=True, on_progress=ticks.append)
+    grouped = run(keep_pools=True, progress=Progress(False, ticks.append))
     assert_same(as_catalogue(grouped), as_catalogue(result))
     assert set(grouped.pools) == set(range(7))
     assert [len(grouped.pools[row].v) for row in range(7)] == grouped.n_draws.tolist()
@@ -231,7 +234,7 @@ def test_all_masked_and_no_sources_are_legal_inputs():
 
 def test_without_a_prior_on_u_it_is_refused():
     with pytest.raises(ValueError, match="NF prior"):
-        run_importance(posterior(nf_prior=False), untrained(), FLUX, FLUX_ERR, CONFIG, seed=0, progress=False)
+        run_importance(posterior(nf_prior=False), untrained(), Sources(FLUX, FLUX_ERR, IDS, 0), CONFIG, TRUST)
 
 
 @pytest.mark.slow

@@ -4,11 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from paeplatform.inference.draws import Found
 from paeplatform.inference.importance import run_importance
 from paeplatform.inference.jump_banks import N_DRAW, jump_bank
 from paeplatform.inference.posterior import Photometry, whiten
+from paeplatform.inference.progress import SILENT
 from paeplatform.inference.runtime import source_mesh
-from tests.inference.line_problem import CONFIG, integrated, posterior, source, untrained
+from paeplatform.inference.sources import Sources
+from tests.inference.line_problem import CONFIG, TRUST, integrated, posterior, source, untrained
 
 SOURCES = [source(0, 5.0, 0.5), source(2, 40.0, 0.9), source(5, 25.0, 1.1, window=(0.58, 1.12))]
 FLUX, FLUX_ERR = (np.stack(part) for part in zip(*SOURCES, strict=True))
@@ -20,7 +23,8 @@ def bank(proposal, rows=slice(None), seed=4):
         *(np.asarray(p) for p in whiten(jnp.asarray(FLUX[rows]), jnp.asarray(FLUX_ERR[rows])))
     )
     chosen = [pools()[row] for row in np.arange(len(FLUX))[rows]]
-    return jump_bank(posterior(), photometry, chosen, source_mesh(), seed, IDS[rows], proposal)
+    sources = Sources(FLUX, FLUX_ERR, IDS, seed).rows(rows)
+    return jump_bank(posterior(), photometry, Found(chosen, proposal), sources, source_mesh())
 
 
 _POOLS = []
@@ -31,13 +35,11 @@ def pools():
         found = run_importance(
             posterior(),
             untrained(),
-            FLUX,
-            FLUX_ERR,
+            Sources(FLUX, FLUX_ERR, IDS, 4),
             CONFIG,
-            seed=4,
-            object_id=IDS,
+            TRUST,
             keep_pools=True,
-            progress=False,
+            progress=SILENT,
         )
         _POOLS.extend(found.pools[row] for row in range(len(FLUX)))
     return _POOLS

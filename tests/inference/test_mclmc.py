@@ -14,6 +14,8 @@ from paeplatform.inference.diagnostics import effective_sample_size, split_rhat
 from paeplatform.inference.mclmc import run_mclmc
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.priors import BpzPrior, TabulatedPrior
+from paeplatform.inference.progress import SILENT, Progress
+from paeplatform.inference.sources import Sources
 
 Z_MIN, Z_MAX = 0.05, 2.0
 
@@ -43,7 +45,7 @@ def sampled(bump, quick_mclmc):
     posterior, flux, flux_err = bump
     ids = np.array([5, -1, 2**40, 7, 8, 9])
     return ids, run_mclmc(
-        posterior, flux, flux_err, quick_mclmc, n_latent=2, seed=4, object_id=ids, progress=False
+        posterior, Sources(flux, flux_err, ids, 4), quick_mclmc, n_latent=2, progress=SILENT
     )
 
 
@@ -108,7 +110,7 @@ def test_gaussian_posterior_has_its_closed_form(linear_forward, quick_mclmc):
     covariance = np.linalg.inv(precision)
     mean = covariance @ (slope.T @ ((flux - offset) / flux_err**2))
     samples = run_mclmc(
-        posterior, flux[None], flux_err[None], quick_mclmc, n_latent=3, seed=1, progress=False
+        posterior, Sources.numbered(flux[None], flux_err[None], 1), quick_mclmc, n_latent=3, progress=SILENT
     )
     x = np.concatenate([samples.u[0], np.log(samples.z_kept[0])[..., None]], axis=-1).astype(np.float64)
     pooled = x.reshape(-1, 4)
@@ -126,18 +128,15 @@ def test_result_does_not_depend_on_batch_mates_or_order(bump, sampled, quick_mcl
     order = [4, 0, 3]
     again = run_mclmc(
         posterior,
-        flux[order],
-        flux_err[order],
+        Sources(flux[order], flux_err[order], ids[order], 4),
         quick_mclmc,
         n_latent=2,
-        seed=4,
-        object_id=ids[order],
-        progress=False,
+        progress=SILENT,
     )
     assert np.array_equal(again.z, samples.z[order])
     assert np.array_equal(again.u, samples.u[order])
     other = run_mclmc(
-        posterior, flux[:1], flux_err[:1], quick_mclmc, n_latent=2, seed=5, object_id=ids[:1], progress=False
+        posterior, Sources(flux[:1], flux_err[:1], ids[:1], 5), quick_mclmc, n_latent=2, progress=SILENT
     )
     assert not np.array_equal(other.z[0], samples.z[0])
 
@@ -148,7 +147,7 @@ def test_sources_without_data_fail_alone(bump, sampled, quick_mclmc):
     damaged_err, damaged = flux_err.copy(), flux.copy()
     damaged_err[1], damaged[2] = np.inf, 1e30
     got = run_mclmc(
-        posterior, damaged, damaged_err, quick_mclmc, n_latent=2, seed=4, object_id=ids, progress=False
+        posterior, Sources(damaged, damaged_err, ids, 4), quick_mclmc, n_latent=2, progress=SILENT
     )
     assert got.failed[1] and np.isnan(got.z[1]).all()
     assert not got.failed[[0, 3, 4, 5]].any()
@@ -161,20 +160,19 @@ def test_progress_adds_up_to_the_galaxies(bump, quick_mclmc):
     ticks = []
     run_mclmc(
         posterior,
-        flux[:5],
-        flux_err[:5],
+        Sources.numbered(flux[:5], flux_err[:5], 4),
         quick_mclmc,
         n_latent=2,
-        seed=4,
-        progress=False,
-        on_progress=ticks.append,
+        progress=Progress(False, ticks.append),
     )
     assert sum(ticks) == pytest.approx(5.0) and len(ticks) > 10
 
 
 def test_no_source_is_a_legal_input(bump, quick_mclmc):
     posterior, flux, flux_err = bump
-    samples = run_mclmc(posterior, flux[:0], flux_err[:0], quick_mclmc, n_latent=2, seed=4, progress=False)
+    samples = run_mclmc(
+        posterior, Sources.numbered(flux[:0], flux_err[:0], 4), quick_mclmc, n_latent=2, progress=SILENT
+    )
     assert samples.z.shape == (0, 4, 1000) and samples.u.shape == (0, 4, 100, 2)
 
 
@@ -189,13 +187,15 @@ from paeplatform.config import MclmcConfig
 from paeplatform.inference.mclmc import run_mclmc
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.priors import BpzPrior
+from paeplatform.inference.progress import SILENT
+from paeplatform.inference.sources import Sources
 assert jax.device_count() == 3
 given = np.load(sys.argv[1])
 forward = BumpForward(np.linspace(np.log(0.75), np.log(5.0), 24).astype(np.float32))
 posterior = LogPosterior(forward, BpzPrior(1.4, 0.6, 1.3, 0.05, 2.0))
 cfg = MclmcConfig.model_validate_json(sys.argv[3])
 s = run_mclmc(
-    posterior, given["flux"], given["flux_err"], cfg, n_latent=2, seed=4, object_id=given["ids"], progress=False
+    posterior, Sources(given["flux"], given["flux_err"], given["ids"], 4), cfg, n_latent=2, progress=SILENT
 )
 np.save(sys.argv[2], s.z)
 """

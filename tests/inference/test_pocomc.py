@@ -1,6 +1,7 @@
 """pocoMC on small problems against numerical integration on a grid: mean, width, evidence, a second mode."""
 
 import builtins
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -10,21 +11,16 @@ import pytest
 from scipy.special import logsumexp
 
 from paeplatform.errors import ConfigError
-from paeplatform.inference.pocomc import PosteriorPrior, run_pocomc
+from paeplatform.inference.pocomc import PocomcStages, PosteriorPrior, run_pocomc
 from paeplatform.inference.posterior import LOG_2PI, LogPosterior
 from paeplatform.inference.priors import BpzPrior, UniformPrior
+from paeplatform.inference.progress import SILENT
+from paeplatform.inference.sources import Sources
 
 pytest.importorskip("pocomc")
 
 PRIOR = BpzPrior(1.4, 0.6, 1.3, 0.05, 2.0)
-QUICK = {
-    "n_effective": 128,
-    "n_active": 64,
-    "n_draws": 1000,
-    "n_evidence": 1000,
-    "flow": "maf3",
-    "progress": False,
-}
+QUICK = PocomcStages(n_effective=128, n_active=64, n_draws=1000, n_evidence=1000, flow="maf3")
 
 
 class TwoBumps(eqx.Module):
@@ -83,7 +79,9 @@ def test_moments_and_evidence_are_the_integrals(bump_forward):
     posterior = LogPosterior(bump_forward, PRIOR)
     flux, flux_err = photometry_of(bump_forward, [0.4, 0.3], 0.6, 15.0, 2)
     mean, std, log_evidence, _ = integrate(posterior, flux, flux_err, 2)
-    run = run_pocomc(posterior, flux[None], flux_err[None], n_latent=2, seed=3, **QUICK)
+    run = run_pocomc(
+        posterior, Sources.numbered(flux[None], flux_err[None], 3), n_latent=2, stages=QUICK, progress=SILENT
+    )
     draws = np.column_stack([run.draws.u[0], run.draws.z[0]]).astype(np.float64)
     # The particles are worth 1000 draws by their weights, half of that is allowed for their correlation:
     # sigma/sqrt(500) for a mean, 1/sqrt(1000) relative for a width that is near to normal; four of each.
@@ -105,7 +103,9 @@ def test_both_modes_get_their_share(two_bumps):
     share = mass[z < middle].sum()
     assert 0.1 < share < 0.9  # the problem is bimodal, or the test tests nothing
     assert mass[(z > middle - 0.1) & (z < middle + 0.1)].sum() < 0.02
-    run = run_pocomc(posterior, flux[None], flux_err[None], n_latent=1, seed=5, **QUICK)
+    run = run_pocomc(
+        posterior, Sources.numbered(flux[None], flux_err[None], 5), n_latent=1, stages=QUICK, progress=SILENT
+    )
     # modes are filled while the temperature is high, by some 128 particles: binomial error of 128, four times
     assert (run.draws.z[0] < middle).mean() == pytest.approx(
         share, abs=4.0 * np.sqrt(share * (1 - share) / 128)
@@ -118,9 +118,10 @@ def test_seed_and_id_decide_and_global_generators_stay_as_they_were(bump_forward
     flux, flux_err = photometry_of(bump_forward, [0.4, 0.3], 0.6, 8.0, 2)
     flux, flux_err = np.stack([flux, flux, flux]), np.stack([flux_err, flux_err, flux_err])
     flux_err[1] = np.inf
-    quick = QUICK | {"n_draws": 200, "n_evidence": 100}
+    quick = replace(QUICK, n_draws=200, n_evidence=100)
+    sources = Sources(flux, flux_err, np.array([7, 8, -9]), 1)
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    run = run_pocomc(posterior, flux, flux_err, n_latent=2, seed=1, object_id=np.array([7, 8, -9]), **quick)
+    run = run_pocomc(posterior, sources, n_latent=2, stages=quick, progress=SILENT)
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     assert run.failed.tolist() == [False, True, False]
     assert (
@@ -129,9 +130,7 @@ def test_seed_and_id_decide_and_global_generators_stay_as_they_were(bump_forward
         and np.isnan(run.log_evidence[1])
     )
     assert run.draws.weight[[0, 2]].sum(axis=1) == pytest.approx([1.0, 1.0], rel=1e-5)
-    again = run_pocomc(
-        posterior, flux[:1], flux_err[:1], n_latent=2, seed=1, object_id=np.array([7]), **quick
-    )
+    again = run_pocomc(posterior, sources.rows(slice(1)), n_latent=2, stages=quick, progress=SILENT)
     assert np.array_equal(again.draws.z[0], run.draws.z[0]) and again.log_evidence[0] == run.log_evidence[0]
     assert not np.array_equal(run.draws.z[2], run.draws.z[0])  # another id, other random numbers
 
@@ -152,11 +151,11 @@ def test_prior_is_the_posteriors(bump_forward):
 
 
 def test_refusals_come_before_work(bump_forward, monkeypatch):
-    flux = flux_err = np.ones((1, 24))
+    one = Sources.numbered(np.ones((1, 24)), np.ones((1, 24)), 0)
     with pytest.raises(ConfigError, match="nf_prior"):
-        run_pocomc(LogPosterior(bump_forward, PRIOR, nf_prior=False), flux, flux_err, n_latent=2, seed=0)
+        run_pocomc(LogPosterior(bump_forward, PRIOR, nf_prior=False), one, n_latent=2)
     with pytest.raises(ConfigError, match="at least 6"):
-        run_pocomc(LogPosterior(bump_forward, PRIOR), flux, flux_err, n_latent=2, seed=0, n_active=4)
+        run_pocomc(LogPosterior(bump_forward, PRIOR), one, n_latent=2, stages=PocomcStages(n_active=4))
     real_import = builtins.__import__
 
     def without_pocomc(name, *args, **kwargs):
@@ -166,4 +165,4 @@ def test_refusals_come_before_work(bump_forward, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_pocomc)
     with pytest.raises(ConfigError, match=r"pip install 'paeplatform\[pocomc\]'"):
-        run_pocomc(LogPosterior(bump_forward, PRIOR), flux, flux_err, n_latent=2, seed=0)
+        run_pocomc(LogPosterior(bump_forward, PRIOR), one, n_latent=2)

@@ -3,9 +3,11 @@
 import numpy as np
 import polars as pl
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from polars.testing import assert_frame_equal
 
+from paeplatform.config import DEFAULT_TRUST, TrustConfig
 from paeplatform.errors import InputError
 from paeplatform.inference.posterior_file import check_output, write_posteriors
 
@@ -29,21 +31,32 @@ def table():
 
 def test_parquet_keeps_everything(tmp_path, table):
     path = tmp_path / "new" / "out.parquet"
-    assert write_posteriors(path, table) == ()
+    assert write_posteriors(path, table, trust=DEFAULT_TRUST) == ()
     assert_frame_equal(pl.read_parquet(path), table)
+
+
+def test_the_limits_that_made_a_table_stand_in_its_file(tmp_path, table):
+    strict = TrustConfig(ess_min=400.0)
+    write_posteriors(tmp_path / "out.parquet", table, trust=strict)
+    write_posteriors(tmp_path / "out.fits", table, trust=strict)
+    for noted in (
+        pl.read_parquet_metadata(tmp_path / "out.parquet")["trust"],
+        fits.getheader(tmp_path / "out.fits")["TRUST"],
+    ):
+        assert TrustConfig.model_validate_json(noted) == strict
 
 
 def test_csv_leaves_arrays_out_and_says_so(tmp_path, table):
     path = tmp_path / "out.csv"
     left_out = ("pae_z_quantiles", "flux", "ragged")
-    assert write_posteriors(path, table) == left_out
+    assert write_posteriors(path, table, trust=DEFAULT_TRUST) == left_out
     schema = {name: dtype for name, dtype in table.schema.items() if name not in left_out}
     assert_frame_equal(pl.read_csv(path, schema=schema), table.drop(left_out))
 
 
 def test_fits_keeps_vectors_and_marks_what_is_missing(tmp_path, table):
     path = tmp_path / "out.fits"
-    assert write_posteriors(path, table) == ("ragged",)
+    assert write_posteriors(path, table, trust=DEFAULT_TRUST) == ("ragged",)
     got = Table.read(path)
     assert got.colnames == [name for name in table.columns if name != "ragged"]
     assert got["object_id"].tolist() == [7, -3, 2**60]
@@ -61,14 +74,14 @@ def test_fits_keeps_vectors_and_marks_what_is_missing(tmp_path, table):
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
 def test_own_file_is_replaced_when_told_and_the_same_table_gives_the_same_bytes(tmp_path, table, suffix):
     path = tmp_path / f"out{suffix}"
-    write_posteriors(path, table)
+    write_posteriors(path, table, trust=DEFAULT_TRUST)
     first = path.read_bytes()
     with pytest.raises(InputError, match=r"--output .* exists: add --overwrite"):
-        write_posteriors(path, table.head(1))
+        write_posteriors(path, table.head(1), trust=DEFAULT_TRUST)
     assert path.read_bytes() == first
-    write_posteriors(path, table.head(1), overwrite=True)
+    write_posteriors(path, table.head(1), trust=DEFAULT_TRUST, overwrite=True)
     assert path.read_bytes() != first
-    write_posteriors(path, table, overwrite=True)
+    write_posteriors(path, table, trust=DEFAULT_TRUST, overwrite=True)
     assert path.read_bytes() == first
     assert list(tmp_path.iterdir()) == [path]
 
@@ -86,14 +99,14 @@ def test_a_file_of_somebody_else_stays(tmp_path, table, suffix):
     before = path.read_bytes()
     for overwrite in (False, True):
         with pytest.raises(InputError, match="was not written by paeplatform"):
-            write_posteriors(path, table, overwrite=overwrite)
+            write_posteriors(path, table, trust=DEFAULT_TRUST, overwrite=overwrite)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".fits"])
 def test_a_failed_write_leaves_the_older_file(tmp_path, table, suffix, monkeypatch):
     path = tmp_path / f"out{suffix}"
-    write_posteriors(path, table)
+    write_posteriors(path, table, trust=DEFAULT_TRUST)
     before = path.read_bytes()
 
     def full_disc(*_):
@@ -101,7 +114,7 @@ def test_a_failed_write_leaves_the_older_file(tmp_path, table, suffix, monkeypat
 
     monkeypatch.setattr("os.replace", full_disc)
     with pytest.raises(OSError, match="no space"):
-        write_posteriors(path, table.head(1), overwrite=True)
+        write_posteriors(path, table.head(1), trust=DEFAULT_TRUST, overwrite=True)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 

@@ -23,6 +23,7 @@ from paeplatform.inference.predictive import (
     weighted_quantiles,
 )
 from paeplatform.inference.priors import UniformPrior
+from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.exact import exact_photometry
 from paeplatform.instrument.filters import gaussian_filters
@@ -64,7 +65,7 @@ def test_intervals_are_quantiles_of_the_scaled_models_masked_bands_included(bump
     draws, (flux, flux_err) = some_draws(3, 300), photometry_of(bump_forward, 3)
     flux_err[1, 4:9], flux[1, 4] = np.inf, np.nan
     posterior = LogPosterior(bump_forward, PRIOR)
-    got = posterior_predictive(posterior, draws, flux, flux_err)
+    got = posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 0))
     for i in range(3):
         model = np.asarray(jax.vmap(bump_forward)(draws.u[i], draws.z[i]), np.float64)
         best, _ = best_amplitude(model, flux[i], flux_err[i])
@@ -87,7 +88,7 @@ def test_profiled_amplitude_is_the_posteriors_own(bump_forward):
     draws, (flux, flux_err) = some_draws(2, 1), photometry_of(bump_forward, 2)
     flux[1] = -flux[1]  # best amplitude zero
     posterior = LogPosterior(bump_forward, PRIOR)
-    got = posterior_predictive(posterior, draws, flux, flux_err)
+    got = posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 0))
     for i in range(2):
         photometry = whiten(jnp.asarray(flux[i]), jnp.asarray(flux_err[i]))
         expected = posterior.best_model(jnp.asarray(draws.u[i, 0]), jnp.asarray(draws.z[i, 0]), photometry)
@@ -105,7 +106,7 @@ def test_marginal_amplitude_widens_the_intervals_by_its_own_error(bump_forward):
         log_prob=np.zeros((1, n), np.float32),
     )
     posterior = LogPosterior(bump_forward, PRIOR, amplitude="marginal")
-    got = posterior_predictive(posterior, draws, flux, flux_err, max_draws=n)
+    got = posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 0), max_draws=n)
     model = np.asarray(bump_forward(one.u[0, 0], one.z[0, 0]), np.float64)
     best, error = (float(x[0]) for x in best_amplitude(model[None], flux[0], flux_err[0]))
     law = truncnorm(-best / error, np.inf, best, error)
@@ -114,8 +115,8 @@ def test_marginal_amplitude_widens_the_intervals_by_its_own_error(bump_forward):
             # the quantile's own Monte Carlo error: sqrt(p (1-p) / n) in probability, four of them
             noise = 4.0 * np.sqrt(p * (1.0 - p) / n)
             assert law.cdf(end[0, k] / model) == pytest.approx(p, abs=noise)
-    again = posterior_predictive(posterior, draws, flux, flux_err, max_draws=n)
-    other = posterior_predictive(posterior, draws, flux, flux_err, max_draws=n, seed=1)
+    again = posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 0), max_draws=n)
+    other = posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 1), max_draws=n)
     assert np.array_equal(again.flux, got.flux) and not np.array_equal(other.flux, got.flux)
 
 
@@ -144,7 +145,7 @@ def test_reconstruction_chi2_is_that_of_the_weighted_mean_and_of_the_best_draw(b
         expected = np.sum((signal - amplitude[:, None] * whitened) ** 2, axis=1).min()
         assert best[i] == pytest.approx(expected, rel=1e-3)
     assert np.isnan(best[3])
-    predicted = posterior_predictive(posterior, draws, flux, flux_err)
+    predicted = posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 0))
     assert np.isnan(chi2[3]) and np.isnan(predicted.flux[3]).all() and np.isnan(predicted.flux_low[3]).all()
     others = np.arange(11) != 3
     assert chi2[others] == pytest.approx(predicted.chi2[others], rel=1e-3)
@@ -201,14 +202,18 @@ def test_the_spectrum_through_the_exact_filters_is_the_predicted_flux():
     rng = np.random.default_rng(5)
     flux_err = rng.uniform(1.0, 3.0, (1, len(bands)))
     flux = 25.0 + flux_err * rng.normal(size=flux_err.shape)
-    got = posterior_predictive(LogPosterior(forward, PRIOR), draws, flux, flux_err, spectrum=True)
+    got = posterior_predictive(
+        LogPosterior(forward, PRIOR), draws, Sources.numbered(flux, flux_err, 0), spectrum=True
+    )
     assert (
         got.spectrum is not None and got.spectrum.shape == (1, 500) and got.spectrum_low.shape == (1, 2, 500)
     )
     expected = exact_photometry(wave, got.spectrum[0], float(draws.z[0, 0]), filters)
     assert got.flux[0] == pytest.approx(expected, rel=1e-3)
     none = PosteriorDraws(draws.u, draws.z * np.nan, draws.weight * np.nan, draws.log_prob)
-    empty = posterior_predictive(LogPosterior(forward, PRIOR), none, flux, flux_err, spectrum=True)
+    empty = posterior_predictive(
+        LogPosterior(forward, PRIOR), none, Sources.numbered(flux, flux_err, 0), spectrum=True
+    )
     assert empty.spectrum is not None and empty.spectrum.shape == (1, 500) and np.isnan(empty.spectrum).all()
 
 
@@ -216,11 +221,11 @@ def test_bad_requests_are_refused(bump_forward):
     draws, (flux, flux_err) = some_draws(2, 10), photometry_of(bump_forward, 2)
     posterior = LogPosterior(bump_forward, PRIOR)
     with pytest.raises(InputError, match="do not agree"):
-        posterior_predictive(posterior, draws, flux[:1], flux_err[:1])
+        posterior_predictive(posterior, draws, Sources.numbered(flux[:1], flux_err[:1], 0))
     with pytest.raises(InputError, match="within"):
-        posterior_predictive(posterior, draws, flux, flux_err, levels=(0.68, 1.0))
+        posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 0), levels=(0.68, 1.0))
     with pytest.raises(InputError, match="no spectrum"):
-        posterior_predictive(posterior, draws, flux, flux_err, spectrum=True)
+        posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 0), spectrum=True)
 
 
 def test_observed_wavelengths():

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from paeplatform.config import TrustConfig
 from paeplatform.errors import ConfigError
 from paeplatform.inference.priors import BpzPrior, TabulatedPrior, UniformPrior
 from paeplatform.inference.pz_summary import redshift_columns
@@ -144,7 +145,11 @@ def test_too_few_draws_at_the_wanted_redshifts_are_refused():
     assert got.ess[0] == pytest.approx(400) and got.allowed[0]
     assert got.ess[1] < 100 and not got.allowed[1]
     assert got.allowed[2]
-    assert reweight(z, None, UNIFORM, far, min_ess=399.0).allowed.tolist() == [True, False, False]
+    assert reweight(z, None, UNIFORM, far, trust=TrustConfig(ess_min=399.0)).allowed.tolist() == [
+        True,
+        False,
+        False,
+    ]
     # draws of a chain that are worth a tenth
     chained = reweight(z, None, UNIFORM, UNIFORM, ess=np.array([40.0, 4000.0, np.nan]))
     assert chained.ess == pytest.approx([40.0, 400.0, 0.0]) and chained.allowed.tolist() == [

@@ -8,6 +8,8 @@ import pytest
 from paeplatform.inference.mclmc import run_mclmc
 from paeplatform.inference.posterior import LogPosterior, whiten
 from paeplatform.inference.priors import UniformPrior
+from paeplatform.inference.progress import SILENT
+from paeplatform.inference.sources import Sources
 from paeplatform.inference.starts import (
     best_of_strata,
     choose_starts,
@@ -116,10 +118,11 @@ def test_landmarks_find_an_island_that_prior_draws_miss(bump_forward, quick_mclm
     z_true = 0.7
     flux = 10.0 * np.asarray(forward(jnp.asarray(ISLAND), jnp.asarray(z_true)))[None]
     flux_err = np.full_like(flux, 0.3)
-    common = {"n_latent": 2, "seed": 3, "progress": False}
+    common = {"n_latent": 2, "progress": SILENT}
+    sources = Sources.numbered(flux, flux_err, 3)
     landmarks = np.array([[0.0, 0.0], ISLAND + 0.05], np.float32)
-    found = run_mclmc(posterior, flux, flux_err, quick_mclmc, landmarks=landmarks, **common)
-    lost = run_mclmc(posterior, flux, flux_err, quick_mclmc, **common)
+    found = run_mclmc(posterior, sources, quick_mclmc, landmarks=landmarks, **common)
+    lost = run_mclmc(posterior, sources, quick_mclmc, **common)
     assert np.abs(found.z - z_true).max() < 0.1
     assert np.mean(np.abs(lost.z - z_true) < 0.1) < 0.5
 

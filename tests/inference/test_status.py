@@ -5,10 +5,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from paeplatform.inference.importance import run_importance
+from paeplatform.inference.progress import SILENT
 from paeplatform.inference.samplers import of_importance
-from paeplatform.inference.status import MIN_TAIL_PROBABILITY, POSTERIOR_STATUSES, misses_data
+from paeplatform.inference.sources import Sources
+from paeplatform.inference.status import POSTERIOR_STATUSES, misses_data
 from paeplatform.inference.summaries import ZFlag, summarise
-from tests.inference.line_problem import CONFIG, LOG_WAVE, N_BAND, posterior, source, untrained
+from tests.inference.line_problem import CONFIG, LOG_WAVE, N_BAND, TRUST, posterior, source, untrained
 
 
 @pytest.mark.parametrize(
@@ -28,16 +30,20 @@ from tests.inference.line_problem import CONFIG, LOG_WAVE, N_BAND, posterior, so
     ],
 )
 def test_a_misfit_is_too_large_and_not_by_chance(chi2, n_bands, missed):
-    assert misses_data([chi2], [n_bands], 12).tolist() == [missed]
+    assert misses_data([chi2], [n_bands], 12, TRUST).tolist() == [missed]
 
 
 @pytest.mark.parametrize("n_bands", [1, 3, 12, 15, 102])
 def test_sources_that_the_model_describes_are_no_misfits(n_bands):
     """The true model's chi^2 is an upper bound of the best one's."""
     chi2 = np.random.default_rng(n_bands).chisquare(n_bands, 200_000)
-    assert (
-        misses_data(chi2, np.full(len(chi2), n_bands), 12).sum() <= 3 + 5 * len(chi2) * MIN_TAIL_PROBABILITY
-    )
+    allowed = 3 + 5 * len(chi2) * TRUST.tail_probability_min
+    assert misses_data(chi2, np.full(len(chi2), n_bands), 12, TRUST).sum() <= allowed
+
+
+def test_the_limits_are_the_presets():
+    strict = TRUST.model_copy(update={"reduced_chi2_max": 1.5, "tail_probability_min": 1e-3})
+    assert not misses_data([160.0], [102], 12, TRUST) and misses_data([160.0], [102], 12, strict)
 
 
 def test_a_spectrum_that_no_model_fits_is_a_misfit_and_leaves_the_galaxy_beside_it_alone():
@@ -51,11 +57,9 @@ def test_a_spectrum_that_no_model_fits_is_a_misfit_and_leaves_the_galaxy_beside_
 
     def inferred(rows):
         problem = posterior()
-        result = run_importance(
-            problem, untrained(), flux[rows], flux_err[rows], CONFIG,
-            seed=3, object_id=ids[rows], n_kept=200, progress=False,
-        )  # fmt: skip
-        return summarise(ids[rows], of_importance(result), problem, flux[rows], flux_err[rows])
+        sources = Sources(flux[rows], flux_err[rows], ids[rows], 3)
+        result = run_importance(problem, untrained(), sources, CONFIG, TRUST, n_kept=200, progress=SILENT)
+        return summarise(sources, of_importance(result), problem, TRUST)
 
     together, alone = inferred([0, 1, 2]), inferred([0])
     status, flags = together["pae_status"].to_list(), [ZFlag(bits) for bits in together["z_flags"]]

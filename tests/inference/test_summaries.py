@@ -5,13 +5,16 @@ import numpy as np
 import polars as pl
 import pytest
 
+from paeplatform.config import TrustConfig
 from paeplatform.inference.mclmc import PosteriorSamples
 from paeplatform.inference.posterior import LogPosterior
 from paeplatform.inference.priors import UniformPrior
 from paeplatform.inference.samplers import of_chains
+from paeplatform.inference.sources import Sources
 from paeplatform.inference.summaries import QUANTILE_LEVELS, ZFlag, summarise
 
 N_DRAW, EVERY = 1000, 10
+TRUST = TrustConfig()
 
 
 def make_samples(z, u, failed=None):
@@ -48,8 +51,8 @@ def table(bump_forward):
     z[6] = np.nan
     posterior = LogPosterior(bump_forward, UniformPrior(0.05, 2.0))
     ids = np.arange(n) + 100
-    found = of_chains(make_samples(z, u, failed), posterior, 200)
-    return z, flux, flux_err, summarise(ids, found, posterior, flux, flux_err)
+    found = of_chains(make_samples(z, u, failed), posterior, 200, TRUST)
+    return z, flux, flux_err, summarise(Sources(flux, flux_err, ids, 0), found, posterior, TRUST)
 
 
 def test_statistics_are_those_of_the_pooled_draws(table):
@@ -105,7 +108,8 @@ def test_between_two_hills_the_mean_misses_and_a_source_that_fits_nowhere_is_a_m
     flux = np.stack([true, true[::-1]])
     flux_err = np.full_like(flux, 0.02)
     posterior = LogPosterior(bump_forward, UniformPrior(0.05, 2.0))
-    rows = summarise(np.arange(2), of_chains(make_samples(z, u), posterior, 200), posterior, flux, flux_err)
+    found = of_chains(make_samples(z, u), posterior, 200, TRUST)
+    rows = summarise(Sources.numbered(flux, flux_err, 0), found, posterior, TRUST)
     assert rows["pae_chi2"][0] > 1000.0 and rows["pae_chi2_best"][0] < 1.0
     assert rows["pae_status"].to_list() == ["converged", "misfit"]
     assert ZFlag(rows["z_flags"][0]) == ZFlag.MULTIMODAL

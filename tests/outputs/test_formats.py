@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.io.votable import parse_single_table
 from scipy import stats
 
+from paeplatform.config import TrustConfig
 from paeplatform.errors import InputError
 from paeplatform.inference.pz_summary import QUANTILE_LEVELS
 from paeplatform.outputs.columns import describe
@@ -62,7 +63,7 @@ def catalog() -> pl.DataFrame:
         rows = [*quantiles[:-1].tolist(), None]
         columns[f"{method}_z_quantiles"] = pl.Series(rows, dtype=pl.Array(pl.Float32, len(QUANTILE_LEVELS)))
     table = pl.DataFrame(columns)
-    return table.with_columns(catalog_flags=catalog_flags(table))
+    return table.with_columns(catalog_flags=catalog_flags(table, TrustConfig()))
 
 
 def written(catalog: pl.DataFrame, tmp_path: Path, file_format: str) -> Path:
@@ -109,7 +110,7 @@ def test_each_bit_is_set_by_its_reason_alone(
     catalog: pl.DataFrame, column: str, value: object, flag: CatalogFlag
 ):
     changed = catalog.head(1).with_columns(pl.lit(value).cast(catalog.schema[column]).alias(column))
-    assert catalog_flags(changed).to_list() == [int(flag)]
+    assert catalog_flags(changed, TrustConfig()).to_list() == [int(flag)]
 
 
 # -- formats ----------------------------------------------------------------------------------------------------------

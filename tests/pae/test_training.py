@@ -15,7 +15,7 @@ import pytest
 
 from paeplatform.config import FitConfig
 from paeplatform.errors import TrainingError
-from paeplatform.pae.checkpoint import read_header
+from paeplatform.model_files import read_state_bytes
 from paeplatform.pae.training import (
     encode_spectra,
     fit,
@@ -77,7 +77,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, undisturbed, pro
         process.kill()
         process.wait()
     (checkpoint,) = tmp_path.glob("*.ckpt")
-    assert read_header(checkpoint)["finished"] is None
+    assert read_state_bytes(checkpoint)[0]["finished"] is None
     model, result = train(tmp_path)
     assert 1 <= result.resumed_from < EPOCHS
     assert weights(model) == weights(undisturbed[0])

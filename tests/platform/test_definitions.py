@@ -97,13 +97,21 @@ CHANGES = {
     "pae.autoencoder": ({"pae": {"autoencoder": {"fit": {"epochs": 4}}}}, {"autoencoder"}),
     "proposal": ({"proposal": {"n_bank": 3000}}, {"posterior_proposal"}),
     "mclmc": ({"mclmc": {"n_steps": 250}}, SAMPLED),
+    "trust": (
+        {"trust": {"ess_min": 50.0}},
+        SAMPLED | {"redshift_catalog", "validation_report"},
+    ),
+    "misfits": (
+        {"trust": {"reduced_chi2_max": 3.0}},
+        SAMPLED | {"redshift_catalog", "template_fits", "sample_template_fits", "validation_report"},
+    ),
     "importance": ({"importance": {"n_rounds": 3}}, SAMPLED),
     "inference": ({"inference": {"method": "mclmc"}}, SAMPLED),
     "prior": ({"prior": {"nf_prior": False}}, SAMPLED | {"inference_prior", "profile_likelihoods"}),
     "prior limits": (
         {"prior": {"z_max": 2.0}},
         SAMPLED
-        | {"posterior_proposal", "inference_prior", "sbi_model", "method_comparison"}
+        | {"posterior_proposal", "inference_prior", "sbi_model"}
         | {"sample_scores", "profile_likelihoods", "paper_figures"},
     ),
     "template_fit": (
@@ -113,7 +121,7 @@ CHANGES = {
     "stress_test": ({"stress_test": {"min_snr": 9.0}}, {"missing_band_stress"}),
     "validation": (
         {"validation": {"n_bootstrap": 30}},
-        {"photoz_metrics", "method_comparison", "validation_report"},
+        {"photoz_metrics", "validation_report"},
     ),
     "depth": (
         {"instrument": {"depth": "inflight"}},

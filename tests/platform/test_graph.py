@@ -30,7 +30,6 @@ REWEIGHTED = [f"reweighted_posteriors[mock-r1|{cell}]" for cell in CELLS]
 DOWNSTREAM_OF_FITS = [
     *(f"redshift_catalog[mock-r1|{cell}]" for cell in CELLS),
     "photoz_metrics[mock-r1]",
-    "method_comparison[mock-r1]",
     "validation_report[mock-r1]",
 ]
 DOWNSTREAM_OF_POSTERIORS = [*REWEIGHTED, *DOWNSTREAM_OF_FITS]
@@ -252,7 +251,7 @@ def test_scratch_and_checkpoints_are_gone(platform: Platform) -> None:
 CHANGES = {
     "validation": (
         {"validation": {"n_bootstrap": 30}},
-        ["photoz_metrics[mock-r1]", "method_comparison[mock-r1]", "validation_report[mock-r1]"],
+        ["photoz_metrics[mock-r1]", "validation_report[mock-r1]"],
     ),
     "prior": (
         {"prior": {"amplitude": "marginal"}},

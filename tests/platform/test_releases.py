@@ -169,7 +169,7 @@ def test_a_release_that_lies_is_held_as_a_whole_and_nothing_else(automation: Aut
     assert automation.settle() == ["release_exposures[rel-c]", f"rel-c|{FIRST}", f"rel-c|{SECOND}"]
 
 
-METRICS = ["photoz_metrics[mock-r1]", "method_comparison[mock-r1]"]
+METRICS = ["photoz_metrics[mock-r1]"]
 CELLS_OF_ALL = [
     *(f"{release}|{cell}" for release in ("mock-r1", "rel-a") for cell in CELLS),
     f"rel-b|{SECOND}",

@@ -39,14 +39,6 @@ def test_the_catalogue_has_the_redshifts_of_the_champion(platform: Platform) -> 
     assert quantiles.min() >= low - 1e-6 and quantiles.max() <= high + 1e-6
 
 
-def test_methods_are_compared_on_the_same_sources(platform: Platform) -> None:
-    table = platform.table("method_comparison/mock-r1")
-    assert table["method"].to_list() == ["pae", "sbi", "tf"] * 2
-    everything = table.filter(selection="all")
-    assert everything["n"].n_unique() == 1 and everything["n"][0] > 6
-    assert everything["nmad_paper"].null_count() == 0
-
-
 def test_the_registered_model_answers_as_the_asset_did(platform: Platform) -> None:
     import mlflow
     import pandas as pd

@@ -2,9 +2,8 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
-import pytest
 
-from resources.store import FolderStore, ParquetStore, replace_folder
+from resources.store import FolderStore, ParquetStore
 
 TABLE = pl.DataFrame(
     {"object_id": [1, 2], "flux": pl.Series([[1.0, 2.0], [3.0, 4.0]], dtype=pl.Array(pl.Float32, 2))}
@@ -106,35 +105,3 @@ def test_partitions_fan_in_as_one_table(tmp_path: Path) -> None:
         assert materialise(part, tmp_path, *both, instance=instance, selection=both).success
     assert seen["whole"]["cell"].to_list() == ["c1", "c1", "c2", "c2"]
     assert seen["parts"] == ["c1", "c2"]
-
-
-def folder(path: Path, text: str) -> Path:
-    path.mkdir(parents=True)
-    (path / "weights").write_text(text)
-    return path
-
-
-def test_a_model_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
-    for text in ("old", "new"):
-        replace_folder(folder(tmp_path / "made", text), tmp_path / "store" / "model")
-    assert (tmp_path / "store" / "model" / "weights").read_text() == "new"
-    assert [path.name for path in (tmp_path / "store").iterdir()] == ["model"]
-
-
-def test_a_model_folder_that_cannot_be_moved_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = tmp_path / "store" / "model"
-    replace_folder(folder(tmp_path / "made", "old"), target)
-    rename = Path.rename
-
-    def dies_on_the_new_one(self: Path, to: Path) -> Path:
-        if self.name.endswith(".tmp"):
-            raise OSError("disk full")
-        return rename(self, to)
-
-    monkeypatch.setattr(Path, "rename", dies_on_the_new_one)
-    with pytest.raises(OSError, match="disk full"):
-        replace_folder(folder(tmp_path / "made", "new"), target)
-    assert (target / "weights").read_text() == "old"
-    assert [path.name for path in (tmp_path / "store").iterdir()] == ["model"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from paeplatform.errors import TrainingError
+from paeplatform.model_files import read_state_bytes
 from paeplatform.sbi.bank import TrainingBank, brightness_bins, sampling_weights, seen_weight
-from paeplatform.sbi.checkpoint import read_state
 from paeplatform.sbi.inference import at_redshift, density_curves
 from paeplatform.sbi.training import NAME, split_by_source, train_sbi
 from tests.sbi.small import DEPTH, N_BAND, QUIET, Z_LIMITS, random_bank, small_config
@@ -88,7 +88,7 @@ def test_a_killed_training_ends_in_the_same_bytes(tmp_path) -> None:
 
     with pytest.raises(Killed):
         train(bank, cfg, checkpoint_dir=tmp_path, on_epoch=kill)
-    assert len(read_state(tmp_path / f"{NAME}.ckpt")[0]["history"]) in (1, 2)
+    assert len(read_state_bytes(tmp_path / f"{NAME}.ckpt")[0]["history"]) in (1, 2)
     epochs = []
     resumed = train(bank, cfg, checkpoint_dir=tmp_path, on_epoch=lambda record: epochs.append(record.epoch))
     assert resumed.resumed_from >= 1 and epochs[0] == resumed.resumed_from + 1
