@@ -15,13 +15,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from assets.partitions import CELL, RELEASE, SHARED_RUN, cell_partition, release_cells
 from benchmarks.timing import figure
+from paeplatform.assets.recording.partitions import CELL, RELEASE, SHARED_RUN, cell_partition, release_cells
 from paeplatform.config import load_preset
-from resources.instance import open_instance
-from resources.settings import PlatformSettings
-from resources.store import ParquetStore
-from sensors.run import materialize
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.store import ParquetStore
+from paeplatform.sensors.run import materialize
 
 N_CELLS = 200
 BEHIND = ("posteriors", "fits", "reweighted", "catalog")

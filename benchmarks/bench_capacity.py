@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 
 from benchmarks.timing import figure
-from paeplatform.inference.priors import UniformPrior, prior_to_dict
-from paeplatform.inference.pz_summary import redshift_columns
-from paeplatform.inference.reweight import reweight_table
+from paeplatform.inference.model.priors import UniformPrior, prior_to_dict
+from paeplatform.inference.results.pz_summary import redshift_columns
+from paeplatform.inference.results.reweight import reweight_table
 from paeplatform.instrument.bands import BandSet, load_bands
 from paeplatform.release.binning import bin_exposures
 from paeplatform.release.flags import reject_mask

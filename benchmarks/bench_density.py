@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.timing import best_seconds, less_is_better
 from paeplatform.config import load_preset
-from paeplatform.inference.forward_model import PaeForward, build_forward
-from paeplatform.inference.posterior import LogPosterior, Photometry, whiten
-from paeplatform.inference.priors import BpzPrior
+from paeplatform.inference.model.forward_model import PaeForward, build_forward
+from paeplatform.inference.model.posterior import LogPosterior, Photometry, whiten
+from paeplatform.inference.model.priors import BpzPrior
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.autoencoder import build_autoencoder

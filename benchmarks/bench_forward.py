@@ -1,4 +1,4 @@
-"""Speed and accuracy of the forward operators (row E4) and of catalogue photometry (row D5).
+"""Speed and accuracy of the forward operators and of catalogue photometry.
 
 `run()` returns dicts {name, value, unit, target, bound, meets}. A time's `bound` is what the arithmetic of
 one evaluation (blending four slabs and one product) costs at this machine's measured float32 matrix rate, or

@@ -28,16 +28,16 @@ from scipy.stats import chisquare, kstest
 
 from benchmarks.standard import galaxies, sources_of, standard_model
 from benchmarks.timing import best_seconds, figure
-from paeplatform.inference.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
-from paeplatform.inference.draws import Found
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.batches.runtime import enable_compile_cache
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.importance import ImportanceResult, run_importance
-from paeplatform.inference.mclmc import PosteriorSamples, run_mclmc
-from paeplatform.inference.pareto import pareto_smooth
+from paeplatform.inference.importance.sampling import ImportanceResult, run_importance
+from paeplatform.inference.mclmc.chains import PosteriorSamples, run_mclmc
+from paeplatform.inference.mclmc.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
+from paeplatform.inference.model.draws import Found
+from paeplatform.inference.model.posterior import LogPosterior, whiten
 from paeplatform.inference.pocomc import run_pocomc
-from paeplatform.inference.posterior import LogPosterior, whiten
-from paeplatform.inference.progress import SILENT
-from paeplatform.inference.runtime import enable_compile_cache
+from paeplatform.inference.results.pareto import pareto_smooth
 from paeplatform.inference.samplers import fallback_config
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands

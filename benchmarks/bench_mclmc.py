@@ -1,4 +1,4 @@
-"""Speed of the sampler on the demo preset's model and stages (row I2).
+"""Speed of the sampler on the demo preset's model and stages.
 
 `run()` returns dicts {name, value, unit, target, bound, meets}. `bound` of a gradient is twice its forward
 evaluation at the same batch and devices (reverse mode computes about as much again); of galaxies per hour, what
@@ -18,11 +18,11 @@ import jax.random as jr
 import numpy as np
 
 from paeplatform.config import MclmcConfig, Preset, load_preset
-from paeplatform.inference.forward_model import PaeForward, build_forward
-from paeplatform.inference.mclmc import run_mclmc
-from paeplatform.inference.posterior import LogPosterior, Photometry, whiten
-from paeplatform.inference.priors import BpzPrior
-from paeplatform.inference.progress import SILENT
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.mclmc.chains import run_mclmc
+from paeplatform.inference.model.forward_model import PaeForward, build_forward
+from paeplatform.inference.model.posterior import LogPosterior, Photometry, whiten
+from paeplatform.inference.model.priors import BpzPrior
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters

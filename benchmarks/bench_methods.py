@@ -21,22 +21,22 @@ from benchmarks.bench_sbi import champion_and_seconds
 from benchmarks.standard import standard_model
 from benchmarks.timing import figure, less_is_better
 from paeplatform.config import MclmcConfig, load_preset
-from paeplatform.inference.draws import Found, Pool
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.batches.runtime import enable_compile_cache
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.importance import ImportanceResult, run_importance
-from paeplatform.inference.mclmc import PosteriorSamples, run_mclmc
-from paeplatform.inference.progress import SILENT
-from paeplatform.inference.runtime import enable_compile_cache
+from paeplatform.inference.importance.sampling import ImportanceResult, run_importance
+from paeplatform.inference.mclmc.chains import PosteriorSamples, run_mclmc
+from paeplatform.inference.model.draws import Found, Pool
 from paeplatform.inference.samplers import fallback_config
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.sbi.inference import estimate_sbi
+from paeplatform.scores.frozen_sources import draw_test_sources
+from paeplatform.scores.metrics import nmad_paper
 from paeplatform.sed.library import load_library
 from paeplatform.template_fit.fit import fit_templates
 from paeplatform.template_fit.grid import build_template_grid
-from paeplatform.validation.frozen_sources import draw_test_sources
-from paeplatform.validation.metrics import nmad_paper
 
 N_SOURCES = 1024
 N_CHAINED = 96

@@ -16,9 +16,10 @@ import numpy as np
 import polars as pl
 
 from benchmarks.timing import figure
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
-from paeplatform.validation import calibration_tables, paper_tables
-from paeplatform.validation.table_rows import Resampling
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+from paeplatform.paper import calibration_tables
+from paeplatform.paper import tables as paper_tables
+from paeplatform.paper.table_rows import Resampling
 
 N_ROWS = 10_000_000
 N_QUANTILE_ROWS = 1_000_000

@@ -1,4 +1,4 @@
-"""Speed of the autoencoders' decoders and of the flows, and, for a trained bundle, their quality (rows P1, P2).
+"""Speed of the autoencoders' decoders and of the flows, and, for a trained bundle, their quality.
 
 `run()` returns dicts {name, value, unit, target, bound, meets}. Times are per item in a batch of 1024 with randomly
 initialised networks of the presets' sizes; `bound` is what their multiplications alone cost at this machine's measured

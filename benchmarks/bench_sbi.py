@@ -1,4 +1,4 @@
-"""Simulation-based inference: galaxies an hour, and how good the trained `standard` network is (rows B1-B3).
+"""Simulation-based inference: galaxies an hour, and how good the trained `standard` network is.
 
 Rates are of networks with weights of any kind, since weights cost no time. `bound` is what the encoder's matrix
 products alone allow at the speed of the largest square product of this machine. Quality is that of the @champion of
@@ -27,9 +27,9 @@ from paeplatform.sbi.domain import trained_range
 from paeplatform.sbi.inference import at_redshift, estimate_sbi
 from paeplatform.sbi.model import SbiModel, build_model, n_parameters
 from paeplatform.sbi.noise import Photometry, as_photometry
+from paeplatform.scores.frozen_sources import draw_test_sources
+from paeplatform.scores.metrics import METRICS, nmad_paper
 from paeplatform.sed.library import load_library
-from paeplatform.validation.frozen_sources import draw_test_sources
-from paeplatform.validation.metrics import METRICS, nmad_paper
 
 TARGET_PER_HOUR = 1_000_000.0
 TARGET_KS = 0.03
@@ -135,7 +135,7 @@ def _quality(
 def champion_and_seconds() -> tuple[SbiModel, float]:
     """(champion, seconds its training took); trained first when there is none."""
     from paeplatform.cli.options import settings_for
-    from resources.registry import SBI, ModelRegistry
+    from paeplatform.resources.registry import SBI, ModelRegistry
 
     settings = settings_for(HOME, "standard")
     registry = ModelRegistry.from_settings(settings)

@@ -25,11 +25,11 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from assets.deliveries import CELL_EXPOSURES, RAW_RELEASE
-from assets.estimation import CHAMPION_TAG
-from assets.partitions import CELL, RELEASE, cell_partition
-from assets.prior import PRIOR_TAG, prior_source
-from assets.provenance import (
+from benchmarks.timing import figure
+from paeplatform.assets.inference.estimation import CHAMPION_TAG
+from paeplatform.assets.inference.prior import PRIOR_TAG, prior_source
+from paeplatform.assets.recording.partitions import CELL, RELEASE, cell_partition
+from paeplatform.assets.recording.provenance import (
     CODE_VERSION,
     DATA_VERSION,
     GATE_TAG,
@@ -38,17 +38,17 @@ from assets.provenance import (
     made_from,
     registered_model,
 )
-from assets.release import PHOTOMETRY
-from benchmarks.timing import figure
+from paeplatform.assets.release.deliveries import CELL_EXPOSURES, RAW_RELEASE
+from paeplatform.assets.release.photometry import PHOTOMETRY
 from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
-from resources.instance import open_instance
-from resources.settings import PlatformSettings
-from resources.storage import Storage
-from resources.workspace import Workspace
-from sensors import records
-from sensors.reconcile import next_requests
-from sensors.staleness import StalenessChecker
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.storage import Storage
+from paeplatform.resources.workspace import Workspace
+from paeplatform.sensors import records
+from paeplatform.sensors.reconcile import next_requests
+from paeplatform.sensors.staleness import StalenessChecker
 
 N_CELLS = int(os.environ.get("BENCH_CELLS", "12288"))
 KINDS = os.environ.get("BENCH_STORAGE", "sqlite postgres").split()
@@ -127,7 +127,7 @@ def _look(
     On a busy machine the clock says little; without PostgreSQL's own work, the CPU's time is what an idle one takes.
     With `read_all` the look does not stop reading after `READ_AT_MOST_S`.
     """
-    import sensors.reconcile as reconcile
+    import paeplatform.sensors.reconcile as reconcile
 
     limit = reconcile.READ_AT_MOST_S
     began, busy = time.perf_counter(), time.process_time()

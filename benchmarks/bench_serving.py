@@ -30,10 +30,10 @@ from paeplatform.catalog.mock import draw_mock_catalog
 from paeplatform.catalog.photometry import mock_photometry
 from paeplatform.cli.options import settings_for
 from paeplatform.instrument.bands import load_bands
+from paeplatform.resources.settings import PlatformSettings
 from paeplatform.sed.library import load_library
 from paeplatform.serving.app import create_app
 from paeplatform.serving.champion import ServedChampion
-from resources.settings import PlatformSettings
 
 HOST = "127.0.0.1"
 HOME = Path(os.environ.get("PAEPLATFORM_BENCH_HOME", Path(__file__).parents[1] / "runs" / "standard"))
@@ -48,8 +48,8 @@ LOAD = {"sbi": (1000, 1000), "pae": (160, 96)}
 
 def run() -> list[dict[str, Any]]:
     """Figures of every method that has a champion."""
-    from assets.gated import GATED
-    from resources.registry import ModelRegistry
+    from paeplatform.assets.promotion.gated import GATED
+    from paeplatform.resources.registry import ModelRegistry
 
     settings = settings_for(HOME, PRESET)
     registry = ModelRegistry.from_settings(settings)

@@ -1,4 +1,4 @@
-"""Template fitting at the paper's full grid (row T1): 15.1 million models x 102 bands.
+"""Template fitting at the paper's full grid: 15.1 million models x 102 bands.
 
 Mock galaxies, SNR 5-200, once with the survey's depth as everybody's errors and once each with errors of its own.
 `bound` of a rate is what the matrix products alone allow at the speed of the largest square product of this machine:

@@ -1,4 +1,4 @@
-"""Speed of the mock catalogue, the training set on disk and mock photometry (rows D3-D5).
+"""Speed of the mock catalogue, the training set on disk and mock photometry.
 
 `run()` returns dicts {name, value, unit, target, bound, meets}: `target` is what the specification asks for
 (None where it asks for nothing), `bound` what the same machine does on the part of the work that cannot be

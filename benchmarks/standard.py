@@ -13,9 +13,9 @@ import polars as pl
 from paeplatform.catalog.mock import draw_mock_catalog
 from paeplatform.catalog.photometry import mock_photometry
 from paeplatform.config import load_preset
+from paeplatform.inference.batches.runtime import use_host_devices
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.priors import redshift_prior
-from paeplatform.inference.runtime import use_host_devices
+from paeplatform.inference.model.priors import redshift_prior
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
@@ -37,7 +37,7 @@ MAG_Z_MAX = 23.0
 def standard_model() -> Estimator:
     """The bundle with alias `ALIAS` in `HOME`; trained there first when there is none (an hour or two)."""
     from paeplatform.cli.options import settings_for
-    from resources.registry import PAE, ModelRegistry
+    from paeplatform.resources.registry import PAE, ModelRegistry
 
     if not (HOME / "mlruns" / "mlflow.db").is_file():
         print(f"no model in {HOME}: training preset standard there first", file=sys.stderr)

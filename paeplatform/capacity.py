@@ -32,7 +32,7 @@ STEPS = (
 )
 NEW_CHAMPION = ("pae_posteriors", "reweighted_posteriors", "redshift_catalog")
 NEW_PRIOR = ("reweighted_posteriors", "redshift_catalog")
-CELLS_PER_RUN = 8  # of a backfill (assets.partitions.SHARED_RUN)
+CELLS_PER_RUN = 8  # of a backfill (paeplatform.assets.recording.partitions.SHARED_RUN)
 
 
 class Rate(BaseModel):

@@ -84,7 +84,7 @@ class TrainingSetConfig(_Section):
 
 
 class FitConfig(_Section):
-    """The training loop, shared by autoencoder and flow (row P1)."""
+    """The training loop, shared by autoencoder and flow."""
 
     learning_rate: PositiveFloat
     batch_size: PositiveInt

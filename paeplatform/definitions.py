@@ -10,30 +10,30 @@ import warnings
 
 import dagster as dg
 
-from assets.bundle import bundle_assets
-from assets.deliveries import delivery_assets
-from assets.inference import inference_assets
-from assets.instrument import instrument_assets
-from assets.mock import mock_assets
-from assets.models import model_assets
-from assets.paper_figures import paper_figure_assets
-from assets.paper_tables import paper_table_assets
-from assets.placement import place_steps
-from assets.prior import prior_assets
-from assets.promotion import promotion_assets
-from assets.proposal import proposal_assets
-from assets.release import release_assets
-from assets.sample import sample_assets
-from assets.sbi import sbi_assets
-from assets.sed import sed_assets
-from assets.validation import validation_assets
+from paeplatform.assets.data.instrument import instrument_assets
+from paeplatform.assets.data.mock import mock_assets
+from paeplatform.assets.data.sed import sed_assets
+from paeplatform.assets.inference.posteriors import inference_assets
+from paeplatform.assets.inference.prior import prior_assets
+from paeplatform.assets.models.bundle import bundle_assets
+from paeplatform.assets.models.parts import model_assets
+from paeplatform.assets.models.proposal import proposal_assets
+from paeplatform.assets.models.sbi import sbi_assets
+from paeplatform.assets.promotion.gate import promotion_assets
+from paeplatform.assets.recording.placement import place_steps
+from paeplatform.assets.release.deliveries import delivery_assets
+from paeplatform.assets.release.photometry import release_assets
+from paeplatform.assets.validation.paper_figures import paper_figure_assets
+from paeplatform.assets.validation.paper_tables import paper_table_assets
+from paeplatform.assets.validation.report import validation_assets
+from paeplatform.assets.validation.sample import sample_assets
 from paeplatform.config import Preset
-from resources.kubernetes import ClusterSettings
-from resources.registry import ModelRegistry
-from resources.settings import PlatformSettings
-from resources.store import FolderStore, ParquetStore
-from resources.workspace import Workspace
-from sensors.reconcile import reconcile_sensor, release_sensor
+from paeplatform.resources.kubernetes import ClusterSettings
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.store import FolderStore, ParquetStore
+from paeplatform.resources.workspace import Workspace
+from paeplatform.sensors.reconcile import reconcile_sensor, release_sensor
 
 
 def build_definitions(settings: PlatformSettings, cluster: ClusterSettings | None = None) -> dg.Definitions:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from paeplatform.errors import RegistryError
-from resources.registry import CHALLENGER, CHAMPION, ModelRegistry, ModelVersion
+from paeplatform.resources.registry import CHALLENGER, CHAMPION, ModelRegistry, ModelVersion
 
 GATE, COMMAND, ROLLBACK, HAND = "gate", "command", "rollback", "hand"  # by whom a champion was made
 PROMOTED_BY, PROMOTED_AT, PROMOTED_OVER = "promoted_by", "promoted_at", "previous_champion"

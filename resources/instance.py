@@ -11,9 +11,9 @@ import dagster as dg
 import yaml
 
 from paeplatform.errors import ConfigError
-from resources.locks import CREATION, alone, wait_for
-from resources.settings import PlatformSettings
-from resources.storage import Storage
+from paeplatform.resources.locks import CREATION, alone, wait_for
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.storage import Storage
 
 # Of SQLite, under Dagster's home; they are created together.
 _DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")

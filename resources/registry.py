@@ -1,10 +1,9 @@
-"""The model registry: MLflow behind a Dagster resource (row K3).
+"""The model registry: MLflow behind a Dagster resource.
 
-Four registered models: `sed-autoencoder`, `latent-flow`, `posterior-proposal`, and `pae`, the bundle of them
-that inference loads and the unit of promotion. A new version of a promoted model is `@challenger`; the gate
-(`assets.promotion`) or a person makes it `@champion`, which is what inference uses. Inference downloads a
-version's files and reads them with `paeplatform.pae.bundle`, so no code that is stored in the registry is
-ever run by the platform itself.
+Five registered models: `sed-autoencoder`, `latent-flow`, `posterior-proposal`, `pae`, the bundle of these three that
+inference loads, and `sbi-redshift`. `pae` and `sbi-redshift` are promoted: a new version is `@challenger`, and the gate
+(`assets.promotion.gate`) or a person makes it `@champion`, which inference uses. Inference downloads a version's files
+and reads them with `paeplatform.pae.bundle`: the platform itself never runs code that is stored in the registry.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ import dagster as dg
 
 from paeplatform.config import Preset
 from paeplatform.errors import RegistryError
-from resources.locks import CREATION, alone
-from resources.relocation import follow_home, own_artifact
-from resources.settings import QUIET_ENVIRONMENT, PlatformSettings, address
-from resources.tracking import flatten, git_commit, model_requirements, quiet
+from paeplatform.resources.locks import CREATION, alone
+from paeplatform.resources.relocation import follow_home, own_artifact
+from paeplatform.resources.settings import QUIET_ENVIRONMENT, PlatformSettings, address, code_root
+from paeplatform.resources.tracking import flatten, git_commit, model_requirements, quiet
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -131,7 +130,7 @@ class ModelRegistry(dg.ConfigurableResource):
         return cls(
             tracking_uri=settings.tracking_uri,
             artifact_root=settings.artifact_root,
-            project_root=str(Path(__file__).resolve().parents[1]),
+            project_root=str(code_root()),
             ui_url=settings.mlflow_ui,
         )
 

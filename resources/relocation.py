@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from paeplatform.errors import RegistryError
-from resources.locks import CREATION, alone
+from paeplatform.resources.locks import CREATION, alone
 
 _ARTIFACTS = "/mlruns/artifacts"
 _URI_COLUMNS = (

@@ -11,8 +11,15 @@ from upath import UPath
 
 from paeplatform.config import Preset, load_preset
 from paeplatform.errors import ConfigError
-from resources.objects import store_path
-from resources.storage import EMBEDDED, REFERENCE, STORAGE_FILE, Storage, check_address, load_storage
+from paeplatform.resources.objects import store_path
+from paeplatform.resources.storage import (
+    EMBEDDED,
+    REFERENCE,
+    STORAGE_FILE,
+    Storage,
+    check_address,
+    load_storage,
+)
 
 HOME_VARIABLE = "PAEPLATFORM_HOME"
 PRESET_VARIABLE = "PAEPLATFORM_PRESET"
@@ -224,13 +231,22 @@ def _path(variable: str) -> Path | None:
     return Path(value).expanduser().resolve() if value else None
 
 
+def code_root() -> Path:
+    """The folder that holds `paeplatform`: a checkout, or where the wheel was installed.
+
+    In a checkout this file lies in `resources`, in the wheel in `paeplatform/resources`.
+    """
+    above = Path(__file__).resolve().parents[1]
+    return above.parent if above.name == "paeplatform" and (above / "config.py").is_file() else above
+
+
 def _project_root() -> Path:
     """The checkout that this code lies in; the current folder, for an installed package.
 
     Raises:
         ConfigError: the current folder is in another checkout, whose environment was copied from this one.
     """
-    checkout = Path(__file__).resolve().parents[1]
+    checkout = code_root()
     if not (checkout / "pyproject.toml").is_file():
         return Path.cwd()
     standing = next(

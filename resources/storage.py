@@ -1,7 +1,7 @@
 """Where the platform keeps its state: the typed settings file that chooses between one machine and shared services.
 
 Two modes. `embedded`, the default: SQLite and folders under the home, nothing to set up. `postgres`: Dagster and
-MLflow in PostgreSQL, and optionally artifacts and catalogue in object storage (row K4). The file names environment
+MLflow in PostgreSQL, and optionally artifacts and catalogue in object storage. The file names environment
 variables that hold what is secret, never the secret itself.
 """
 

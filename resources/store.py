@@ -2,7 +2,7 @@
 
 A reader therefore sees the old file or the new one and never half of one, and a writer that dies leaves only
 a name that starts with a dot. Paths are `<base>/<asset>.parquet`, `<base>/<asset>/<release>/<cell>.parquet`
-(row K2: one file a partition). In object storage the same holds by other means (`resources.objects`).
+(one file for each partition). In object storage the same holds by other means (`paeplatform.resources.objects`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from upath import UPath
 from paeplatform.errors import CheckpointError, InputError, StoreError
 from paeplatform.files import replace_folder, replaced
 from paeplatform.names import check_name
-from resources.objects import fetch_folder, fetched, is_remote, publish_folder, store_path, upload
+from paeplatform.resources.objects import fetch_folder, fetched, is_remote, publish_folder, store_path, upload
 
 SCRATCH = ".scratch"  # name of the folder for what is not finished yet
 

@@ -13,9 +13,9 @@ from upath import UPath
 
 from paeplatform.errors import ConfigError
 from paeplatform.names import check_name, check_release_name
-from resources.cores import usable_cores
-from resources.objects import store_path
-from resources.settings import PlatformSettings
+from paeplatform.resources.cores import usable_cores
+from paeplatform.resources.objects import store_path
+from paeplatform.resources.settings import PlatformSettings
 
 
 class Workspace(dg.ConfigurableResource):
@@ -121,7 +121,7 @@ class Workspace(dg.ConfigurableResource):
         Compiling the sampler takes longer than a cell of the demo. A process that has already started JAX
         otherwise keeps its devices.
         """
-        from paeplatform.inference.runtime import enable_compile_cache, use_host_devices
+        from paeplatform.inference.batches.runtime import enable_compile_cache, use_host_devices
 
         enable_compile_cache(Path(self.cache) / "jax")
         with suppress(ConfigError):

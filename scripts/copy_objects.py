@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from resources.migration.files import copy_tree, fetch_tree
-from resources.objects import is_remote, store_path
+from paeplatform.resources.migration.files import copy_tree, fetch_tree
+from paeplatform.resources.objects import is_remote, store_path
 
 
 def main(argv: list[str] | None = None) -> int:

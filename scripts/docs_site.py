@@ -63,12 +63,17 @@ def source_page(path: str) -> str:
 
 
 def packages() -> list[str]:
-    """Dotted names of the Python packages, in the order of their folders."""
+    """Dotted names of the Python packages, in the order of their folders.
+
+    The folders beside `paeplatform` are imported under its name, by the links in it.
+    """
     return [
-        ".".join(folder.relative_to(ROOT).parts)
+        ".".join(("paeplatform", *folder.relative_to(ROOT).parts)).replace(
+            "paeplatform.paeplatform", "paeplatform"
+        )
         for package in PACKAGES
         for folder in sorted([ROOT / package, *(ROOT / package).rglob("*")])
-        if folder.is_dir() and (folder / "__init__.py").is_file()
+        if folder.is_dir() and not folder.is_symlink() and (folder / "__init__.py").is_file()
     ]
 
 

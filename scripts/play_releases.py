@@ -38,17 +38,17 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from assets.partitions import cell_partition  # noqa: E402
-from assets.provenance import GATE_TAG, HELD, latest_records  # noqa: E402
+from paeplatform.assets.recording.partitions import cell_partition  # noqa: E402
+from paeplatform.assets.recording.provenance import GATE_TAG, HELD, latest_records  # noqa: E402
 from paeplatform.catalog.cells import cell_key  # noqa: E402
 from paeplatform.config import load_preset  # noqa: E402
 from paeplatform.instrument.bands import load_bands  # noqa: E402
 from paeplatform.release.defects import DefectSpec  # noqa: E402
 from paeplatform.release.simulation import DeliverySpec, write_delivery  # noqa: E402
-from resources.registry import CHAMPION, PAE  # noqa: E402
-from resources.settings import PlatformSettings  # noqa: E402
-from sensors.backfill import BACKFILL_TAG  # noqa: E402
-from sensors.reconcile import TARGET_TAG  # noqa: E402
+from paeplatform.resources.registry import CHAMPION, PAE  # noqa: E402
+from paeplatform.resources.settings import PlatformSettings  # noqa: E402
+from paeplatform.sensors.backfill import BACKFILL_TAG  # noqa: E402
+from paeplatform.sensors.reconcile import TARGET_TAG  # noqa: E402
 
 TICK_SECONDS = 5
 OF_A_CELL = ("pae_posteriors", "sbi_posteriors", "template_fits", "reweighted_posteriors", "redshift_catalog")
@@ -180,7 +180,7 @@ class Stage:
         """Another version of the bundle becomes champion: the alias is moved in MLflow's server, as its page does."""
         from mlflow import MlflowClient
 
-        from resources.registry import ModelRegistry
+        from paeplatform.resources.registry import ModelRegistry
 
         registry = ModelRegistry.from_settings(self.settings).client()
         first = registry.get_model_version_by_alias(PAE, CHAMPION)

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from assets.deliveries import CELL_EXPOSURES, delivered_cells
-from assets.partitions import cell_partition
-from assets.provenance import GATE_TAG, HELD, latest_records
-from assets.release import PHOTOMETRY
+from paeplatform.assets.recording.partitions import cell_partition
+from paeplatform.assets.recording.provenance import GATE_TAG, HELD, latest_records
+from paeplatform.assets.release.deliveries import CELL_EXPOSURES, delivered_cells
+from paeplatform.assets.release.photometry import PHOTOMETRY
 from paeplatform.errors import InputError
 from paeplatform.names import check_release_name
-from resources.registry import ModelRegistry
-from resources.settings import PlatformSettings
-from resources.workspace import Workspace
-from sensors.releases import notice_deliveries
-from sensors.run import materialize, only_one, opened, pools_of
-from sensors.slots import end_dead_runs, wait_for_pools
-from sensors.staleness import StalenessChecker
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.workspace import Workspace
+from paeplatform.sensors.releases import notice_deliveries
+from paeplatform.sensors.run import materialize, only_one, opened, pools_of
+from paeplatform.sensors.slots import end_dead_runs, wait_for_pools
+from paeplatform.sensors.staleness import StalenessChecker
 
 BACKFILL_TAG = "paeplatform/backfill"
 _CATALOG = dg.AssetKey("redshift_catalog")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.partitions import release_and_cell
-from sensors.staleness import SETTINGS_CHANGED, StalenessChecker, Target
+from paeplatform.assets.recording.partitions import release_and_cell
+from paeplatform.sensors.staleness import SETTINGS_CHANGED, StalenessChecker, Target
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.partitions import release_and_cell, release_cells, releases
-from resources.settings import PlatformSettings
-from sensors.plan import PlannedRun, plan_runs
-from sensors.records import NotAllRead
-from sensors.releases import changed_deliveries
-from sensors.staleness import StalenessChecker
+from paeplatform.assets.recording.partitions import release_and_cell, release_cells, releases
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.plan import PlannedRun, plan_runs
+from paeplatform.sensors.records import NotAllRead
+from paeplatform.sensors.releases import changed_deliveries
+from paeplatform.sensors.staleness import StalenessChecker
 
 TARGET_TAG = "paeplatform/target"
 REASON_TAG = "paeplatform/reason"

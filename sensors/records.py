@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from assets.provenance import CONTENT, GATE, INPUTS
+from paeplatform.assets.recording.provenance import CONTENT, GATE, INPUTS
 
 CHUNK = 500  # events read at a time
 PATHS = ("path", "page")  # metadata that names the file an asset made

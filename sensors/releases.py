@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.deliveries import RAW_RELEASE, delivery_version
-from assets.partitions import RELEASE
-from assets.provenance import DATA_VERSION, latest_records
+from paeplatform.assets.recording.partitions import RELEASE
+from paeplatform.assets.recording.provenance import DATA_VERSION, latest_records
+from paeplatform.assets.release.deliveries import RAW_RELEASE, delivery_version
 from paeplatform.names import is_name
-from resources.objects import names_in
-from resources.settings import PlatformSettings
+from paeplatform.resources.objects import names_in
+from paeplatform.resources.settings import PlatformSettings
 
 _MANIFEST = "manifest.json"
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.deliveries import RAW_RELEASE
-from assets.gated import GATED
-from assets.provenance import faults_of_record, latest_records
-from assets.quality import Held
-from assets.release import PHOTOMETRY
+from paeplatform.assets.promotion.gated import GATED
+from paeplatform.assets.recording.provenance import faults_of_record, latest_records
+from paeplatform.assets.release.deliveries import RAW_RELEASE
+from paeplatform.assets.release.photometry import PHOTOMETRY
+from paeplatform.assets.release.quality import Held
 from paeplatform.errors import InputError
-from resources.instance import open_instance
-from resources.registry import ModelRegistry
-from resources.settings import PlatformSettings
-from sensors.releases import notice_deliveries
-from sensors.slots import LAUNCHER, LAUNCHER_TAG, end_dead_runs, wait_for_pools
-from sensors.staleness import INGESTED, HeldPart, StalenessChecker, Target
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.releases import notice_deliveries
+from paeplatform.sensors.slots import LAUNCHER, LAUNCHER_TAG, end_dead_runs, wait_for_pools
+from paeplatform.sensors.staleness import INGESTED, HeldPart, StalenessChecker, Target
 
 if TYPE_CHECKING:
     from rich.console import Console

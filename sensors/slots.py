@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 import dagster as dg
 
-from resources.failures import busy_line, is_busy
-from resources.registry import ModelRegistry
+from paeplatform.resources.failures import busy_line, is_busy
+from paeplatform.resources.registry import ModelRegistry
 
 LAUNCHER_TAG = "paeplatform/launcher"  # marks the runs that a command of ours makes in its own process
 LAUNCHER = "materialize_stale"

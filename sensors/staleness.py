@@ -2,8 +2,8 @@
 
 The rule, per partition: it was never made, its file is gone, its settings or code changed
 (`dagster/code_version`), or an input has other content than the one it was made from (recorded by Dagster or by the
-asset, `assets.provenance`). The champion and the prior are inputs like any others, except that the registry and the
-prior file, not the assets, have the last word on them. What the quality gate holds is not wanted downstream.
+asset, `assets.recording.provenance`). The champion and the prior are inputs like any others, except that the registry
+and the prior file, not the assets, have the last word on them. What the quality gate holds is not wanted downstream.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.deliveries import CELL_EXPOSURES, RAW_RELEASE, delivered_cells, held_delivery, held_version
-from assets.estimation import CHAMPION_TAG
-from assets.partitions import RELEASE, cell_partition, release_and_cell
-from assets.prior import PRIOR_TAG, prior_source
-from assets.provenance import (
+from paeplatform.assets.inference.estimation import CHAMPION_TAG
+from paeplatform.assets.inference.prior import PRIOR_TAG, prior_source
+from paeplatform.assets.recording.partitions import RELEASE, cell_partition, release_and_cell
+from paeplatform.assets.recording.provenance import (
     CODE_VERSION,
     DATA_VERSION,
     GATE_TAG,
@@ -34,15 +33,22 @@ from assets.provenance import (
     input_of_record,
     registered_model,
 )
-from assets.release import PHOTOMETRY
+from paeplatform.assets.release.deliveries import (
+    CELL_EXPOSURES,
+    RAW_RELEASE,
+    delivered_cells,
+    held_delivery,
+    held_version,
+)
+from paeplatform.assets.release.photometry import PHOTOMETRY
 from paeplatform.names import is_name
-from resources.failures import busy_line, is_busy
-from resources.objects import is_remote, names_in, store_path
-from resources.registry import ModelRegistry
-from resources.relocation import own_path
-from resources.settings import PlatformSettings
-from resources.workspace import Workspace
-from sensors.records import PATHS, latest_records
+from paeplatform.resources.failures import busy_line, is_busy
+from paeplatform.resources.objects import is_remote, names_in, store_path
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.relocation import own_path
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.workspace import Workspace
+from paeplatform.sensors.records import PATHS, latest_records
 
 NO_CHAMPION = "none"
 SETTINGS_CHANGED = "settings or code changed"
@@ -425,5 +431,5 @@ class StalenessChecker:
 
 
 def _cell_of(partition: str | None) -> str:
-    """The key by which an asset that reads all cells writes a version down (`assets.accepted.version_of_cells`)."""
+    """The key by which an asset that reads all cells records a version (`assets.release.accepted.version_of_cells`)."""
     return release_and_cell(partition)[1] if isinstance(partition, dg.MultiPartitionKey) else str(partition)

@@ -1,4 +1,4 @@
-"""The mock catalogue that stands in for COSMOS2020 (row D3): magnitude, type, redshift and SED."""
+"""The mock catalogue that stands in for COSMOS2020: magnitude, type, redshift and SED."""
 
 from __future__ import annotations
 

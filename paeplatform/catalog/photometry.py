@@ -30,7 +30,7 @@ def ab_flux(mag: np.ndarray) -> np.ndarray:
 def mock_photometry(
     preset: Preset, library: TemplateLibrary, bands: BandSet, catalog_rows: pl.DataFrame, seed: int
 ) -> pl.DataFrame:
-    """Fluxes that SPHEREx would measure for catalogue sources (rows D3, D5).
+    """Fluxes that SPHEREx would measure for catalogue sources.
 
     The spectrum is the source's reddened template at high resolution, scaled to its i magnitude. The noise of
     a source depends on `seed` and its object_id alone: not on which other rows are asked for, nor on their

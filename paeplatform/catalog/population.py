@@ -1,4 +1,4 @@
-"""Which galaxies there are: number counts, spectral types and redshifts (row D3).
+"""Which galaxies there are: number counts, spectral types and redshifts.
 
 Types and redshifts follow the prior that LePHARE uses (Ilbert et al. 2006, calibrated on VVDS; function
 `nzprior` of its `onesource.cpp`): p(T|i) ~ f_T exp(-k_T (i - 20)), normalised over the four types, and

@@ -1,4 +1,4 @@
-"""The redshift prior p(z) ~ z^alpha exp(-(z/beta)^gamma) of the paper's eq. 7, and its fit (row D6)."""
+"""The redshift prior p(z) ~ z^alpha exp(-(z/beta)^gamma) of the paper's eq. 7, and its fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The augmented training set (row D4): noiseless rest-frame spectra of perturbed copies of the bright
+"""The augmented training set: noiseless rest-frame spectra of perturbed copies of the bright
 sources.
 
 The table is written and read one row group at a time, so its size is set by the disk and not by the memory.

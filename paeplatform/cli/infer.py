@@ -20,9 +20,9 @@ from paeplatform.errors import ConfigError, InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from paeplatform.inference.photometry_file import PhotometryFile
-    from paeplatform.inference.priors import RedshiftPrior
-    from resources.settings import PlatformSettings
+    from paeplatform.inference.files.photometry_file import PhotometryFile
+    from paeplatform.inference.model.priors import RedshiftPrior
+    from paeplatform.resources.settings import PlatformSettings
 
 CHAMPION = "champion"
 METHODS = ("importance", "mclmc", "pocomc")  # of paeplatform.inference.estimate, which is heavy to import
@@ -90,8 +90,8 @@ def infer(
         raise ConfigError(f"--method {method}: must be one of {', '.join(METHODS)}")
     settings = settings_for(home, preset)
 
-    from paeplatform.inference.photometry_file import read_photometry_file
-    from paeplatform.inference.posterior_file import check_output, write_posteriors
+    from paeplatform.inference.files.photometry_file import read_photometry_file
+    from paeplatform.inference.files.posterior_file import check_output, write_posteriors
     from paeplatform.instrument.bands import load_bands
 
     output = file.with_name(f"{file.stem}_photoz.parquet") if output is None else output
@@ -103,7 +103,7 @@ def infer(
     z_prior = _prior(prior, settings)
     folder = bundle if bundle is not None else registered_bundle(settings, alias or CHAMPION)
 
-    from resources.workspace import Workspace
+    from paeplatform.resources.workspace import Workspace
 
     Workspace.from_settings(
         settings
@@ -139,8 +139,8 @@ def infer(
 
 def _prior(choice: str | None, settings: PlatformSettings) -> RedshiftPrior:
     """The prior named on the command line, else the preset's."""
-    from paeplatform.inference.prior_file import read_prior_file
-    from paeplatform.inference.priors import redshift_prior
+    from paeplatform.inference.files.prior_file import read_prior_file
+    from paeplatform.inference.model.priors import redshift_prior
 
     if choice is not None and choice.lower().endswith(".csv"):
         return read_prior_file(Path(choice))
@@ -172,7 +172,7 @@ def _summary(table: pl.DataFrame) -> dict[str, Any]:
     """Counts and widths of a table of posteriors, ready for JSON."""
     import polars as pl
 
-    from paeplatform.inference.summaries import ZFlag
+    from paeplatform.inference.results.summaries import ZFlag
 
     sigma = table.select((pl.col("pae_z_std") / (1.0 + pl.col("pae_z_median"))).median()).item()
     counts = table.group_by("pae_status").len().sort("len", "pae_status", descending=[True, False])

@@ -32,10 +32,10 @@ def plan(json_: JsonOption = False, home: HomeOption = None, preset: PresetOptio
     from paeplatform.cli.tables import held_json, print_held
     from paeplatform.definitions import build_definitions
     from paeplatform.names import NAME_FORM
-    from resources.instance import open_to_read
-    from sensors.plan import plan_runs
-    from sensors.releases import changed_deliveries, misnamed_deliveries
-    from sensors.staleness import StalenessChecker
+    from paeplatform.resources.instance import open_to_read
+    from paeplatform.sensors.plan import plan_runs
+    from paeplatform.sensors.releases import changed_deliveries, misnamed_deliveries
+    from paeplatform.sensors.staleness import StalenessChecker
 
     misnamed = misnamed_deliveries(settings)
     with open_to_read(settings) as instance:
@@ -109,7 +109,7 @@ def backfill(
     """
     settings = settings_for(home, preset)
     from paeplatform.definitions import build_definitions
-    from sensors.backfill import backfill as make
+    from paeplatform.sensors.backfill import backfill as make
 
     console = Console()
 
@@ -152,10 +152,10 @@ def quality(
     Example: [bold]paeplatform quality --release qr3-week1[/bold]
     """
     settings = settings_for(home, preset)
-    from assets.release import stored_outcomes
+    from paeplatform.assets.release.photometry import stored_outcomes
     from paeplatform.release.data_docs import write_data_docs
     from paeplatform.release.quality_rules import load_rules
-    from resources.workspace import Workspace
+    from paeplatform.resources.workspace import Workspace
 
     outcomes = stored_outcomes(Workspace.from_settings(settings), release)
     if not outcomes:

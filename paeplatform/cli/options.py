@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from resources.settings import PlatformSettings
+    from paeplatform.resources.settings import PlatformSettings
 
 HomeOption = Annotated[
     Path | None,
@@ -43,7 +43,7 @@ def settings_for(home: Path | None, preset: str | None) -> PlatformSettings:
     Raises:
         ConfigError: unknown or invalid preset, or the home is a file.
     """
-    from resources.settings import HOME_VARIABLE, PRESET_VARIABLE, PlatformSettings
+    from paeplatform.resources.settings import HOME_VARIABLE, PRESET_VARIABLE, PlatformSettings
 
     if home is not None:
         os.environ[HOME_VARIABLE] = str(home.expanduser().resolve())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
     from paeplatform.outputs.card import Galaxy
-    from resources.settings import PlatformSettings
+    from paeplatform.resources.settings import PlatformSettings
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,11 +54,11 @@ def export(
     settings = settings_for(home, preset)
     import polars as pl
 
-    from assets.accepted import refuse_held_catalog
+    from paeplatform.assets.release.accepted import refuse_held_catalog
     from paeplatform.outputs.formats import FORMATS, SUFFIXES, check_export_target
     from paeplatform.outputs.formats import export as write
-    from resources.instance import open_to_read
-    from resources.objects import scan_table
+    from paeplatform.resources.instance import open_to_read
+    from paeplatform.resources.objects import scan_table
 
     if file_format not in FORMATS:
         raise InputError(f"--format {file_format!r} must be one of {', '.join(FORMATS)}")
@@ -97,7 +97,7 @@ def show(
     check_target(path, overwrite=overwrite, option="--to")
     settings = settings_for(home, preset)
     galaxy = _galaxy(settings, source, release)
-    from resources.workspace import Workspace
+    from paeplatform.resources.workspace import Workspace
 
     Workspace.from_settings(settings).start_jax()
     from paeplatform.instrument.bands import load_bands
@@ -130,14 +130,14 @@ def _cells(settings: PlatformSettings, release: str, cells: list[str] | None) ->
 
 def _releases(base: UPath) -> list[str]:
     """Releases that have a catalogue. Folders are listed, since in a pattern a name such as r[1] means another one."""
-    from resources.objects import names_in
+    from paeplatform.resources.objects import names_in
 
     return sorted(name for name in names_in(base) if not name.startswith(".") and (base / name).is_dir())
 
 
 def _tables(folder: UPath) -> list[UPath]:
     """The catalogue files of a release, one a cell, in order."""
-    from resources.objects import names_in
+    from paeplatform.resources.objects import names_in
 
     names = sorted(name for name in names_in(folder) if name.endswith(".parquet") and name[0] != ".")
     return [folder / name for name in names]
@@ -163,7 +163,7 @@ def _galaxy(settings: PlatformSettings, source: int, release: str | None) -> Gal
     import polars as pl
 
     from paeplatform.outputs.card import Galaxy
-    from resources.objects import read_table, scan_table
+    from paeplatform.resources.objects import read_table, scan_table
 
     base = settings.store / "redshift_catalog"
     found: list[tuple[str, str, dict[str, Any]]] = []
@@ -196,13 +196,13 @@ def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
     import numpy as np
 
     from paeplatform.inference.estimate import Estimator
-    from paeplatform.inference.priors import prior_from_dict
+    from paeplatform.inference.model.priors import prior_from_dict
     from paeplatform.instrument.bands import load_bands
     from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.outputs.card import predict
     from paeplatform.pae.bundle import load_bundle
-    from resources.objects import read_table
-    from resources.registry import PAE, ModelRegistry
+    from paeplatform.resources.objects import read_table
+    from paeplatform.resources.registry import PAE, ModelRegistry
 
     registry, preset = ModelRegistry.from_settings(settings), settings.preset
     version = registry.by_version(PAE, int(galaxy.row["bundle_version"]))

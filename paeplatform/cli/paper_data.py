@@ -14,7 +14,7 @@ from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, Pre
 
 if TYPE_CHECKING:
     from paeplatform.paespec.folder import Survey
-    from resources.settings import PlatformSettings
+    from paeplatform.resources.settings import PlatformSettings
 
 SPECTRA, PHOTOMETRY = "training_spectra.parquet", "photometry.parquet"
 

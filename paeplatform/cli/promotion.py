@@ -14,11 +14,11 @@ from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settin
 from paeplatform.errors import InputError, RegistryError
 
 if TYPE_CHECKING:
-    from assets.evaluation import Inputs
-    from assets.gated import Gated
-    from paeplatform.validation.promotion import Verdict
-    from resources.registry import ModelRegistry, ModelVersion
-    from resources.settings import PlatformSettings
+    from paeplatform.assets.promotion.evaluation import Inputs
+    from paeplatform.assets.promotion.gated import Gated
+    from paeplatform.resources.registry import ModelRegistry, ModelVersion
+    from paeplatform.resources.settings import PlatformSettings
+    from paeplatform.scores.promotion import Verdict
 
 ModelOption = Annotated[str, typer.Option(help="Registered model: pae or sbi-redshift.")]
 PAE = "pae"
@@ -43,9 +43,9 @@ def models(
     Example: [bold]paeplatform models --model pae --json | jq '.models.pae.history'[/bold]
     """
     settings = settings_for(home, preset)
-    from assets.gated import GATED, gated
-    from resources.champions import Champions
-    from resources.registry import ModelRegistry
+    from paeplatform.assets.promotion.gated import GATED, gated
+    from paeplatform.resources.champions import Champions
+    from paeplatform.resources.registry import ModelRegistry
 
     registry = ModelRegistry.from_settings(settings)
     kinds = list(GATED.values()) if model is None else [gated(model)]
@@ -104,10 +104,10 @@ def promote(
     if force and not (reason or "").strip():
         raise InputError('--force needs --reason "...": it is kept with the promotion')
     settings = settings_for(home, preset)
-    from assets.gated import gated
-    from assets.verdicts import hold_against_champion, record_verdict, verdict_table
-    from resources.champions import COMMAND, Champions
-    from resources.registry import CHALLENGER, ModelRegistry
+    from paeplatform.assets.promotion.gated import gated
+    from paeplatform.assets.promotion.verdicts import hold_against_champion, record_verdict, verdict_table
+    from paeplatform.resources.champions import COMMAND, Champions
+    from paeplatform.resources.registry import CHALLENGER, ModelRegistry
 
     kind = gated(model)
     registry = ModelRegistry.from_settings(settings)
@@ -163,9 +163,9 @@ def rollback(
     Example: [bold]paeplatform rollback --model pae --reason "outliers in hp6-27256"[/bold]
     """
     settings = settings_for(home, preset)
-    from assets.gated import gated
-    from resources.champions import Champions
-    from resources.registry import ModelRegistry
+    from paeplatform.assets.promotion.gated import gated
+    from paeplatform.resources.champions import Champions
+    from paeplatform.resources.registry import ModelRegistry
 
     kind = gated(model)
     move = Champions(ModelRegistry.from_settings(settings), kind.name).rollback(reason)
@@ -174,9 +174,15 @@ def rollback(
 
 
 def _described(registry: ModelRegistry, found: ModelVersion) -> dict[str, Any]:
-    from assets.evaluation import EVALUATED_AT, METRIC_TAG
-    from assets.verdicts import VERDICT, VERDICT_AGAINST, VERDICT_AT, VERDICT_REASON
-    from resources.champions import DEMOTED_AT, DEMOTED_BY, PROMOTED_AT, PROMOTED_BY, PROMOTED_OVER
+    from paeplatform.assets.promotion.evaluation import EVALUATED_AT, METRIC_TAG
+    from paeplatform.assets.promotion.verdicts import VERDICT, VERDICT_AGAINST, VERDICT_AT, VERDICT_REASON
+    from paeplatform.resources.champions import (
+        DEMOTED_AT,
+        DEMOTED_BY,
+        PROMOTED_AT,
+        PROMOTED_BY,
+        PROMOTED_OVER,
+    )
 
     names = (VERDICT, VERDICT_REASON, VERDICT_AGAINST, VERDICT_AT, EVALUATED_AT)
     names += (PROMOTED_BY, PROMOTED_AT, PROMOTED_OVER, DEMOTED_BY, DEMOTED_AT)
@@ -200,9 +206,9 @@ def _inputs(settings: PlatformSettings, registry: ModelRegistry) -> Inputs:
     """
     import polars as pl
 
-    from assets.evaluation import Inputs
-    from resources.objects import read_table
-    from resources.workspace import Workspace
+    from paeplatform.assets.promotion.evaluation import Inputs
+    from paeplatform.resources.objects import read_table
+    from paeplatform.resources.workspace import Workspace
 
     def table(name: str) -> pl.DataFrame:
         path = settings.store / f"{name}.parquet"

@@ -12,7 +12,7 @@ from paeplatform.cli.options import HomeOption, OverwriteOption, PresetOption, s
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
-    from resources.settings import PlatformSettings
+    from paeplatform.resources.settings import PlatformSettings
 
 _README = "README.md"
 _TITLE = "# Tables of the run with preset "
@@ -104,7 +104,7 @@ def _provenance(settings: PlatformSettings, given: str | None, names: list[str])
     from importlib.metadata import version
 
     from paeplatform import __version__
-    from resources.tracking import git_commit
+    from paeplatform.resources.tracking import git_commit
 
     preset = settings.preset
     libraries = ", ".join(f"{name} {version(name)}" for name in ("jax", "torch", "numpy", "polars"))

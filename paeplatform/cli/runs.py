@@ -16,8 +16,8 @@ from paeplatform.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from resources.settings import PlatformSettings
-    from sensors.run import RunSummary
+    from paeplatform.resources.settings import PlatformSettings
+    from paeplatform.sensors.run import RunSummary
 
 DEMO = "demo"
 
@@ -78,8 +78,8 @@ def status(json_: JsonOption = False, home: HomeOption = None, preset: PresetOpt
 
     from paeplatform.cli.tables import held_json, print_held
     from paeplatform.definitions import build_definitions
-    from resources.instance import open_to_read
-    from sensors.staleness import StalenessChecker
+    from paeplatform.resources.instance import open_to_read
+    from paeplatform.sensors.staleness import StalenessChecker
 
     with open_to_read(settings) as instance:
         checker = StalenessChecker(build_definitions(settings), instance, settings)
@@ -131,7 +131,7 @@ def metrics(
 
 def _catch_up(settings: PlatformSettings, select: list[str] | None, console: Console) -> RunSummary:
     from paeplatform.definitions import build_definitions
-    from sensors.run import materialize_stale
+    from paeplatform.sensors.run import materialize_stale
 
     console.print(
         f"preset {settings.preset.name}, home {settings.home}", markup=False, highlight=False, soft_wrap=True
@@ -174,7 +174,7 @@ def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str,
     Raises:
         InputError: there is none, or not of that release.
     """
-    from resources.objects import names_in, read_table
+    from paeplatform.resources.objects import names_in, read_table
 
     folder = settings.store / "photoz_metrics"
     names = sorted(name for name in names_in(folder) if name.endswith(".parquet") and name[0] != ".")

@@ -13,7 +13,7 @@ from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, Pre
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
-    from resources.settings import PlatformSettings
+    from paeplatform.resources.settings import PlatformSettings
 
 
 TARGET_SNR = 50.0
@@ -57,21 +57,21 @@ def evaluate(
     settings = settings_for(home, preset)
     folder = registered_bundle(settings, alias)
 
-    from resources.workspace import Workspace
+    from paeplatform.resources.workspace import Workspace
 
     Workspace.from_settings(
         settings
     ).start_jax()  # before the first array: loading the weights already makes some
 
     from paeplatform.inference.estimate import Estimator
-    from paeplatform.inference.priors import redshift_prior
+    from paeplatform.inference.model.priors import redshift_prior
     from paeplatform.instrument.bands import load_bands
     from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.pae.bundle import load_bundle
+    from paeplatform.scores.calibration import posterior_summary
+    from paeplatform.scores.evaluate import evaluate_high_snr
+    from paeplatform.scores.targets import high_snr_targets, release_targets
     from paeplatform.sed.library import load_library
-    from paeplatform.validation.calibration import posterior_summary
-    from paeplatform.validation.evaluate import evaluate_high_snr
-    from paeplatform.validation.targets import high_snr_targets, release_targets
 
     prior = redshift_prior(settings.preset.prior, fitted_prior(settings))
     library, bands = load_library(settings.preset.templates.folder), load_bands()
@@ -102,7 +102,7 @@ def evaluate(
 
 def registered_bundle(settings: PlatformSettings, alias: str) -> Path:
     """The folder of the bundle's files."""
-    from resources.registry import PAE, ModelRegistry
+    from paeplatform.resources.registry import PAE, ModelRegistry
 
     registry = ModelRegistry.from_settings(settings)
     return registry.artifact(registry.by_alias(PAE, alias), "bundle")
@@ -116,7 +116,7 @@ def fitted_prior(settings: PlatformSettings) -> dict[str, float] | None:
     """
     if settings.preset.prior.redshift != "bpz":
         return None
-    from resources.objects import read_table
+    from paeplatform.resources.objects import read_table
 
     path = settings.store / "redshift_prior.parquet"
     if not path.is_file():

@@ -45,7 +45,7 @@ def serve(
     [bold]paeplatform serve --model sbi-redshift --preset standard --home runs/standard[/bold]
     """
     settings = settings_for(home, preset)
-    from assets.gated import GATED, gated
+    from paeplatform.assets.promotion.gated import GATED, gated
 
     kinds = list({one.name: one for one in map(gated, model)}.values()) if model else list(GATED.values())
     _require_free(host, port)

@@ -142,7 +142,7 @@ def platform_services(
     Raises:
         InputError: PAEPLATFORM_PAGE_HOSTS cannot be read, or MLflow does not find its guarded page.
     """
-    from resources.settings import address
+    from paeplatform.resources.settings import address
 
     require_entry_point()
     mlflow_names = (*own_names(mlflow_port), *hosts_from_environment())

@@ -67,9 +67,9 @@ def migrate(
     """
     from dataclasses import replace
 
-    from resources.migration import StepDone
-    from resources.migration import migrate as take_along
-    from sensors.run import only_one
+    from paeplatform.resources.migration import StepDone
+    from paeplatform.resources.migration import migrate as take_along
+    from paeplatform.sensors.run import only_one
 
     settings = settings_for(home, preset)
     console = Console()

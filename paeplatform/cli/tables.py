@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from paeplatform.validation.metrics import METRICS, Metric
+from paeplatform.scores.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from sensors.staleness import HeldPart
+    from paeplatform.sensors.staleness import HeldPart
 
 # Column of `metric_table` -> a heading for a terminal: short, in ASCII. Fractions are shown in per cent.
 _HEADINGS = {

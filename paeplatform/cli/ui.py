@@ -53,9 +53,9 @@ def ui(
 
     Example: [bold]paeplatform ui --dagster-port 3001 --mlflow-port 5001[/bold]
     """
-    from resources.instance import open_instance
-    from resources.registry import ModelRegistry
-    from resources.settings import AUTOMATION_VARIABLE
+    from paeplatform.resources.instance import open_instance
+    from paeplatform.resources.registry import ModelRegistry
+    from paeplatform.resources.settings import AUTOMATION_VARIABLE
 
     if automation:
         os.environ[AUTOMATION_VARIABLE] = "on"

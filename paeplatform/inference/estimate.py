@@ -12,16 +12,16 @@ from jaxtyping import Float, Int
 
 from paeplatform.config import Preset
 from paeplatform.errors import BandSetError, ConfigError
-from paeplatform.inference.draws import PosteriorDraws
-from paeplatform.inference.forward_model import PaeForward, build_forward
+from paeplatform.inference.batches.progress import Progress
+from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.forward_model import PaeForward, build_forward
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.inference.pocomc import run_pocomc
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import RedshiftPrior
-from paeplatform.inference.progress import Progress
+from paeplatform.inference.results.summaries import PosteriorSummaries, summarise
 from paeplatform.inference.samplers import by_importance, by_mclmc, of_weighted_draws
 from paeplatform.inference.screening import screen
 from paeplatform.inference.sources import Sources
-from paeplatform.inference.summaries import PosteriorSummaries, summarise
 from paeplatform.instrument.bands import BandSet
 from paeplatform.instrument.filters import FilterCurves
 from paeplatform.pae.bundle import PaeBundle

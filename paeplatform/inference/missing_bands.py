@@ -1,5 +1,4 @@
-"""The stress test of missing photometry: the same sources with a growing part of their bands masked (row I6,
-paper section V.3).
+"""The stress test of missing photometry: the same sources with ever more bands masked (paper section V.3).
 
 Masked bands keep their place and get zero weight (flux_err = inf). Each source loses bands in a random order of its
 own, so that the bands missing at 25 % are among those missing at 50 %, and fractions differ by nothing else: a

@@ -1,4 +1,4 @@
-"""pocoMC, the second sampler: preconditioned sequential Monte Carlo without gradients (row I3, paper section IV.2.1).
+"""pocoMC, the second sampler: preconditioned sequential Monte Carlo without gradients (paper section IV.2.1).
 
 Karamanis et al. 2022 (arXiv:2207.05660). Particles travel from the prior to the posterior along a ladder of
 temperatures, moved by preconditioned Crank-Nicolson steps in the space of a flow trained on them. It meets every mode
@@ -25,9 +25,9 @@ from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
 from paeplatform.errors import ConfigError, InputError
-from paeplatform.inference.draws import PosteriorDraws
-from paeplatform.inference.posterior import LOG_2PI, LogPosterior
-from paeplatform.inference.progress import SHOWN, Progress
+from paeplatform.inference.batches.progress import SHOWN, Progress
+from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.posterior import LOG_2PI, LogPosterior
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.noise import usable_bands
 from paeplatform.random_keys import seeded_generator

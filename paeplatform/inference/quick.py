@@ -9,7 +9,7 @@ import polars as pl
 
 from paeplatform.config import Preset, load_preset
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.priors import RedshiftPrior, UniformPrior
+from paeplatform.inference.model.priors import RedshiftPrior, UniformPrior
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.bundle import load_bundle
@@ -39,7 +39,7 @@ def estimate(
         progress: shows a bar.
 
     Returns:
-        The table of `paeplatform.inference.summaries.summarise`.
+        The table of `paeplatform.inference.results.summaries.summarise`.
 
     Raises:
         CheckpointError: the folder holds no sound bundle.

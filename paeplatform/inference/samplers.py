@@ -11,15 +11,15 @@ from dataclasses import fields, replace
 import numpy as np
 
 from paeplatform.config import MclmcConfig, Preset, TrustConfig
-from paeplatform.inference.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
-from paeplatform.inference.draws import Found, PosteriorDraws
-from paeplatform.inference.importance import ImportanceResult, run_importance
-from paeplatform.inference.mclmc import PosteriorSamples, run_mclmc
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.progress import SHOWN, Progress
-from paeplatform.inference.pz_summary import redshift_columns
+from paeplatform.inference.batches.progress import SHOWN, Progress
+from paeplatform.inference.importance.sampling import ImportanceResult, run_importance
+from paeplatform.inference.mclmc.chains import PosteriorSamples, run_mclmc
+from paeplatform.inference.mclmc.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
+from paeplatform.inference.model.draws import Found, PosteriorDraws
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.results.pz_summary import redshift_columns
+from paeplatform.inference.results.summaries import PosteriorSummaries
 from paeplatform.inference.sources import Sources
-from paeplatform.inference.summaries import PosteriorSummaries
 from paeplatform.pae.proposal import Proposal
 
 

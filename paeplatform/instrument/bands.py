@@ -1,4 +1,4 @@
-"""The photometric bands: the 102 SPHEREx channels of the flight calibration, 1-sigma depths (row D5)."""
+"""The photometric bands: the 102 SPHEREx channels of the flight calibration, 1-sigma depths."""
 
 from __future__ import annotations
 

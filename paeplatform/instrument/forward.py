@@ -1,4 +1,4 @@
-"""The fast forward operators: redshift and filter integrals as one differentiable table look-up (row E4).
+"""The fast forward operators: redshift and filter integrals as one differentiable table look-up.
 
 Both rest on one fact: what band b collects from a fixed piecewise-linear spectrum is a smooth function of s =
 ln(1+z) alone. Nodes uniform in s hold its exact value and exact derivative (`weights.py`), and a cubic

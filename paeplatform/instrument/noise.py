@@ -1,4 +1,4 @@
-"""Gaussian noise at the survey depth, signal-to-noise, and checks on given photometry (rows D5, D6)."""
+"""Gaussian noise at the survey depth, signal-to-noise, and checks on given photometry."""
 
 from __future__ import annotations
 

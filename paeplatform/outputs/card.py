@@ -13,16 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from paeplatform.inference.draws import PosteriorDraws
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.predictive import Predictive, posterior_predictive
-from paeplatform.inference.pz_quantiles import density_between
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
-from paeplatform.inference.sources import Sources
-from paeplatform.instrument.bands import BandSet
-from paeplatform.outputs.flags import in_words
-from paeplatform.targets import creator
-from paeplatform.validation.style import (
+from paeplatform.figures.style import (
     BLACK,
     BLUE,
     DPI,
@@ -34,6 +25,15 @@ from paeplatform.validation.style import (
     new_figure,
     styled,
 )
+from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.results.predictive import Predictive, posterior_predictive
+from paeplatform.inference.results.pz_quantiles import density_between
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.sources import Sources
+from paeplatform.instrument.bands import BandSet
+from paeplatform.outputs.flags import in_words
+from paeplatform.targets import creator
 
 # Columns of the catalogue in words; methods by the prefix of their columns.
 _SHOWN = {

@@ -1,4 +1,4 @@
-"""What the catalogue's columns mean: unit, UCD and description, for the headers of every format (DESIGN section 6)."""
+"""What the catalogue's columns mean: unit, UCD and description, for the headers of every format."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ _FIXED = {
     "pae_moved": Column("", "meta.code", "how p(z) came under the prior: no (sampled so), weights, inferred"),
     "pae_reweight_ess": Column("", "stat.value", "effective number of draws after reweighting"),
     "input_fault": Column("", "meta.note", "why bands were masked, where their numbers were at fault"),
-    "z_flags": Column("", "meta.code.qual", "bits of the posterior: paeplatform.inference.summaries.ZFlag"),
+    "z_flags": Column(
+        "", "meta.code.qual", "bits of the posterior: paeplatform.inference.results.summaries.ZFlag"
+    ),
     "catalog_flags": Column(
         "", "meta.code.qual", "bits: " + ", ".join(f"{int(flag)} {flag.name}" for flag in CatalogFlag)
     ),

@@ -7,7 +7,7 @@ from enum import IntFlag
 import polars as pl
 
 from paeplatform.config import TrustConfig
-from paeplatform.inference.summaries import ZFlag
+from paeplatform.inference.results.summaries import ZFlag
 
 N_SIGMAS = 3.0  # of both errors together
 TF_WIDTH_RATIO = 2.0  # sigma_PAE / sigma_TF (section VI.3)

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 from paeplatform.errors import InputError
-from paeplatform.inference.pz_quantiles import density_between
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.results.pz_quantiles import density_between
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.targets import MARK, creator
 
 STEPS = 4  # of the density between two neighbouring quantiles

@@ -1,4 +1,4 @@
-"""Amortised proposal: photometry in, a distribution over (u, ln z) out, cheap to draw from and to evaluate (row E6).
+"""Amortised proposal: photometry in, a distribution over (u, ln z) out, cheap to draw from and to evaluate.
 
 An encoder turns a source's photometry into a context and into the mean and Cholesky factor of a Gaussian; coupling
 layers of splines, conditioned on the context, bend the standard normal before that Gaussian's affine map is applied:

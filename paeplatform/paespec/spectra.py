@@ -1,4 +1,4 @@
-"""Rest-frame spectra of the paper's files as a training set of the platform's (row D4)."""
+"""Rest-frame spectra of the paper's files as a training set of the platform's."""
 
 from __future__ import annotations
 

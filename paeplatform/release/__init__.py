@@ -1,1 +1,1 @@
-"""Deliveries of a survey: exposures as they arrive, verified, judged, and binned into 102 channels (rows D5, K6)."""
+"""Deliveries of a survey: exposures as they arrive, verified, judged, and binned into 102 channels."""

@@ -9,7 +9,7 @@ import torch
 
 from paeplatform.catalog.streams import Stream, stream_rng
 from paeplatform.config import SbiConfig
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.sbi.bank import TrainingBank
 from paeplatform.sbi.inference import at_redshift, estimate_sbi
 from paeplatform.sbi.model import SbiModel

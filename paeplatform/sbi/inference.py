@@ -13,7 +13,7 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from paeplatform.errors import BandSetError, CheckpointError, ConfigError
-from paeplatform.inference.pz_summary import redshift_columns, summarise_pz_grid
+from paeplatform.inference.results.pz_summary import redshift_columns, summarise_pz_grid
 from paeplatform.instrument.noise import usable_bands
 from paeplatform.random_keys import counter_generator
 from paeplatform.sbi.domain import OUTSIDE, SbiFlag, distance_from_training, domain_flags

@@ -1,6 +1,6 @@
 """The template library: the packaged 160 galaxies, or a folder of the user's own.
 
-Packaged (paper section III, row D1): 129 nearby galaxies of Brown et al. 2014 (ApJS 212, 18) and the 31
+Packaged (paper section III): 129 nearby galaxies of Brown et al. 2014 (ApJS 212, 18) and the 31
 templates of Ilbert et al. 2009 (ApJ 690, 1236), the latter with emission lines added;
 `scripts/build_templates.py` makes the table and records the provenance in its metadata. All fluxes are per
 unit frequency and relative: their mean over the range of the rest grid is 1.

@@ -1,4 +1,4 @@
-"""Attenuated, mean-normalised rest-frame spectra in bulk: the inner loop of the training set (row D4)."""
+"""Attenuated, mean-normalised rest-frame spectra in bulk: the inner loop of the training set."""
 
 from __future__ import annotations
 

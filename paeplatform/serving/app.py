@@ -13,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from assets.gated import Gated
 from paeplatform import __version__
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.assets.promotion.gated import Gated
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.serving.batching import Busy
 from paeplatform.serving.champion import Loaded, ServedChampion, Unavailable
 from paeplatform.serving.schema import Z_COLUMNS, PhotozAnswer, PhotozRequest, photoz_request

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from assets.gated import Gated
-from assets.tables import bands_table
+from paeplatform.assets.promotion.gated import Gated
+from paeplatform.assets.recording.tables import bands_table
 from paeplatform.errors import RegistryError
+from paeplatform.resources.objects import read_table
+from paeplatform.resources.registry import CHAMPION, ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.workspace import Workspace
 from paeplatform.serving.batching import Batcher
-from resources.objects import read_table
-from resources.registry import CHAMPION, ModelRegistry
-from resources.settings import PlatformSettings
-from resources.workspace import Workspace
 
 if TYPE_CHECKING:
-    from assets.estimation import Estimation
-    from resources.registry import ModelVersion
+    from paeplatform.assets.inference.estimation import Estimation
+    from paeplatform.resources.registry import ModelVersion
 
 _log = logging.getLogger(__name__)
 WAITING_REQUESTS = 10  # of the largest size that may wait

@@ -1,1 +1,1 @@
-"""Template fitting: the profile likelihood over a grid of templates, dust and redshift (row T1)."""
+"""Template fitting: the profile likelihood over a grid of templates, dust and redshift."""

@@ -21,9 +21,9 @@ from jaxtyping import Float
 
 from paeplatform.config import DEFAULT_TRUST, TrustConfig
 from paeplatform.errors import BandSetError, ConfigError
-from paeplatform.inference.priors import RedshiftPrior
-from paeplatform.inference.pz_summary import summarise_pz_grid
-from paeplatform.inference.status import misses_data
+from paeplatform.inference.model.priors import RedshiftPrior
+from paeplatform.inference.results.pz_summary import summarise_pz_grid
+from paeplatform.inference.results.status import misses_data
 from paeplatform.instrument.noise import usable_bands
 from paeplatform.template_fit.grid import TemplateGrid
 from paeplatform.template_fit.profile import profile_sources

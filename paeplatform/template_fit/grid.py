@@ -1,4 +1,4 @@
-"""Band fluxes of the template grid: template x dust law x E(B-V) x redshift (paper section VI; row T1).
+"""Band fluxes of the template grid: template x dust law x E(B-V) x redshift (paper section VI).
 
 The paper's 15.1 million models in 102 bands would be 6.2 GB in float32, so they are never stored. Kept are exact
 fluxes at a few Chebyshev-Lobatto nodes in E(B-V), nought among them, 0.7 GB; between the nodes

@@ -4,6 +4,6 @@ The source is only read. Files go first, each skipped when it has arrived; then 
 also writes down that it is done. So what was interrupted is begun again by the same command and does no step twice.
 """
 
-from resources.migration.whole import StepDone, migrate
+from paeplatform.resources.migration.whole import StepDone, migrate
 
 __all__ = ["StepDone", "migrate"]

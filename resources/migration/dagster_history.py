@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from resources.migration.journal import (
+from paeplatform.resources.migration.journal import (
     CHUNK,
     MigrationError,
     chunks,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from resources.objects import download, fetch_current, holds, publish_folder, upload
+from paeplatform.resources.objects import download, fetch_current, holds, publish_folder, upload
 
 AT_ONCE = 8  # transfers wait for the service, not for a core
 

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SAWarning
 
-from resources.migration.journal import (
+from paeplatform.resources.migration.journal import (
     CHUNK,
     MigrationError,
     done_before,

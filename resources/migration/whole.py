@@ -13,11 +13,11 @@ from sqlalchemy.exc import DBAPIError
 
 from paeplatform.errors import StoreError
 from paeplatform.files import write_whole
-from resources.instance import in_postgres, storage_block
-from resources.migration.journal import MigrationError
-from resources.objects import store_path
-from resources.settings import PlatformSettings, address
-from resources.storage import EMBEDDED
+from paeplatform.resources.instance import in_postgres, storage_block
+from paeplatform.resources.migration.journal import MigrationError
+from paeplatform.resources.objects import store_path
+from paeplatform.resources.settings import PlatformSettings, address
+from paeplatform.resources.storage import EMBEDDED
 
 KEPT = "dagster.yaml.embedded"  # the file as it was
 
@@ -88,21 +88,21 @@ def migrate(
 
 
 def _artifacts(old: PlatformSettings, new: PlatformSettings) -> tuple[str, bool]:
-    from resources.migration.files import copy_tree
+    from paeplatform.resources.migration.files import copy_tree
 
     files, sent = copy_tree(old.mlruns / "artifacts", store_path(new.artifact_root))
     return f"{files} files, {sent} sent", sent == 0
 
 
 def _catalogue(old: PlatformSettings, new: PlatformSettings) -> tuple[str, bool]:
-    from resources.migration.files import copy_store
+    from paeplatform.resources.migration.files import copy_store
 
     files, sent = copy_store(Path(str(old.store)), new.store)
     return f"{files} tables and model folders, {sent} sent", sent == 0
 
 
 def _mlflow(old: PlatformSettings, new: PlatformSettings) -> tuple[str, bool]:
-    from resources.migration.mlflow_history import migrate_mlflow
+    from paeplatform.resources.migration.mlflow_history import migrate_mlflow
 
     moved = {old.artifact_root: new.artifact_root, str(old.mlruns / "artifacts"): new.artifact_root}
     if old.artifact_root == new.artifact_root:
@@ -117,7 +117,7 @@ def _mlflow(old: PlatformSettings, new: PlatformSettings) -> tuple[str, bool]:
 
 
 def _dagster(old: PlatformSettings, new: PlatformSettings) -> tuple[str, bool]:
-    from resources.migration.dagster_history import migrate_dagster
+    from paeplatform.resources.migration.dagster_history import migrate_dagster
 
     assert new.storage.dagster is not None
     moved = {} if str(old.store) == str(new.store) else {f"{old.store}/": f"{new.store}/"}

@@ -9,7 +9,7 @@ import pandas as pd
 
 
 class PaeModel(mlflow.pyfunc.PythonModel):
-    """Answers rows of flux and flux_err [uJy] with the columns of `paeplatform.inference.summaries`."""
+    """Answers rows of flux and flux_err [uJy] with the columns of `paeplatform.inference.results.summaries`."""
 
     def load_context(self, context):
         """Called once by MLflow."""
@@ -18,7 +18,7 @@ class PaeModel(mlflow.pyfunc.PythonModel):
 
         from paeplatform.config import Preset
         from paeplatform.inference.estimate import Estimator
-        from paeplatform.inference.priors import prior_from_dict
+        from paeplatform.inference.model.priors import prior_from_dict
         from paeplatform.instrument.bands import load_bands
         from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.pae.bundle import load_bundle
@@ -37,7 +37,7 @@ class PaeModel(mlflow.pyfunc.PythonModel):
         """One row of summaries a source; an optional column `object_id` names the sources and seeds their
         chains.
         """
-        from paeplatform.inference.photometry_frame import photometry_of_frame
+        from paeplatform.inference.files.photometry_frame import photometry_of_frame
 
         photometry = photometry_of_frame(model_input, len(self._estimator.bands))
         summaries = self._estimator.estimate(*photometry, progress=False)

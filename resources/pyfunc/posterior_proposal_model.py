@@ -20,8 +20,8 @@ class PosteriorProposalModel(mlflow.pyfunc.PythonModel):
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Mean and standard deviation of redshifts drawn for each row of flux and flux_err [uJy]."""
-        from paeplatform.inference.photometry_frame import photometry_of_frame
-        from paeplatform.inference.proposal_check import draw_redshifts
+        from paeplatform.inference.files.photometry_frame import photometry_of_frame
+        from paeplatform.inference.importance.proposal_check import draw_redshifts
 
         photometry = photometry_of_frame(model_input, self._model.n_band)
         z = draw_redshifts(self._model, photometry.flux, photometry.flux_err)

@@ -20,7 +20,7 @@ class SbiRedshiftModel(mlflow.pyfunc.PythonModel):
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """One row of summaries a source; an optional column `object_id` names the sources and seeds samples."""
-        from paeplatform.inference.photometry_frame import photometry_of_frame
+        from paeplatform.inference.files.photometry_frame import photometry_of_frame
         from paeplatform.sbi.inference import estimate_sbi
 
         cfg = self._model.cfg

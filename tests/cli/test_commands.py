@@ -15,8 +15,8 @@ from rich.console import Console
 
 from paeplatform.cli.tables import WIDE, metric_rich_table
 from paeplatform.config import load_preset, preset_names
-from paeplatform.validation.metrics import RELEASE_METRICS
-from paeplatform.validation.statistics import metric_table
+from paeplatform.scores.metrics import RELEASE_METRICS
+from paeplatform.scores.statistics import metric_table
 
 
 def stored_metrics(home: Path, release: str = "mock-r1") -> pl.DataFrame:

@@ -17,7 +17,7 @@ import yaml
 from astropy.table import Table
 
 from paeplatform.config import load_preset
-from paeplatform.inference.forward_model import build_forward
+from paeplatform.inference.model.forward_model import build_forward
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.autoencoder import build_autoencoder

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.outputs.formats import FORMATS, SUFFIXES
 from paeplatform.release.schema import source_id
 from tests.paespec.test_paespec import folder as paper_folder  # noqa: F401  a fixture

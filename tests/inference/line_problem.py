@@ -14,9 +14,9 @@ import jax.random as jr
 import numpy as np
 
 from paeplatform.config import FitConfig, ImportanceConfig, ProposalConfig, TrustConfig
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import BpzPrior
-from paeplatform.inference.progress import SILENT
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import BpzPrior
 from paeplatform.inference.sources import Sources
 from paeplatform.pae.proposal import build_proposal
 
@@ -123,14 +123,14 @@ def _cdf(z, density):
 
 
 if __name__ == "__main__":
-    from paeplatform.inference.runtime import use_host_devices
+    from paeplatform.inference.batches.runtime import use_host_devices
 
     given_path, found_path, n_devices = sys.argv[1:]
     use_host_devices(int(n_devices))
 
     import jax
 
-    from paeplatform.inference.importance import run_importance
+    from paeplatform.inference.importance.sampling import run_importance
 
     assert jax.device_count() == int(n_devices)
     given = np.load(given_path)

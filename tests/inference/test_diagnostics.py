@@ -4,7 +4,7 @@ import arviz
 import numpy as np
 import pytest
 
-from paeplatform.inference.diagnostics import (
+from paeplatform.inference.mclmc.diagnostics import (
     autocorrelation_length,
     autocorrelation_time,
     effective_sample_size,

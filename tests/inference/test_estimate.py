@@ -12,9 +12,9 @@ import pytest
 from paeplatform.config import FitConfig, ProposalConfig, load_preset
 from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.forward_model import build_forward
-from paeplatform.inference.priors import UniformPrior
-from paeplatform.inference.summaries import ZFlag
+from paeplatform.inference.model.forward_model import build_forward
+from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.inference.results.summaries import ZFlag
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.exact import exact_photometry
 from paeplatform.instrument.filters import gaussian_filters

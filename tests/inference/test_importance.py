@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paeplatform.inference import importance
-from paeplatform.inference.importance import PATHS, run_importance
-from paeplatform.inference.pareto import effective_draws, pareto_smooth
-from paeplatform.inference.progress import SILENT, Progress
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.batches.progress import SILENT, Progress
+from paeplatform.inference.importance.sampling import PATHS, run_importance
+from paeplatform.inference.importance.sampling import sampling as importance
+from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.inference.sources import Sources
 from tests.inference.line_problem import (
     CONFIG,
@@ -147,7 +147,7 @@ def test_trust_is_what_ess_and_khat_say_and_pools_are_what_it_was_judged_by():
 
 @jax.jit
 def free_log_prob(v, flux, flux_err):
-    from paeplatform.inference.posterior import whiten
+    from paeplatform.inference.model.posterior import whiten
 
     return posterior().free_log_prob(v, whiten(flux, flux_err))
 

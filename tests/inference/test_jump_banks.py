@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paeplatform.inference.draws import Found
-from paeplatform.inference.importance import run_importance
-from paeplatform.inference.jump_banks import N_DRAW, jump_bank
-from paeplatform.inference.posterior import Photometry, whiten
-from paeplatform.inference.progress import SILENT
-from paeplatform.inference.runtime import source_mesh
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.batches.runtime import source_mesh
+from paeplatform.inference.importance.sampling import run_importance
+from paeplatform.inference.mclmc.jump_banks import N_DRAW, jump_bank
+from paeplatform.inference.model.draws import Found
+from paeplatform.inference.model.posterior import Photometry, whiten
 from paeplatform.inference.sources import Sources
 from tests.inference.line_problem import CONFIG, TRUST, integrated, posterior, source, untrained
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paeplatform.config import MclmcConfig
-from paeplatform.inference.jumps import EVERY_DISCARDED, MIN_DRAWS, Jumps, jump_times
+from paeplatform.inference.mclmc.jumps import EVERY_DISCARDED, MIN_DRAWS, Jumps, jump_times
 
 
 def test_jumps_alone_sample_a_known_target():

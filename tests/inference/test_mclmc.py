@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paeplatform.inference.diagnostics import effective_sample_size, split_rhat
-from paeplatform.inference.mclmc import run_mclmc
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import BpzPrior, TabulatedPrior
-from paeplatform.inference.progress import SILENT, Progress
+from paeplatform.inference.batches.progress import SILENT, Progress
+from paeplatform.inference.mclmc.chains import run_mclmc
+from paeplatform.inference.mclmc.diagnostics import effective_sample_size, split_rhat
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import BpzPrior, TabulatedPrior
 from paeplatform.inference.sources import Sources
 
 Z_MIN, Z_MAX = 0.05, 2.0
@@ -179,15 +179,15 @@ def test_no_source_is_a_legal_input(bump, quick_mclmc):
 SCRIPT = """
 import sys
 import numpy as np
-from paeplatform.inference.runtime import use_host_devices
+from paeplatform.inference.batches.runtime import use_host_devices
 use_host_devices(3)
 import jax
 from conftest import BumpForward
 from paeplatform.config import MclmcConfig
-from paeplatform.inference.mclmc import run_mclmc
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import BpzPrior
-from paeplatform.inference.progress import SILENT
+from paeplatform.inference.mclmc.chains import run_mclmc
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import BpzPrior
+from paeplatform.inference.batches.progress import SILENT
 from paeplatform.inference.sources import Sources
 assert jax.device_count() == 3
 given = np.load(sys.argv[1])

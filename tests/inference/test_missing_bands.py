@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from paeplatform.errors import BandSetError, ConfigError, InputError
 from paeplatform.inference.missing_bands import missing_bands, stress_test
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import UniformPrior
-from paeplatform.inference.profile import profile_likelihood
-from paeplatform.inference.pz_summary import summarise_pz_grid
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.inference.profile_likelihood import profile_likelihood
+from paeplatform.inference.results.pz_summary import summarise_pz_grid
 
 
 @settings(max_examples=50, deadline=None)

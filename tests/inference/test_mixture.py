@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, multivariate_t
 
-from paeplatform.inference.mixture import (
+from paeplatform.inference.modes.mixture import (
     FREEDOM,
     INFLATION,
     StudentMixture,

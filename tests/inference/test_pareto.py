@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import genpareto
 
-from paeplatform.inference.pareto import effective_draws, pareto_smooth, tail_size
+from paeplatform.inference.results.pareto import effective_draws, pareto_smooth, tail_size
 
 
 def log_weights(kind, n_draw, rng):

@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from paeplatform.errors import BandSetError, InputError
-from paeplatform.inference.photometry_file import read_photometry_file
+from paeplatform.inference.files.photometry_file import read_photometry_file
 
 N_BANDS = 12
 IDS = np.array([30, -4, 2**62])

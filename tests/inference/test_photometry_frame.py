@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from paeplatform.errors import BandSetError
-from paeplatform.inference.photometry_frame import photometry_of_frame
+from paeplatform.inference.files.photometry_frame import photometry_of_frame
 
 
 def test_arrays_are_stacked_and_rows_numbered():

@@ -11,10 +11,10 @@ import pytest
 from scipy.special import logsumexp
 
 from paeplatform.errors import ConfigError
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.model.posterior import LOG_2PI, LogPosterior
+from paeplatform.inference.model.priors import BpzPrior, UniformPrior
 from paeplatform.inference.pocomc import PocomcStages, PosteriorPrior, run_pocomc
-from paeplatform.inference.posterior import LOG_2PI, LogPosterior
-from paeplatform.inference.priors import BpzPrior, UniformPrior
-from paeplatform.inference.progress import SILENT
 from paeplatform.inference.sources import Sources
 
 pytest.importorskip("pocomc")

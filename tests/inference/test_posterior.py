@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.special import gammainc, gammaln
 from scipy.stats import norm
 
-from paeplatform.inference.posterior import LogPosterior, whiten
-from paeplatform.inference.priors import BpzPrior, UniformPrior
+from paeplatform.inference.model.posterior import LogPosterior, whiten
+from paeplatform.inference.model.priors import BpzPrior, UniformPrior
 
 PRIOR = BpzPrior(1.4, 0.6, 1.3, 0.003, 3.0)
 

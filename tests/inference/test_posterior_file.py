@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from paeplatform.config import DEFAULT_TRUST, TrustConfig
 from paeplatform.errors import InputError
-from paeplatform.inference.posterior_file import check_output, write_posteriors
+from paeplatform.inference.files.posterior_file import check_output, write_posteriors
 
 
 @pytest.fixture

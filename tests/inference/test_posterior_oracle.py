@@ -15,8 +15,8 @@ from scipy.integrate import quad, simpson
 from scipy.interpolate import CubicSpline
 from scipy.optimize import nnls
 
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import BpzPrior, TabulatedPrior, UniformPrior
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import BpzPrior, TabulatedPrior, UniformPrior
 
 Z_MIN, Z_MAX = 0.05, 2.5
 KNOTS, HEIGHTS = np.array([Z_MIN, 0.4, 0.9, 1.0, Z_MAX]), np.array([0.3, 1.0, 2.0, 0.0, 0.5])

@@ -11,10 +11,11 @@ from scipy.stats import kstest, norm, truncnorm
 
 from paeplatform.config import load_preset
 from paeplatform.errors import InputError
-from paeplatform.inference.draws import PosteriorDraws
-from paeplatform.inference.forward_model import build_forward
-from paeplatform.inference.posterior import LogPosterior, whiten
-from paeplatform.inference.predictive import (
+from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.forward_model import build_forward
+from paeplatform.inference.model.posterior import LogPosterior, whiten
+from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.inference.results.predictive import (
     observed_wave,
     positive_normal,
     posterior_predictive,
@@ -22,7 +23,6 @@ from paeplatform.inference.predictive import (
     thin_draws,
     weighted_quantiles,
 )
-from paeplatform.inference.priors import UniformPrior
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.exact import exact_photometry

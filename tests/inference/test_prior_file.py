@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from paeplatform.errors import ConfigError
-from paeplatform.inference.prior_file import read_prior_file
-from paeplatform.inference.priors import TabulatedPrior
+from paeplatform.inference.files.prior_file import read_prior_file
+from paeplatform.inference.model.priors import TabulatedPrior
 
 
 def test_points_make_the_prior(tmp_path):

@@ -13,7 +13,7 @@ from scipy.stats import gengamma, kstest
 
 from paeplatform.config import PriorConfig
 from paeplatform.errors import ConfigError
-from paeplatform.inference.priors import (
+from paeplatform.inference.model.priors import (
     BpzPrior,
     TabulatedPrior,
     UniformPrior,

@@ -6,10 +6,10 @@ import pytest
 from scipy.optimize import minimize
 
 from paeplatform.errors import InputError
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import BpzPrior, UniformPrior
-from paeplatform.inference.profile import LARGEST_U, ProfileLikelihood, profile_likelihood
-from paeplatform.validation.profiles import N_RANGES, best_fits
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import BpzPrior, UniformPrior
+from paeplatform.inference.profile_likelihood import LARGEST_U, ProfileLikelihood, profile_likelihood
+from paeplatform.paper.profiles import N_RANGES, best_fits
 
 LIMITS = (0.05, 2.0)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from paeplatform.config import load_preset
-from paeplatform.inference.priors import UniformPrior
-from paeplatform.inference.proposal_check import check_proposal, draw_redshifts
+from paeplatform.inference.importance.proposal_check import check_proposal, draw_redshifts
+from paeplatform.inference.model.priors import UniformPrior
 from paeplatform.pae.proposal import Proposal, build_proposal
-from paeplatform.validation.calibration import ks_distance_to_uniform
+from paeplatform.scores.calibration import ks_distance_to_uniform
 
 N_BAND, N_LATENT, N_SOURCES = 4, 2, 400
 

@@ -9,7 +9,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from paeplatform.errors import TrainingError
-from paeplatform.inference.proposal_training import (
+from paeplatform.inference.importance.proposal_training import (
     BRIGHT_SHARE,
     BRIGHT_SNR,
     FULL_SHARE,
@@ -204,7 +204,7 @@ def _draws(proposal, signal, weight, key):
 
 
 def _redshift(proposal, flux, flux_err):
-    from paeplatform.inference.posterior import whiten
+    from paeplatform.inference.model.posterior import whiten
 
     z = np.exp(np.asarray(_draws(proposal, *whiten(jnp.asarray(flux), jnp.asarray(flux_err)), jr.key(0))))
     return z.mean(), z.std()

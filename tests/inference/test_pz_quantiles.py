@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from paeplatform.inference.pz_quantiles import (
+from paeplatform.inference.results.pz_quantiles import (
     cdf_of_quantiles,
     density_between,
     mass_in_cells,

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
 from paeplatform.errors import InputError
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS, redshift_columns, summarise_pz_grid
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS, redshift_columns, summarise_pz_grid
 
 LIMITS = {"z_min": 0.003, "z_max": 3.0}
 GRID = np.linspace(0.0, 3.0, 1501)

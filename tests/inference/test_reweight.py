@@ -11,10 +11,10 @@ from scipy.stats import norm
 
 from paeplatform.config import TrustConfig
 from paeplatform.errors import ConfigError
-from paeplatform.inference.priors import BpzPrior, TabulatedPrior, UniformPrior
-from paeplatform.inference.pz_summary import redshift_columns
-from paeplatform.inference.reweight import prior_mass, reweight, reweight_table
-from paeplatform.inference.summaries import ZFlag
+from paeplatform.inference.model.priors import BpzPrior, TabulatedPrior, UniformPrior
+from paeplatform.inference.results.pz_summary import redshift_columns
+from paeplatform.inference.results.reweight import prior_mass, reweight, reweight_table
+from paeplatform.inference.results.summaries import ZFlag
 
 UNIFORM = UniformPrior(0.003, 3.0)
 BPZ = BpzPrior(1.17, 0.70, 1.75, 0.003, 3.0)

@@ -9,11 +9,11 @@ import jax
 import pytest
 
 from paeplatform.errors import ConfigError
-from paeplatform.inference.runtime import use_host_devices
+from paeplatform.inference.batches.runtime import use_host_devices
 
 CACHE_SCRIPT = """
 import sys
-from paeplatform.inference.runtime import enable_compile_cache
+from paeplatform.inference.batches.runtime import enable_compile_cache
 enable_compile_cache(sys.argv[1])
 import jax, jax.numpy as jnp
 hits = []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from paeplatform.errors import BandSetError
-from paeplatform.inference.posterior import whiten
+from paeplatform.inference.model.posterior import whiten
 from paeplatform.inference.screening import FATAL, InputFault, reason_text, screen
 
 N_BANDS = 6

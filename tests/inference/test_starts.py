@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paeplatform.inference.mclmc import run_mclmc
-from paeplatform.inference.posterior import LogPosterior, whiten
-from paeplatform.inference.priors import UniformPrior
-from paeplatform.inference.progress import SILENT
-from paeplatform.inference.sources import Sources
-from paeplatform.inference.starts import (
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.mclmc.chains import run_mclmc
+from paeplatform.inference.model.posterior import LogPosterior, whiten
+from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.inference.modes.starts import (
     best_of_strata,
     choose_starts,
     landmark_bank,
@@ -20,6 +19,7 @@ from paeplatform.inference.starts import (
     score_bank,
     tempered_weights,
 )
+from paeplatform.inference.sources import Sources
 
 ISLAND = np.array([4.5, -4.5], np.float32)  # 6.4 sigma out: no draw of the prior comes near
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from polars.testing import assert_frame_equal
 
-from paeplatform.inference.importance import run_importance
-from paeplatform.inference.progress import SILENT
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.importance.sampling import run_importance
+from paeplatform.inference.results.status import POSTERIOR_STATUSES, misses_data
+from paeplatform.inference.results.summaries import ZFlag, summarise
 from paeplatform.inference.samplers import of_importance
 from paeplatform.inference.sources import Sources
-from paeplatform.inference.status import POSTERIOR_STATUSES, misses_data
-from paeplatform.inference.summaries import ZFlag, summarise
 from tests.inference.line_problem import CONFIG, LOG_WAVE, N_BAND, TRUST, posterior, source, untrained
 
 

@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 
 from paeplatform.config import TrustConfig
-from paeplatform.inference.mclmc import PosteriorSamples
-from paeplatform.inference.posterior import LogPosterior
-from paeplatform.inference.priors import UniformPrior
+from paeplatform.inference.mclmc.chains import PosteriorSamples
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.inference.results.summaries import QUANTILE_LEVELS, ZFlag, summarise
 from paeplatform.inference.samplers import of_chains
 from paeplatform.inference.sources import Sources
-from paeplatform.inference.summaries import QUANTILE_LEVELS, ZFlag, summarise
 
 N_DRAW, EVERY = 1000, 10
 TRUST = TrustConfig()

@@ -26,8 +26,8 @@ from dagster_graphql.cli import execute_query
 
 from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
-from resources.registry import ModelRegistry
-from resources.settings import PlatformSettings
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
 from tests.k8s.fake_cluster import NAMESPACE, FakeCluster, Node
 from tests.k8s.manifests import Manifest, config, named, rendered
 

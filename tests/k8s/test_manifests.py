@@ -18,9 +18,9 @@ from kubernetes.config import ConfigException
 
 import paeplatform
 from paeplatform.config import preset_names
-from resources.kubernetes import load_cluster
-from resources.settings import PlatformSettings
-from resources.storage import load_storage
+from paeplatform.resources.kubernetes import load_cluster
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.storage import load_storage
 from tests.k8s.fake_cluster import GPU, VERSION
 from tests.k8s.manifests import DEPLOY, OVERLAYS, Manifest, config, named, pod_templates, rendered
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.partitions import COMPUTE
+from paeplatform.assets.recording.partitions import COMPUTE
 from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import ConfigError
-from resources.kubernetes import POD_TAG, ClusterSettings, load_cluster
-from resources.settings import PlatformSettings
+from paeplatform.resources.kubernetes import POD_TAG, ClusterSettings, load_cluster
+from paeplatform.resources.settings import PlatformSettings
 
 GPU = {"container_config": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}
 CLUSTER = ClusterSettings.model_validate(

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.figures.style import figure_png
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.instrument.bands import BandSet, load_bands
 from paeplatform.outputs.card import Galaxy, card_png, source_card
 from paeplatform.targets import written_by_platform
-from paeplatform.validation.style import figure_png
 
 
 @pytest.fixture(scope="module")

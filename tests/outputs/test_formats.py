@@ -12,7 +12,7 @@ from scipy import stats
 
 from paeplatform.config import TrustConfig
 from paeplatform.errors import InputError
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.outputs.columns import describe
 from paeplatform.outputs.flags import CatalogFlag, catalog_flags, in_words
 from paeplatform.outputs.formats import FORMATS, SUFFIXES, export

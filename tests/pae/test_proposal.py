@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from paeplatform.config import FitConfig, ProposalConfig
-from paeplatform.inference.posterior import whiten
+from paeplatform.inference.model.posterior import whiten
 from paeplatform.inference.screening import MAX_SNR
 from paeplatform.pae.proposal import Proposal, build_proposal, features, logit_z
 

@@ -152,7 +152,7 @@ def test_photometry_is_joined_with_its_truth(folder: Path):
 
 
 def test_the_table_is_what_infer_reads(folder: Path, tmp_path: Path):
-    from paeplatform.inference.photometry_file import read_photometry_file
+    from paeplatform.inference.files.photometry_file import read_photometry_file
 
     table, _ = read_photometry(survey(folder).the("noisy photometry"))
     table.write_parquet(tmp_path / "p.parquet")

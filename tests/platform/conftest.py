@@ -15,10 +15,10 @@ from rich.console import Console
 
 from paeplatform.config import Preset, load_preset
 from paeplatform.definitions import build_definitions
-from resources.registry import ModelRegistry
-from resources.settings import PlatformSettings
-from sensors.run import RunSummary, materialize_stale
-from sensors.staleness import Target, stale_targets
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.run import RunSummary, materialize_stale
+from paeplatform.sensors.staleness import Target, stale_targets
 
 TINY = Path(__file__).parent / "tiny.yaml"
 CELLS = ("hp6-27256", "hp6-27258")

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from assets.partitions import RELEASE
-from assets.quality import check_name
+from paeplatform.assets.recording.partitions import RELEASE
+from paeplatform.assets.release.quality import check_name
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import load_bands
@@ -21,7 +21,7 @@ from paeplatform.release.data_docs import write_data_docs
 from paeplatform.release.defects import DefectSpec
 from paeplatform.release.quality_rules import load_rules
 from paeplatform.release.simulation import DeliverySpec, write_delivery
-from sensors.backfill import backfill
+from paeplatform.sensors.backfill import backfill
 from tests.platform.conftest import CELLS, TINY, Platform
 
 FIRST, SECOND = CELLS
@@ -83,8 +83,8 @@ def test_bad_requests_are_said_before_work_starts(platform: Platform):
 
 
 def test_the_page_of_quality_checks_names_what_is_held(platform: Platform, tmp_path: Path):
-    from assets.release import stored_outcomes
-    from resources.workspace import Workspace
+    from paeplatform.assets.release.photometry import stored_outcomes
+    from paeplatform.resources.workspace import Workspace
 
     outcomes = stored_outcomes(Workspace.from_settings(platform.settings), "bf-a")
     assert set(outcomes) == {("bf-a", ""), ("bf-a", FIRST), ("bf-a", SECOND)}
@@ -104,8 +104,8 @@ import sys
 from pathlib import Path
 from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
-from resources.settings import PlatformSettings
-from sensors.backfill import backfill
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.backfill import backfill
 settings = PlatformSettings(Path(sys.argv[1]), load_preset(Path(sys.argv[2])))
 print("begin", flush=True)
 summary = backfill(settings, sys.argv[3], defs=build_definitions(settings), only_failed=True)

@@ -3,9 +3,9 @@
 import pytest
 
 from paeplatform.errors import RegistryError
-from resources.champions import COMMAND, GATE, HAND, ROLLBACK, Champions
-from resources.registry import CHALLENGER, CHAMPION, PAE, ModelRegistry
-from resources.settings import PlatformSettings
+from paeplatform.resources.champions import COMMAND, GATE, HAND, ROLLBACK, Champions
+from paeplatform.resources.registry import CHALLENGER, CHAMPION, PAE, ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
 
 
 @pytest.fixture

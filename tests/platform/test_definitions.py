@@ -9,7 +9,7 @@ import pytest
 
 from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
-from resources.settings import PlatformSettings
+from paeplatform.resources.settings import PlatformSettings
 
 TINY = Path(__file__).parent / "tiny.yaml"
 EXTERNAL = {dg.AssetKey("raw_release"), dg.AssetKey("cell_exposures")}  # reported, not made
@@ -78,7 +78,7 @@ def test_the_sensors_are_off_until_switched_on(defs: dg.Definitions) -> None:
 def test_every_quality_rule_is_a_partitioned_check_that_blocks_when_it_is_an_error(
     defs: dg.Definitions,
 ) -> None:
-    from assets.quality import check_name
+    from paeplatform.assets.release.quality import check_name
     from paeplatform.release.quality_rules import load_rules
 
     graph = defs.resolve_asset_graph()

@@ -13,10 +13,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets.deliveries import HeldDelivery, held_delivery, held_version, kept_outcomes, mark_held
-from assets.partitions import CELL, RELEASE, cell_partition, release_and_cell
-from assets.quality import check_name
-from assets.release import stored_outcomes
+from paeplatform.assets.recording.partitions import CELL, RELEASE, cell_partition, release_and_cell
+from paeplatform.assets.release.deliveries import (
+    HeldDelivery,
+    held_delivery,
+    held_version,
+    kept_outcomes,
+    mark_held,
+)
+from paeplatform.assets.release.photometry import stored_outcomes
+from paeplatform.assets.release.quality import check_name
 from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
@@ -24,10 +30,10 @@ from paeplatform.instrument.bands import load_bands
 from paeplatform.release.defects import DefectSpec
 from paeplatform.release.quality_rules import load_rules
 from paeplatform.release.simulation import DeliverySpec, write_delivery
-from resources.settings import PlatformSettings
-from resources.store import FolderStore, ParquetStore
-from resources.workspace import Workspace
-from sensors.releases import changed_deliveries, misnamed_deliveries, notice_deliveries
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.store import FolderStore, ParquetStore
+from paeplatform.resources.workspace import Workspace
+from paeplatform.sensors.releases import changed_deliveries, misnamed_deliveries, notice_deliveries
 from tests.platform.conftest import CELLS, TINY
 
 INGESTED = ("release_exposures", "unplaced_rows")

@@ -15,14 +15,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-import resources.failures
-from assets.partitions import cell_partition
+import paeplatform.resources.failures
+from paeplatform.assets.recording.partitions import cell_partition
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError, RegistryError
 from paeplatform.instrument.bands import load_bands
 from paeplatform.release.simulation import DeliverySpec, write_delivery
-from sensors.backfill import backfill
-from sensors.run import materialize, only_one
+from paeplatform.sensors.backfill import backfill
+from paeplatform.sensors.run import materialize, only_one
 from tests.platform.conftest import CELLS, TINY, Platform
 
 FIRST, SECOND = CELLS
@@ -38,10 +38,10 @@ import polars as pl
 warnings.simplefilter("ignore")
 from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
-from resources.settings import PlatformSettings
-from resources.store import ParquetStore
-from sensors.releases import notice_deliveries
-from sensors.run import materialize
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.store import ParquetStore
+from paeplatform.sensors.releases import notice_deliveries
+from paeplatform.sensors.run import materialize
 home, landing, preset = map(Path, sys.argv[1:])
 mount = lambda *options: subprocess.run(["mount", *options, str(home)], check=True)
 mount("-t", "tmpfs", "-o", "size=3m", "tmpfs")
@@ -195,14 +195,14 @@ def test_a_locked_registry_is_said_in_a_line(platform: Platform, locked: sqlite3
 def test_a_step_waits_for_a_registry_that_is_locked_for_a_while(
     platform: Platform, locked: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(resources.failures, "BUSY_WAIT_SECONDS", 0.1)
-    said = resources.failures.busy_line
+    monkeypatch.setattr(paeplatform.resources.failures, "BUSY_WAIT_SECONDS", 0.1)
+    said = paeplatform.resources.failures.busy_line
 
     def ends_then(error: BaseException) -> RegistryError:
         locked.rollback()  # the other process is done just after the step has met its lock
         return said(error)
 
-    monkeypatch.setattr(resources.failures, "busy_line", ends_then)
+    monkeypatch.setattr(paeplatform.resources.failures, "busy_line", ends_then)
     defs = build_definitions(platform.settings)
     fault = materialize(defs, platform.instance, [dg.AssetKey("pae_champion")], None, "test")
     assert fault is None
@@ -214,8 +214,8 @@ def test_a_step_waits_for_a_registry_that_is_locked_for_a_while(
 def test_a_step_gives_up_on_a_registry_that_stays_locked(
     platform: Platform, locked: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(resources.failures, "BUSY_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(resources.failures, "BUSY_RETRIES", 1)
+    monkeypatch.setattr(paeplatform.resources.failures, "BUSY_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(paeplatform.resources.failures, "BUSY_RETRIES", 1)
     defs = build_definitions(platform.settings)
     fault = materialize(defs, platform.instance, [dg.AssetKey("pae_champion")], None, "test")
     assert fault is not None and "MLflow's database is locked by another process" in fault.line
@@ -254,12 +254,12 @@ _ONE_CELL = """
 import sys
 from pathlib import Path
 import dagster as dg
-from assets.partitions import cell_partition
+from paeplatform.assets.recording.partitions import cell_partition
 from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
-from resources.instance import open_instance
-from resources.settings import PlatformSettings
-from sensors.run import materialize
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.run import materialize
 settings = PlatformSettings(Path(sys.argv[1]), load_preset(Path(sys.argv[2])))
 defs = build_definitions(settings)
 names = ("release_photometry", "quarantined_sources", "quality_statistics", "pae_posteriors", "template_fits")
@@ -275,7 +275,7 @@ print(fault.line if fault else "made", flush=True)
 @pytest.mark.slow
 def test_two_runs_of_the_same_cell_at_once_give_one_valid_result(platform: Platform):
     """As two backfills asked for in Dagster's page do: nothing there stops the second."""
-    from resources.instance import open_instance
+    from paeplatform.resources.instance import open_instance
 
     with open_instance(platform.settings) as instance:
         instance.add_dynamic_partitions("release", ["mock-r1"])
@@ -316,7 +316,7 @@ def test_two_runs_of_the_same_cell_at_once_give_one_valid_result(platform: Platf
 def test_readers_meet_a_whole_table_while_several_writers_replace_it(tmp_path: Path):
     from upath import UPath
 
-    from resources.store import _write
+    from paeplatform.resources.store import _write
 
     path, tables = tmp_path / "t.parquet", [pl.DataFrame({"x": [n] * 20_000}) for n in range(4)]
     _write(tables[0], UPath(path))

@@ -20,9 +20,9 @@ from pathlib import Path
 import dagster as dg
 import mlflow.tracking
 from paeplatform.config import load_preset
-from resources.instance import open_instance
-from resources.registry import ModelRegistry
-from resources.settings import PlatformSettings
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
 print("ready", flush=True)
 for line in sys.stdin:  # a home a line
     settings = PlatformSettings(Path(line.strip()), load_preset("demo"))

@@ -14,16 +14,16 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from assets.metadata import MAX_PNG_BYTES
-from assets.validation import truth_of
-from assets.versions import content_version
+from paeplatform.assets.recording.metadata import MAX_PNG_BYTES
+from paeplatform.assets.recording.versions import content_version
+from paeplatform.assets.validation.report import truth_of
 from paeplatform.config import Preset
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import CheckpointError, InputError, RegistryError
-from paeplatform.validation.table_list import TABLES
-from resources.registry import CHAMPION, PAE
-from sensors.run import LAUNCHER_TAG
-from sensors.staleness import Target
+from paeplatform.paper.table_list import TABLES
+from paeplatform.resources.registry import CHAMPION, PAE
+from paeplatform.sensors.run import LAUNCHER_TAG
+from paeplatform.sensors.staleness import Target
 from tests.platform.conftest import CELLS, Platform
 
 REWEIGHTED = [f"reweighted_posteriors[mock-r1|{cell}]" for cell in CELLS]
@@ -58,7 +58,7 @@ def labels(targets: list[Target]) -> list[str]:
 def test_everything_is_made_once_with_a_line_each(platform: Platform) -> None:
     assert platform.first.failed == []
     made = labels([target for target, _ in platform.first.made])
-    assert len(made) == len(set(made)) == 62
+    assert len(made) == len(set(made)) == 61
     assert [line.split()[1] for line in platform.console.replace("[ ", "[").splitlines()] == made
     assert {target.reason for target, _ in platform.first.made} == {"missing"}
 
@@ -199,7 +199,7 @@ def test_a_bundle_from_before_there_was_a_proposal_still_answers(platform: Platf
             "setting": str(platform.registry.artifact(champion, "setting")),
         }
     )
-    from resources.pyfunc.pae_model import PaeModel
+    from paeplatform.resources.pyfunc.pae_model import PaeModel
 
     model = PaeModel()
     model.load_context(context)

@@ -10,21 +10,21 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-import resources.instance
-from assets.accepted import refuse_held_catalog
-from assets.partitions import RELEASE, cell_partition
-from assets.provenance import DATA_VERSION, GATE, GATE_TAG, HELD, INPUTS, latest_records
-from assets.release import PHOTOMETRY
+import paeplatform.resources.instance
+from paeplatform.assets.recording.partitions import RELEASE, cell_partition
+from paeplatform.assets.recording.provenance import DATA_VERSION, GATE, GATE_TAG, HELD, INPUTS, latest_records
+from paeplatform.assets.release.accepted import refuse_held_catalog
+from paeplatform.assets.release.photometry import PHOTOMETRY
 from paeplatform.cli import app
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import load_bands
 from paeplatform.release.defects import DefectSpec
 from paeplatform.release.simulation import DeliverySpec, write_delivery
-from sensors.backfill import backfill
-from sensors.reconcile import next_requests
-from sensors.run import materialize
-from sensors.staleness import StalenessChecker
+from paeplatform.sensors.backfill import backfill
+from paeplatform.sensors.reconcile import next_requests
+from paeplatform.sensors.run import materialize
+from paeplatform.sensors.staleness import StalenessChecker
 from tests.platform.conftest import CELLS, TINY, Platform
 
 FIRST, SECOND = CELLS
@@ -90,7 +90,7 @@ def test_status_and_plan_do_not_call_everything_current(
     def shared(settings: object) -> Iterator[dg.DagsterInstance]:
         yield held.instance
 
-    monkeypatch.setattr(resources.instance, "open_to_read", shared)
+    monkeypatch.setattr(paeplatform.resources.instance, "open_to_read", shared)
     arguments = [command, "--home", str(held.settings.home), "--preset", str(TINY)]
     shown = CliRunner().invoke(app, arguments).output
     assert f"held: release_photometry[held-a|{FIRST}]: {RULE}" in shown

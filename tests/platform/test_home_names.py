@@ -12,11 +12,11 @@ from mlflow.models import infer_signature
 from paeplatform.cli.outputs import export
 from paeplatform.config import load_preset
 from paeplatform.errors import ConfigError, InputError
-from resources.instance import open_instance, open_to_read
-from resources.objects import read_table, scan_table
-from resources.registry import AUTOENCODER, CHAMPION, ModelRegistry
-from resources.settings import PlatformSettings
-from resources.store import ParquetStore
+from paeplatform.resources.instance import open_instance, open_to_read
+from paeplatform.resources.objects import read_table, scan_table
+from paeplatform.resources.registry import AUTOENCODER, CHAMPION, ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.store import ParquetStore
 
 NAME, TWIN = "run[1] a*b é#50%", "run1 aXb é#50%"  # as a pattern, the first means the second
 ROWS = pl.DataFrame(

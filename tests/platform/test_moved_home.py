@@ -9,10 +9,10 @@ import pytest
 
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import ConfigError, RegistryError
-from resources.registry import PAE, ModelRegistry
-from resources.relocation import own_artifact, own_path
-from resources.settings import PlatformSettings
-from sensors.staleness import StalenessChecker
+from paeplatform.resources.registry import PAE, ModelRegistry
+from paeplatform.resources.relocation import own_artifact, own_path
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.staleness import StalenessChecker
 from tests.platform.conftest import CELLS, Platform
 from tests.platform.test_registry import register_pae
 

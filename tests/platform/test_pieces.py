@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets.pieces import in_pieces
+from paeplatform.assets.validation.resumable_tables import in_pieces
 
 SOURCES = pl.DataFrame(
     {

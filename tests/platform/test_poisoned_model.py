@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assets.evaluation import Inputs, evaluate
-from assets.gated import gated
+from paeplatform.assets.promotion.evaluation import Inputs, evaluate
+from paeplatform.assets.promotion.gated import gated
 from paeplatform.errors import CheckpointError
 from paeplatform.pae.bundle import load_bundle
+from paeplatform.resources.registry import PAE, ModelRegistry
+from paeplatform.resources.workspace import Workspace
 from paeplatform.serving.champion import ServedChampion
-from resources.registry import PAE, ModelRegistry
-from resources.workspace import Workspace
 from tests.platform.conftest import Platform
 
 pytestmark = pytest.mark.slow  # CI's time: with the shared platform it is near its limit

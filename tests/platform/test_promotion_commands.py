@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from paeplatform.cli import main
-from resources.registry import CHALLENGER, CHAMPION, PAE
+from paeplatform.resources.registry import CHALLENGER, CHAMPION, PAE
 from tests.platform.conftest import TINY, Platform
 
 pytestmark = pytest.mark.slow  # CI's time: each command starts MLflow's client again

@@ -13,14 +13,14 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets.gated import gated
+from paeplatform.assets.promotion.gated import gated
 from paeplatform.config import Preset, load_preset
 from paeplatform.definitions import build_definitions
-from resources.champions import COMMAND, GATE, HAND, ROLLBACK, Champions
-from resources.registry import CHALLENGER, CHAMPION, SBI, ModelRegistry, ModelVersion
-from resources.settings import PlatformSettings
-from sensors.run import RunSummary, materialize, materialize_stale
-from sensors.staleness import StalenessChecker
+from paeplatform.resources.champions import COMMAND, GATE, HAND, ROLLBACK, Champions
+from paeplatform.resources.registry import CHALLENGER, CHAMPION, SBI, ModelRegistry, ModelVersion
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.run import RunSummary, materialize, materialize_stale
+from paeplatform.sensors.staleness import StalenessChecker
 from tests.platform.conftest import CELLS, TINY
 
 pytestmark = pytest.mark.slow  # half a minute of SBI trainings and their evaluations
@@ -159,7 +159,7 @@ def test_a_worse_challenger_is_rejected_with_a_reason_one_can_read(world: World)
 
 
 def test_a_forced_promotion_keeps_its_reason_and_what_the_gate_said(world: World) -> None:
-    from assets.verdicts import hold_against_champion
+    from paeplatform.assets.promotion.verdicts import hold_against_champion
 
     against, verdict = hold_against_champion(gated(SBI), world.version(2), inputs(world))
     assert against == "v1" and not verdict.promote
@@ -169,8 +169,8 @@ def test_a_forced_promotion_keeps_its_reason_and_what_the_gate_said(world: World
 
 
 def inputs(world: World):
-    from assets.evaluation import Inputs
-    from resources.workspace import Workspace
+    from paeplatform.assets.promotion.evaluation import Inputs
+    from paeplatform.resources.workspace import Workspace
 
     names = ("frozen_test_set", "spherex_bands", "redshift_prior")
     tables = [pl.read_parquet(world.settings.store / f"{name}.parquet") for name in names]

@@ -5,12 +5,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-import sensors.reconcile as reconcile
-from assets.partitions import CELL, RELEASE, cell_partition, release_cells
+import paeplatform.sensors.reconcile as reconcile
+from paeplatform.assets.recording.partitions import CELL, RELEASE, cell_partition, release_cells
 from paeplatform.config import load_preset
-from resources.settings import PlatformSettings
-from sensors.plan import PlannedRun
-from sensors.staleness import Target
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.plan import PlannedRun
+from paeplatform.sensors.staleness import Target
 
 
 def planned(cell: str) -> PlannedRun:

@@ -11,9 +11,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from assets.model_records import write_setting
-from assets.tables import bands_table
-from assets.versions import file_digest
+from paeplatform.assets.models.model_records import write_setting
+from paeplatform.assets.recording.tables import bands_table
+from paeplatform.assets.recording.versions import file_digest
 from paeplatform.errors import RegistryError
 from paeplatform.instrument.bands import load_bands
 from paeplatform.pae.autoencoder import build_autoencoder
@@ -28,8 +28,7 @@ from paeplatform.pae.bundle import (
 )
 from paeplatform.pae.flow import build_flow
 from paeplatform.pae.proposal import build_proposal
-from paeplatform.sed.grid import rest_grid
-from resources.registry import (
+from paeplatform.resources.registry import (
     AUTOENCODER,
     CHALLENGER,
     CHAMPION,
@@ -39,8 +38,9 @@ from resources.registry import (
     ModelRegistry,
     ModelVersion,
 )
-from resources.settings import PlatformSettings
-from resources.signatures import photometry_signature, proposal_signature, row_signature
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.signatures import photometry_signature, proposal_signature, row_signature
+from paeplatform.sed.grid import rest_grid
 
 PRIOR = pl.DataFrame({"alpha": [1.5], "beta": [0.4], "gamma": [1.2], "n_sources": [100], "ks": [0.01]})
 

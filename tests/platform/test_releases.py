@@ -8,17 +8,17 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets.partitions import cell_partition
-from assets.provenance import GATE_TAG, latest_records
-from assets.quality import check_name
+from paeplatform.assets.recording.partitions import cell_partition
+from paeplatform.assets.recording.provenance import GATE_TAG, latest_records
+from paeplatform.assets.release.quality import check_name
 from paeplatform.definitions import build_definitions
 from paeplatform.instrument.bands import load_bands
 from paeplatform.release.defects import DefectSpec
 from paeplatform.release.simulation import DeliverySpec, write_delivery
-from resources.registry import CHALLENGER, CHAMPION, PAE
-from sensors.plan import plan_runs
-from sensors.releases import changed_deliveries
-from sensors.staleness import StalenessChecker
+from paeplatform.resources.registry import CHALLENGER, CHAMPION, PAE
+from paeplatform.sensors.plan import plan_runs
+from paeplatform.sensors.releases import changed_deliveries
+from paeplatform.sensors.staleness import StalenessChecker
 from tests.platform.conftest import CELLS, Platform
 
 FIRST, SECOND = CELLS
@@ -233,7 +233,7 @@ def test_another_champion_infers_again(automation: Automation, platform: Platfor
 
 
 def test_runs_that_others_asked_for_are_waited_for(automation: Automation, platform: Platform):
-    from sensors.reconcile import active_targets
+    from paeplatform.sensors.reconcile import active_targets
 
     job = build_definitions(platform.settings).resolve_implicit_global_asset_job_def()
     first, last = (str(cell_partition("rel-a", cell)) for cell in CELLS)
@@ -277,7 +277,7 @@ def test_a_run_that_ends_while_the_sensor_looks_is_not_asked_for_again(
         path.write_bytes(kept)
         return found
 
-    monkeypatch.setattr("sensors.reconcile.plan_runs", ends_meanwhile)
+    monkeypatch.setattr("paeplatform.sensors.reconcile.plan_runs", ends_meanwhile)
     path.unlink()
     sensor = next(
         one for one in build_definitions(platform.settings).sensors if one.name == "reconcile_sensor"

@@ -5,12 +5,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets.sbi import sbi_assets
-from assets.sbi_estimation import load_sbi_version
+from paeplatform.assets.inference.sbi_estimation import load_sbi_version
+from paeplatform.assets.models.sbi import sbi_assets
 from paeplatform.config import Preset, load_preset
+from paeplatform.resources.registry import SBI
+from paeplatform.resources.workspace import Workspace
 from paeplatform.sbi.bundle import load_sbi
-from resources.registry import SBI
-from resources.workspace import Workspace
 from tests.platform.conftest import CELLS, TINY, Platform
 
 

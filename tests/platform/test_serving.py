@@ -17,10 +17,10 @@ import polars as pl
 import pytest
 import uvicorn
 
-from assets.gated import GATED, Gated
+from paeplatform.assets.promotion.gated import GATED, Gated
+from paeplatform.resources.registry import CHAMPION, PAE
 from paeplatform.serving.app import create_app
 from paeplatform.serving.champion import ServedChampion
-from resources.registry import CHAMPION, PAE
 from tests.platform.conftest import CELLS, Platform
 
 pytestmark = pytest.mark.slow  # CI's time: with the shared platform it is near its limit

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-import sensors.slots as slots
-from assets.partitions import COMPUTE
+import paeplatform.sensors.slots as slots
+from paeplatform.assets.recording.partitions import COMPUTE
 from paeplatform.errors import RegistryError
-from resources.instance import open_instance
-from resources.registry import ModelRegistry
-from resources.settings import PlatformSettings
-from sensors.slots import LAUNCHER, LAUNCHER_TAG, end_dead_runs, free_slots, wait_for_pools
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.sensors.slots import LAUNCHER, LAUNCHER_TAG, end_dead_runs, free_slots, wait_for_pools
 
 STARTED, FAILURE = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from resources.store import FolderStore, ParquetStore
+from paeplatform.resources.store import FolderStore, ParquetStore
 
 TABLE = pl.DataFrame(
     {"object_id": [1, 2], "flux": pl.Series([[1.0, 2.0], [3.0, 4.0]], dtype=pl.Array(pl.Float32, 2))}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import polars as pl
 
-from assets.versions import content_version, file_digest
+from paeplatform.assets.recording.versions import content_version, file_digest
 
 TABLE = pl.DataFrame(
     {

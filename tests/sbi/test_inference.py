@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from paeplatform.errors import BandSetError, CheckpointError, ConfigError
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.sbi.domain import OUTSIDE, SbiFlag
 from paeplatform.sbi.inference import at_redshift, density_curves, estimate_sbi
 from tests.sbi.small import DEPTH, N_BAND, Z_LIMITS, fresh_model, noisy, random_bank

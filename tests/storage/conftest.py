@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from servers import HOST, Postgres, Proxy, postgres_programs, postgres_server
 
-from resources.storage import Storage
+from paeplatform.resources.storage import Storage
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ import pytest
 from servers import Postgres
 
 from paeplatform.config import load_preset
-from resources.instance import open_instance
-from resources.objects import names_in, publish_folder, put_text, read_table, store_path, upload
-from resources.settings import PlatformSettings
-from resources.storage import Storage
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.objects import names_in, publish_folder, put_text, read_table, store_path, upload
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.storage import Storage
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_a_dumped_database_and_a_copied_bucket_come_back(
         assert instance.get_dynamic_partitions("release") == ["r1"]
         assert dg.materialize([table], instance=instance).success  # numbers go on behind those restored
     assert read_table(settings.store / "catalog" / "r1" / "hp6-1.parquet").equals(frame)
-    from resources.objects import fetch_folder
+    from paeplatform.resources.objects import fetch_folder
 
     assert (
         fetch_folder(settings.store / "models" / "flow", tmp_path / "cache") / "weights"

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 from servers import Proxy
 
-import resources.objects as objects
+import paeplatform.resources.objects as objects
 from paeplatform.config import load_preset
 from paeplatform.errors import StoreError
-from resources.objects import (
+from paeplatform.resources.objects import (
     download,
     fetch_folder,
     fetched,
@@ -24,10 +24,10 @@ from resources.objects import (
     store_path,
     upload,
 )
-from resources.settings import PlatformSettings
-from resources.storage import Storage
-from resources.store import FolderStore, ParquetStore
-from resources.workspace import Workspace
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.storage import Storage
+from paeplatform.resources.store import FolderStore, ParquetStore
+from paeplatform.resources.workspace import Workspace
 
 TABLE = pl.DataFrame(
     {"object_id": [1, 2], "flux": pl.Series([[1.0, 2.0], [3.0, 4.0]], dtype=pl.Array(pl.Float32, 2))}
@@ -72,7 +72,7 @@ def test_a_table_comes_back_as_the_type_that_is_asked_for(s3: Storage, tmp_path:
 
 
 def test_cells_of_a_release_lie_where_the_workspace_looks(s3: Storage, tmp_path: Path) -> None:
-    from assets.partitions import CELL, RELEASE, cell_partition, release_cells
+    from paeplatform.assets.recording.partitions import CELL, RELEASE, cell_partition, release_cells
 
     @dg.asset(partitions_def=release_cells)
     def posteriors(context: dg.AssetExecutionContext) -> pl.DataFrame:

@@ -15,11 +15,11 @@ import pytest
 from servers import HOST, PASSWORD, Postgres, Proxy
 
 from paeplatform.config import load_preset
-from resources.instance import open_instance
-from resources.registry import PAE, ModelRegistry
-from resources.settings import PlatformSettings
-from resources.storage import Storage
-from resources.store import FolderStore, ParquetStore
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.registry import PAE, ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.storage import Storage
+from paeplatform.resources.store import FolderStore, ParquetStore
 
 TINY = Path(__file__).parents[1] / "platform" / "tiny.yaml"
 TABLE = pl.DataFrame({"object_id": [1, 2], "z": [0.5, 0.7]})
@@ -37,7 +37,7 @@ def settings(
 
 
 def definitions(settings: PlatformSettings, *, version: str = "1") -> dg.Definitions:
-    from assets.partitions import release_cells
+    from paeplatform.assets.recording.partitions import release_cells
 
     @dg.asset(code_version=version)
     def table() -> dg.MaterializeResult[pl.DataFrame]:
@@ -78,7 +78,7 @@ def make(defs: dg.Definitions, instance: dg.DagsterInstance, name: str, partitio
 
 
 def make_all(settings: PlatformSettings, instance: dg.DagsterInstance) -> None:
-    from assets.partitions import CELL, RELEASE, cell_partition
+    from paeplatform.assets.recording.partitions import CELL, RELEASE, cell_partition
 
     defs = definitions(settings)
     instance.add_dynamic_partitions(RELEASE, ["r1"])
@@ -92,7 +92,7 @@ def make_all(settings: PlatformSettings, instance: dg.DagsterInstance) -> None:
 def test_a_run_leaves_its_history_in_postgres_and_its_tables_in_the_bucket(
     settings: PlatformSettings, postgres: Postgres
 ) -> None:
-    from assets.provenance import latest_records
+    from paeplatform.assets.recording.provenance import latest_records
 
     with open_instance(settings) as instance:
         make_all(settings, instance)
@@ -110,7 +110,7 @@ def mlflow_template(postgres: Postgres) -> str:
     """A database with MLflow's tables, which take seconds to make; tests copy it."""
     from mlflow.store.db.utils import _initialize_tables
 
-    from resources.migration.journal import engine_of
+    from paeplatform.resources.migration.journal import engine_of
 
     name = postgres.new_database()
     _initialize_tables(engine_of(postgres.address(name)))
@@ -197,8 +197,8 @@ def test_dagster_waits_for_a_server_that_cannot_be_reached_for_a_moment(
 def test_a_lost_database_is_said_as_one_that_may_come_back(postgres: Postgres) -> None:
     import sqlalchemy as sa
 
-    from resources.failures import is_busy, one_line_failures
-    from resources.migration.journal import engine_of
+    from paeplatform.resources.failures import is_busy, one_line_failures
+    from paeplatform.resources.migration.journal import engine_of
 
     database = postgres.new_database()
     with engine_of(postgres.address(database)).connect() as live:
@@ -218,7 +218,7 @@ def test_a_lost_database_is_said_as_one_that_may_come_back(postgres: Postgres) -
 @pytest.fixture
 def embedded(settings: PlatformSettings, tmp_path: Path) -> PlatformSettings:
     """A tiny home with history of Dagster in SQLite: two assets, three cells, one of them made twice."""
-    from resources.storage import EMBEDDED
+    from paeplatform.resources.storage import EMBEDDED
 
     old = replace(settings, home=tmp_path / "home", storage=EMBEDDED)
     with open_instance(old) as instance:
@@ -227,7 +227,7 @@ def embedded(settings: PlatformSettings, tmp_path: Path) -> PlatformSettings:
 
 
 def migrate_dagster_of(old: PlatformSettings) -> tuple[dict[str, int], bool]:
-    from resources.migration.dagster_history import migrate_dagster
+    from paeplatform.resources.migration.dagster_history import migrate_dagster
 
     return migrate_dagster(
         old.dagster_home,
@@ -248,7 +248,7 @@ def tree_of(folder: Path) -> dict[str, bytes]:
 def test_dagsters_history_is_taken_along_whole(
     settings: PlatformSettings, embedded: PlatformSettings, postgres: Postgres
 ) -> None:
-    from assets.provenance import latest_records
+    from paeplatform.assets.recording.provenance import latest_records
 
     before = tree_of(embedded.home)
     rows, already = migrate_dagster_of(embedded)
@@ -299,7 +299,7 @@ def test_an_interrupted_migration_leaves_nothing_and_the_next_one_does_it(
     import sqlalchemy as sa
 
     from paeplatform.errors import InputError
-    from resources.migration import dagster_history, journal
+    from paeplatform.resources.migration import dagster_history, journal
 
     database = os.environ["TEST_DAGSTER_DB"].rsplit("/", 1)[-1]
     copied = dagster_history._copy_pointing
@@ -330,7 +330,7 @@ def test_an_interrupted_migration_leaves_nothing_and_the_next_one_does_it(
 def test_runs_at_work_keep_the_history_where_it_is(
     settings: PlatformSettings, embedded: PlatformSettings
 ) -> None:
-    from resources.migration.journal import MigrationError
+    from paeplatform.resources.migration.journal import MigrationError
 
     with open_instance(embedded) as instance:
         job = definitions(embedded).resolve_implicit_global_asset_job_def()
@@ -398,10 +398,10 @@ def test_the_command_takes_a_home_along_and_it_goes_on_from_there(
     with open_instance(settings) as instance:
         assert instance.get_runs_count() == 6
         defs = definitions(settings)
-        from assets.partitions import cell_partition
+        from paeplatform.assets.recording.partitions import cell_partition
 
         make(defs, instance, "cells", cell_partition("r1", CELLS[1]))  # reads the table that was taken along
-    from resources.objects import fetch_folder
+    from paeplatform.resources.objects import fetch_folder
 
     assert (
         fetch_folder(settings.store / "models" / "model", tmp_path / "cache") / "weights"

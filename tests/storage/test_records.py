@@ -7,13 +7,13 @@ import dagster as dg
 import pytest
 from servers import Postgres
 
-import sensors.records as records
-from assets.partitions import CELL, RELEASE, cell_partition
-from assets.provenance import DATA_VERSION, made_from
+import paeplatform.sensors.records as records
+from paeplatform.assets.recording.partitions import CELL, RELEASE, cell_partition
+from paeplatform.assets.recording.provenance import DATA_VERSION, made_from
 from paeplatform.config import load_preset
-from resources.instance import open_instance
-from resources.settings import PlatformSettings
-from resources.storage import Storage
+from paeplatform.resources.instance import open_instance
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.storage import Storage
 
 KEY = dg.AssetKey("posteriors")
 CELLS = [f"hp6-{number}" for number in range(5)]

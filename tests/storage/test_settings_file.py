@@ -6,10 +6,10 @@ import dagster as dg
 import pytest
 
 from paeplatform.errors import ConfigError
-from resources.instance import open_instance, write_dagster_yaml
-from resources.registry import ModelRegistry
-from resources.settings import PlatformSettings
-from resources.storage import load_storage
+from paeplatform.resources.instance import open_instance, write_dagster_yaml
+from paeplatform.resources.registry import ModelRegistry
+from paeplatform.resources.settings import PlatformSettings
+from paeplatform.resources.storage import load_storage
 
 GOOD = """\
 mode: postgres

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from paeplatform.errors import BandSetError, ConfigError
-from paeplatform.inference.priors import BpzPrior, UniformPrior
-from paeplatform.inference.pz_summary import summarise_pz_grid
+from paeplatform.inference.model.priors import BpzPrior, UniformPrior
+from paeplatform.inference.results.pz_summary import summarise_pz_grid
 from paeplatform.template_fit.fit import STATUSES, fit_templates
 from paeplatform.template_fit.profile import profile_sources
 from tests.real_sources import real_photometry

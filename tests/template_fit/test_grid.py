@@ -12,7 +12,7 @@ from paeplatform.template_fit.grid import TemplateGridConfig, build_template_gri
 
 
 def test_fluxes_are_the_exact_integrals(grid, library, filters):
-    """Off the nodes in E(B-V) too, where the largest error of any band is 5e-5 (DESIGN: exact operator as oracle)."""
+    """Off the nodes in E(B-V) too, where the largest error of any band is 5e-5."""
     wave = hires_grid()
     spectra = library_on_grid(library, wave)
     rng = np.random.default_rng(0)

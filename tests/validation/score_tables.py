@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
-from paeplatform.validation.sample_scores import method_scores
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+from paeplatform.paper.sample_scores import method_scores
 
 N = 400
 Z_RANGE = (0.003, 3.0)

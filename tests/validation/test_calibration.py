@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation import calibration
+from paeplatform.scores import calibration
 
 LEVELS = np.linspace(0.01, 0.99, 51)
 

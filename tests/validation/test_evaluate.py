@@ -8,21 +8,21 @@ import pytest
 from paeplatform.config import load_preset
 from paeplatform.errors import InputError
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.priors import UniformPrior
+from paeplatform.inference.model.priors import UniformPrior
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.autoencoder import build_autoencoder
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.pae.flow import build_flow
-from paeplatform.sed.grid import rest_grid
-from paeplatform.sed.library import load_library
-from paeplatform.validation.evaluate import (
+from paeplatform.scores.evaluate import (
     draw_bright_sources,
     evaluate_high_snr,
     join_truth,
     posterior_metrics,
 )
-from paeplatform.validation.statistics import metric_table
+from paeplatform.scores.statistics import metric_table
+from paeplatform.sed.grid import rest_grid
+from paeplatform.sed.library import load_library
 
 
 @pytest.fixture(scope="module")

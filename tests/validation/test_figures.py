@@ -12,8 +12,8 @@ import pytest
 from matplotlib.image import imread
 
 from paeplatform.errors import InputError
-from paeplatform.validation import figures
-from paeplatform.validation.statistics import metric_table
+from paeplatform.figures import convergence as figures
+from paeplatform.scores.statistics import metric_table
 
 RNG = np.random.default_rng(0)
 WAVE = np.linspace(0.1, 5.0, 500)

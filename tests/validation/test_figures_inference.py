@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from paeplatform.inference.predictive import Predictive
-from paeplatform.inference.profile import ProfileLikelihood
-from paeplatform.validation.figures_inference import missing_bands_figure, predictive_figure, profile_figure
-from paeplatform.validation.style import figure_png
+from paeplatform.figures.inference import missing_bands_figure, predictive_figure, profile_figure
+from paeplatform.figures.style import figure_png
+from paeplatform.inference.profile_likelihood import ProfileLikelihood
+from paeplatform.inference.results.predictive import Predictive
 
 RNG = np.random.default_rng(0)
 WAVE = np.linspace(0.75, 5.0, 30)

@@ -5,20 +5,23 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
-from paeplatform.validation import calibration_tables, figures_calibration, figures_methods, paper_tables
-from paeplatform.validation.examples import choose_examples
-from paeplatform.validation.figures_examples import (
+from paeplatform.figures import calibration as figures_calibration
+from paeplatform.figures import methods as figures_methods
+from paeplatform.figures.examples import (
     missing_band_example,
     posterior_corner,
     profiled_fits,
     profiles,
     reconstruction_example,
 )
-from paeplatform.validation.latent_statistics import norm_trend
-from paeplatform.validation.profiles import SCHEMA, choose_profiled
-from paeplatform.validation.ranks import rank_summary
-from paeplatform.validation.style import figure_pdf, figure_png
-from paeplatform.validation.table_rows import Resampling
+from paeplatform.figures.style import figure_pdf, figure_png
+from paeplatform.paper import calibration_tables
+from paeplatform.paper import tables as paper_tables
+from paeplatform.paper.examples import choose_examples
+from paeplatform.paper.profiles import SCHEMA, choose_profiled
+from paeplatform.paper.ranks import rank_summary
+from paeplatform.paper.table_rows import Resampling
+from paeplatform.scores.latent_statistics import norm_trend
 from tests.validation.score_tables import score_table
 
 TABLE = score_table(200)

@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation.metrics import METRICS, RELEASE_METRICS, nmad_paper
-from paeplatform.validation.scorecard import source_columns
-from paeplatform.validation.statistics import metric_table
+from paeplatform.scores.metrics import METRICS, RELEASE_METRICS, nmad_paper
+from paeplatform.scores.scorecard import source_columns
+from paeplatform.scores.statistics import metric_table
 
 CUTS = (0.01, 0.03, 0.2)
 

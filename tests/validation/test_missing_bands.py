@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import norm
 
 from paeplatform.errors import InputError
-from paeplatform.inference.pz_summary import QUANTILE_LEVELS
-from paeplatform.validation.missing_bands import stress_summary
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+from paeplatform.scores.missing_bands import stress_summary
 
 
 def made_up(fraction, sigma, z_true, overconfident=1.0, seed=0):

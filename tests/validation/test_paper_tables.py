@@ -6,11 +6,12 @@ import pytest
 from scipy import stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation import calibration_tables, paper_tables
-from paeplatform.validation.metrics import nmad_paper
-from paeplatform.validation.sample_scores import label_of, method_scores
-from paeplatform.validation.table_list import TABLES
-from paeplatform.validation.table_rows import Resampling
+from paeplatform.paper import calibration_tables
+from paeplatform.paper import tables as paper_tables
+from paeplatform.paper.sample_scores import label_of, method_scores
+from paeplatform.paper.table_list import TABLES
+from paeplatform.paper.table_rows import Resampling
+from paeplatform.scores.metrics import nmad_paper
 from tests.validation.score_tables import Z_RANGE, posteriors, sample, score_table
 
 TABLE = score_table()

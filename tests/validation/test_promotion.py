@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 
 from paeplatform.errors import ConfigError, InputError
-from paeplatform.validation.metrics import GATE_METRICS
-from paeplatform.validation.promotion import Evidence, Verdict, decide
-from paeplatform.validation.promotion_rules import JUDGED, PACKAGED, PromotionRules, load_promotion_rules
-from paeplatform.validation.scorecard import score_sources
+from paeplatform.scores.metrics import GATE_METRICS
+from paeplatform.scores.promotion import Evidence, Verdict, decide
+from paeplatform.scores.promotion_rules import JUDGED, PACKAGED, PromotionRules, load_promotion_rules
+from paeplatform.scores.scorecard import score_sources
 
 LEVELS = np.linspace(0.01, 0.99, 51)
 RULES = load_promotion_rules()

@@ -12,11 +12,11 @@ import pytest
 
 from paeplatform.config import load_preset
 from paeplatform.errors import InputError
-from paeplatform.validation import figures
-from paeplatform.validation.report import metrics_markdown, write_report
-from paeplatform.validation.report_sources import choose_sources, flag_names, sparkline
-from paeplatform.validation.statistics import metric_table
-from paeplatform.validation.targets import judge
+from paeplatform.figures import convergence as figures
+from paeplatform.report.page import metrics_markdown, write_report
+from paeplatform.report.sources import choose_sources, flag_names, sparkline
+from paeplatform.scores.statistics import metric_table
+from paeplatform.scores.targets import judge
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 EVIL = "<script>alert('x')</script>\"&"

@@ -11,16 +11,17 @@ import polars as pl
 import pytest
 
 from paeplatform.config import load_preset
-from paeplatform.validation import calibration_tables, paper_tables
-from paeplatform.validation.examples import choose_examples
-from paeplatform.validation.report import write_report
-from paeplatform.validation.report_browser import browser_data, browser_section
-from paeplatform.validation.report_tables import paper_section, quality_section
-from paeplatform.validation.statistics import metric_table
-from paeplatform.validation.table_files import cell_text, table_markdown, write_table
-from paeplatform.validation.table_list import TABLES
-from paeplatform.validation.table_rows import Resampling
-from paeplatform.validation.targets import paper_targets
+from paeplatform.paper import calibration_tables
+from paeplatform.paper import tables as paper_tables
+from paeplatform.paper.examples import choose_examples
+from paeplatform.paper.table_files import cell_text, table_markdown, write_table
+from paeplatform.paper.table_list import TABLES
+from paeplatform.paper.table_rows import Resampling
+from paeplatform.report.browser import browser_data, browser_section
+from paeplatform.report.page import write_report
+from paeplatform.report.tables import paper_section, quality_section
+from paeplatform.scores.statistics import metric_table
+from paeplatform.scores.targets import paper_targets
 from tests.validation.conftest import LEVELS, made_up_posteriors
 from tests.validation.score_tables import score_table
 

@@ -6,11 +6,11 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from paeplatform.inference.draws import PosteriorDraws
-from paeplatform.inference.priors import UniformPrior
-from paeplatform.validation.latent_statistics import norm_trend, spectrum_statistics
-from paeplatform.validation.ranks import SimulatedSources, rank_summary, rank_table
-from paeplatform.validation.sampling import latent_correlations, uniform_prior
+from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.paper.ranks import SimulatedSources, rank_summary, rank_table
+from paeplatform.paper.sampling import latent_correlations, uniform_prior
+from paeplatform.scores.latent_statistics import norm_trend, spectrum_statistics
 
 PRIOR = UniformPrior(0.01, 3.0)
 
@@ -100,7 +100,7 @@ def test_norms_by_redshift_and_their_correlation():
 
 
 def test_reconstruction_statistics_are_the_errors_of_the_reconstruction(monkeypatch):
-    from paeplatform.validation import latent_statistics
+    from paeplatform.scores import latent_statistics
 
     rng = np.random.default_rng(4)
     spectra, offset = rng.uniform(0.5, 1.5, (7, 11)), np.linspace(0, 0.1, 11)

@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation.calibration import ks_distance_to_uniform, pit_coverage, pit_from_quantiles
-from paeplatform.validation.metrics import GATE_METRICS, METRICS
-from paeplatform.validation.scorecard import score_sources, source_columns
-from paeplatform.validation.statistics import metric_intervals, metric_table, values_of
+from paeplatform.scores.calibration import ks_distance_to_uniform, pit_coverage, pit_from_quantiles
+from paeplatform.scores.metrics import GATE_METRICS, METRICS
+from paeplatform.scores.scorecard import score_sources, source_columns
+from paeplatform.scores.statistics import metric_intervals, metric_table, values_of
 from tests.validation.conftest import LEVELS, made_up_posteriors
 
 RANGE = (0.003, 3.0)

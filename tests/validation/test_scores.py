@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation.calibration import pit_from_quantiles
-from paeplatform.validation.scores import (
+from paeplatform.scores.calibration import pit_from_quantiles
+from paeplatform.scores.scores import (
     BACKGROUND_WEIGHT,
     crps_from_quantiles,
     log_score_from_quantiles,

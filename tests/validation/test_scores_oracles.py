@@ -9,8 +9,8 @@ from qp.metrics.pit import PIT
 from scipy import stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation.calibration import ks_distance_to_uniform, pit_from_quantiles
-from paeplatform.validation.scores import CDE_EDGES, cde_loss_from_quantiles, crps_from_quantiles
+from paeplatform.scores.calibration import ks_distance_to_uniform, pit_from_quantiles
+from paeplatform.scores.scores import CDE_EDGES, cde_loss_from_quantiles, crps_from_quantiles
 
 LEVELS = np.linspace(0.002, 0.998, 251)
 

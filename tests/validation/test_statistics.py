@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 
 from paeplatform.errors import InputError
-from paeplatform.validation import bootstrap
-from paeplatform.validation.bootstrap import bootstrap_error, fraction_error
-from paeplatform.validation.metrics import METRICS, RELEASE_METRICS
-from paeplatform.validation.statistics import bins_of, metric_table, selection_statistics
+from paeplatform.scores import bootstrap
+from paeplatform.scores.bootstrap import bootstrap_error, fraction_error
+from paeplatform.scores.metrics import METRICS, RELEASE_METRICS
+from paeplatform.scores.statistics import bins_of, metric_table, selection_statistics
 from tests.validation.score_tables import score_table
 
 TABLE = score_table()

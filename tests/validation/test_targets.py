@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from paeplatform.errors import InputError
-from paeplatform.validation import targets
-from paeplatform.validation.statistics import metric_table
+from paeplatform.scores import targets
+from paeplatform.scores.statistics import metric_table
 
 
 def test_bounds_include_the_target_itself():

@@ -1,0 +1,1 @@
+"""Posteriors, template fits and the redshift catalogue, cell by cell."""

@@ -1,0 +1,78 @@
+"""The SBI model, loaded to answer photometry, and the settings that decide its answer beside it."""
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from paeplatform.assets.inference.estimation import Estimation
+from paeplatform.assets.recording.tables import bands_from
+from paeplatform.assets.recording.versions import code_version
+from paeplatform.config import Preset
+from paeplatform.errors import CheckpointError
+from paeplatform.resources.failures import one_line_failures
+from paeplatform.resources.registry import SBI, ModelRegistry
+from paeplatform.resources.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SBI_POSTERIORS = 1  # raised when the code behind `sbi_posteriors` changes its result
+
+
+def sbi_code(preset: Preset) -> str:
+    """The code version of what SBI answers."""
+    return code_version(SBI_POSTERIORS, preset, "sbi.summaries", "sbi.n_samples")
+
+
+def load_sbi_version(
+    preset: Preset,
+    spherex_bands: pl.DataFrame,
+    redshift_prior: pl.DataFrame | None,
+    registry: ModelRegistry,
+    workspace: Workspace,
+    version: int | None = None,
+    *,
+    progress: bool = False,
+) -> Estimation:
+    """A version of `sbi-redshift`, ready to answer.
+
+    Args:
+        preset: uses sbi.summaries, n_samples, batch_size, device, and the seed of samples.
+        spherex_bands: table of the bands, which must be those the model was trained for.
+        redshift_prior: not read: p(z) is under the training set's own distribution.
+        registry: where the version is.
+        workspace: not read.
+        version: None takes the champion.
+        progress: shows a bar.
+
+    Raises:
+        dagster.Failure: no such version, its files are at fault, or it was trained for other bands.
+    """
+    with one_line_failures():
+        model_version = registry.by_alias(SBI) if version is None else registry.by_version(SBI, version)
+        folder = registry.artifact(model_version, "sbi")
+    from paeplatform.sbi.bundle import load_sbi
+    from paeplatform.sbi.inference import estimate_sbi
+
+    with one_line_failures():
+        model, band_hash = load_sbi(folder)
+        if band_hash != bands_from(spherex_bands).content_hash():
+            raise CheckpointError(f"{SBI} {model_version.label} was trained for other bands: train it again")
+
+    def estimate(flux: "np.ndarray", flux_err: "np.ndarray", object_id: "np.ndarray") -> pl.DataFrame:
+        with one_line_failures():
+            return estimate_sbi(
+                model,
+                flux,
+                flux_err,
+                object_id,
+                summaries=preset.sbi.summaries,
+                n_samples=preset.sbi.n_samples,
+                batch_size=preset.sbi.batch_size,
+                device=preset.sbi.device,
+                seed=preset.seed,
+                progress=progress,
+            )
+
+    # the implicit prior is that of the training set, which the model's version names
+    return Estimation(model_version, f"{SBI}-{model_version.label}", "", estimate)

@@ -1,0 +1,1 @@
+"""The trained models, from a fit to a registered version."""

@@ -1,0 +1,1 @@
+"""Evaluation, the promotion gate and the champions."""

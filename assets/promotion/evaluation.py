@@ -1,0 +1,265 @@
+"""A registered version on the frozen test set: inferred, scored, logged to MLflow, once for the same inputs."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import polars as pl
+
+from paeplatform.assets.promotion.gated import Gated
+from paeplatform.assets.recording.versions import content_version
+from paeplatform.config import Preset
+from paeplatform.resources.failures import one_line_failures
+from paeplatform.resources.registry import ModelRegistry, ModelVersion
+from paeplatform.resources.workspace import Workspace
+from paeplatform.scores.promotion_rules import PACKAGED, PromotionRules, load_promotion_rules
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from paeplatform.assets.inference.estimation import Estimation
+    from paeplatform.scores.promotion import Evidence
+
+EVALUATED_ON, EVALUATED_AT, EVALUATION_RUN = "evaluated_on", "evaluated_at", "evaluation_run"
+TEST_SET = "test_set"
+METRIC_TAG = "metric."  # + name, on a version: value and interval
+CODE = 1  # raised when the evaluation of the same posteriors changes
+_RECORD, _SCORES, _INTERVALS = "evaluation", "scores", "intervals"
+_PARTS = 4  # at least so many calls: the first compiles, the others are timed
+_PART_SOURCES = 128
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an evaluation needs beside the version.
+
+    Attributes:
+        preset: settings.
+        test_set: of `draw_test_sources`.
+        spherex_bands, redshift_prior: tables of the assets of these names.
+        registry, workspace: resources.
+        run_id: of the Dagster run, or of whatever asks.
+    """
+
+    preset: Preset
+    test_set: pl.DataFrame
+    spherex_bands: pl.DataFrame
+    redshift_prior: pl.DataFrame
+    registry: ModelRegistry
+    workspace: Workspace
+    run_id: str
+
+    def key(self, kind: Gated) -> str:
+        """A hash over all that an evaluation's outcome depends on beside the version."""
+        tables = (self.test_set, self.spherex_bands, self.redshift_prior)
+        parts = [str(CODE), kind.code(self.preset), *(content_version(table).value for table in tables)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a version showed.
+
+    Attributes:
+        model: the version.
+        evidence: for the gate.
+        intervals: of `scorecard.metric_intervals`: metrics with intervals, in all and by bin of sigma.
+        run_id: of the MLflow run that holds it.
+        fresh: whether it was made now.
+    """
+
+    model: ModelVersion
+    evidence: "Evidence"
+    intervals: pl.DataFrame
+    run_id: str
+    fresh: bool
+
+
+def evaluate(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
+    """The version's evaluation on these inputs: the stored one, or else made now and stored.
+
+    Raises:
+        dagster.Failure: the version cannot be loaded or does not answer.
+    """
+    stored = stored_evaluation(kind, model, inputs)
+    return _made(kind, model, inputs) if stored is None else stored
+
+
+def stored_evaluation(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation | None:
+    """The version's evaluation on these inputs, when it was made before and MLflow still holds it."""
+    from paeplatform.scores.promotion import Evidence
+
+    run_id = model.tags.get(EVALUATION_RUN)
+    if run_id is None or model.tags.get(EVALUATED_ON) != inputs.key(kind):
+        return None
+    registry = inputs.registry
+    record, scores, intervals = (
+        registry.run_file(run_id, name)
+        for name in (f"{_RECORD}.json", f"{_SCORES}.parquet", f"{_INTERVALS}.parquet")
+    )
+    if record is None or scores is None or intervals is None:
+        return None
+    facts = json.loads(record.read_text())
+    evidence = Evidence(pl.read_parquet(scores, glob=False), facts["galaxies_per_hour"], facts["hardware"])
+    return Evaluation(model, evidence, pl.read_parquet(intervals, glob=False), run_id, fresh=False)
+
+
+def evaluation_metadata(evaluation: Evaluation) -> Mapping[str, dg.MetadataValue | float | int | str]:
+    """For Dagster's UI: the headline numbers, and the table by bin of sigma."""
+    from paeplatform.scores.metrics import THROUGHPUT
+    from paeplatform.scores.statistics import values_of
+
+    rate = evaluation.evidence.galaxies_per_hour
+    return {
+        "model_version": f"{evaluation.model.name} {evaluation.model.label}",
+        "model": dg.MetadataValue.url(evaluation.model.url),
+        "sources": evaluation.evidence.scores.height,
+        **values_of(evaluation.intervals),
+        **({} if rate is None else {THROUGHPUT: rate}),
+        "hardware": evaluation.evidence.hardware,
+        "metrics": dg.MetadataValue.md(intervals_markdown(evaluation.intervals)),
+        "mlflow_run_id": evaluation.run_id,
+        "kept": "made now" if evaluation.fresh else "from an earlier evaluation on the same inputs",
+    }
+
+
+def intervals_markdown(intervals: pl.DataFrame) -> str:
+    """A row a metric, a column a selection, each cell with the ends of its 95 % interval."""
+    from paeplatform.scores.metrics import GATE_METRICS
+
+    rows = intervals.to_dicts()
+    lines = [
+        "| metric | " + " | ".join(f"{row['selection']} (n = {row['n']})" for row in rows) + " |",
+        "|---|" + "---|" * len(rows),
+    ]
+    for name in GATE_METRICS:
+        cells = (interval_text(row[name], row[f"{name}_low"], row[f"{name}_high"]) for row in rows)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+    """0.031 (0.028 to 0.034)."""
+    return "" if value is None else f"{value:.4g} ({low:.3g} to {high:.3g})"
+
+
+def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
+    registry, preset = inputs.registry, inputs.preset
+    inputs.workspace.start_jax()  # whatever the model: a process that has looked at JAX keeps its devices
+    estimation = kind.load(
+        preset, inputs.spherex_bands, inputs.redshift_prior, registry, inputs.workspace, model.version
+    )
+    from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+    from paeplatform.scores.evaluate import join_truth
+    from paeplatform.scores.metrics import THROUGHPUT
+    from paeplatform.scores.promotion import Evidence
+    from paeplatform.scores.scorecard import score_sources
+    from paeplatform.scores.statistics import metric_intervals, values_of
+
+    with one_line_failures():
+        posteriors, rate = _timed(estimation, inputs.test_set)
+        scores = score_sources(
+            join_truth(posteriors, inputs.test_set),
+            QUANTILE_LEVELS.tolist(),
+            prefix=kind.short,
+            z_range=(preset.prior.z_min, preset.prior.z_max),
+        )
+        rules = rules_of(preset)
+        intervals = metric_intervals(scores, preset.validation.sigma_cuts, n_resamples=rules.resamples)
+    evidence = Evidence(scores, rate, hardware())
+    values = {**values_of(intervals), **({} if rate is None else {THROUGHPUT: rate})}
+    facts = {
+        "model": model.name,
+        "version": model.version,
+        "evaluated_on": inputs.key(kind),
+        "prior_id": estimation.prior_id,
+        "sources": scores.height,
+        "galaxies_per_hour": rate,
+        "hardware": evidence.hardware,
+        "metrics": intervals.to_dicts(),
+    }
+    test_set = content_version(inputs.test_set).value
+    name = f"{model.name}-evaluation-{model.label}"
+    with registry.training_run(name, preset, data_version=test_set, dagster_run_id=inputs.run_id) as run:
+        run.log_metrics(values)
+        run.log_json(facts, f"{_RECORD}.json")
+        run.log_table(scores, _SCORES)
+        run.log_table(intervals, _INTERVALS)
+    row = intervals.row(0, named=True)
+    shown = {
+        f"{METRIC_TAG}{metric}": interval_text(row[metric], row[f"{metric}_low"], row[f"{metric}_high"])
+        for metric in values
+        if metric in row
+    }
+    if rate is not None:
+        shown[f"{METRIC_TAG}{THROUGHPUT}"] = f"{rate:.0f}"
+    registry.tag(
+        model.name,
+        model.version,
+        {
+            **shown,
+            TEST_SET: f"{test_set}, {scores.height} sources",
+            EVALUATED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
+            EVALUATION_RUN: run.run_id,
+            EVALUATED_ON: inputs.key(kind),  # last: without it there is no evaluation
+        },
+    )
+    return Evaluation(
+        registry.by_version(model.name, model.version), evidence, intervals, run.run_id, fresh=True
+    )
+
+
+def _timed(estimation: "Estimation", test_set: pl.DataFrame) -> tuple[pl.DataFrame, float | None]:
+    """Posteriors, and galaxies an hour: the median over the calls after the first, which compiles.
+
+    How the sources are cut into calls changes no posterior.
+    """
+    import numpy as np
+
+    columns = [test_set[name].to_numpy() for name in ("flux", "flux_err", "object_id")]
+    n_parts = min(max(_PARTS, test_set.height // _PART_SOURCES), test_set.height)
+    tables, rates = [], []
+    for rows in np.array_split(np.arange(test_set.height), n_parts):
+        began = time.monotonic()
+        tables.append(_answers(estimation, columns, rows))
+        rates.append(len(rows) / (time.monotonic() - began) * 3600.0)
+    rate = float(np.median(rates[1:])) if len(rates) > 1 else None
+    return pl.concat(tables), rate
+
+
+def _answers(estimation: "Estimation", columns: "list[np.ndarray]", rows: "np.ndarray") -> pl.DataFrame:
+    flux, flux_err, object_id = (column[rows] for column in columns)
+    return estimation.estimate(flux, flux_err, object_id)
+
+
+def rules_file(preset: Preset) -> Path:
+    """The file of a preset's rules of promotion."""
+    return preset.promotion.rules or PACKAGED
+
+
+def rules_of(preset: Preset) -> PromotionRules:
+    """The rules of promotion of a preset.
+
+    Raises:
+        ConfigError: its file of rules is missing or at fault.
+    """
+    return load_promotion_rules(rules_file(preset))
+
+
+def hardware() -> str:
+    """Kind of the processor, or of the accelerators, and how many: rates are compared on the same alone."""
+    import platform
+
+    import jax
+
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return f"{devices[0].device_kind} x{len(devices)}"
+    return f"{platform.machine()} cpu x{os.cpu_count()}"

@@ -1,0 +1,1 @@
+"""What every asset records: versions, provenance, partitions, pictures."""

@@ -1,0 +1,1 @@
+"""Deliveries, photometry of cells, and the quality gate."""

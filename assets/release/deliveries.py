@@ -1,0 +1,363 @@
+"""Group release: deliveries as they arrive, verified, and cut into sky cells.
+
+What lies in the landing zone is not the platform's to make: `raw_release` and `cell_exposures` are external assets
+whose versions are reported, by the release sensor and by the ingestion. A release delivered again therefore touches
+those cells whose rows differ, and no others.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import polars as pl
+
+from paeplatform.assets.recording.metadata import preview
+from paeplatform.assets.recording.partitions import CELL, cell_partition, release_cells, releases
+from paeplatform.assets.recording.provenance import DATA_VERSION, STOOD_FOR_BY, latest_records
+from paeplatform.assets.recording.tables import bands_from
+from paeplatform.assets.recording.versions import code_version, content_version, file_digest
+from paeplatform.assets.release.quality import Held, broken, check_results, check_specs, refuse
+from paeplatform.catalog.cells import cell_key
+from paeplatform.config import Preset
+from paeplatform.errors import InputError
+from paeplatform.names import is_name
+from paeplatform.resources.failures import one_line_failures
+from paeplatform.resources.objects import names_in, put_file, put_text, read_table
+from paeplatform.resources.store import said
+from paeplatform.resources.workspace import Workspace
+
+if TYPE_CHECKING:
+    from paeplatform.release.manifest import Manifest
+    from paeplatform.release.outcomes import RuleOutcome
+    from paeplatform.release.splitting import SplitResult
+
+RAW_RELEASE = dg.AssetKey("raw_release")
+CELL_EXPOSURES = dg.AssetKey("cell_exposures")
+
+
+def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The assets of this group for a preset."""
+    order = preset.release.healpix_order
+
+    @dg.asset(
+        group_name="release",
+        kinds={"parquet"},
+        code_version=code_version(
+            1,
+            preset,
+            "release.name",
+            "release.n_visits",
+            "release.data_collection",
+            "release.pipeline_version",
+            "instrument.depth",
+        ),
+    )
+    def mock_delivery(
+        mock_photometry: pl.DataFrame, spherex_bands: pl.DataFrame, workspace: Workspace
+    ) -> dg.MaterializeResult:
+        """The mock release as a survey would deliver it: a manifest and files of single exposures."""
+        from paeplatform.release.simulation import DeliverySpec, write_delivery
+
+        cfg = preset.release
+        folder = workspace.delivery(cfg.name)
+        with one_line_failures():
+            spec = DeliverySpec(
+                release=cfg.name,
+                data_collection=cfg.data_collection,
+                pipeline_version=cfg.pipeline_version,
+                n_visits=cfg.n_visits,
+                seed=preset.seed,
+                depth=preset.instrument.depth,
+            )
+            manifest = write_delivery(
+                mock_photometry, bands_from(spherex_bands), folder, spec, progress=False
+            )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(manifest.content_hash()),
+            metadata={
+                "path": dg.MetadataValue.path(folder / "manifest.json"),
+                "exposures": manifest.n_rows,
+                "sources": manifest.n_sources,
+                "files": len(manifest.files),
+            },
+        )
+
+    raw_release = dg.AssetSpec(
+        RAW_RELEASE,
+        group_name="release",
+        partitions_def=releases,
+        kinds={"file"},
+        description="A delivery in the landing zone: manifest and files. Its version is reported by release_sensor.",
+    )
+
+    @dg.multi_asset(
+        name="ingest_release",
+        outs={
+            "release_exposures": dg.AssetOut(
+                description="The cells of a delivery: rows, sources and content of each.",
+                group_name="release",
+                kinds={"parquet", "polars"},
+                code_version="1",
+            ),
+            "unplaced_rows": dg.AssetOut(
+                description="Rows of a delivery without a usable position: they belong to no cell.",
+                group_name="release",
+                metadata={STOOD_FOR_BY: "release_exposures"},
+                kinds={"parquet", "polars"},
+                code_version="1",
+            ),
+        },
+        deps=[RAW_RELEASE],
+        partitions_def=releases,
+        check_specs=check_specs("release_exposures", "release", releases),
+    )
+    def ingest_release(
+        context: dg.AssetExecutionContext, workspace: Workspace
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        """Verifies a delivery, cuts it by sky cell and judges it as a whole; unchanged cells stay as they are."""
+        from paeplatform.release.manifest import MANIFEST, load_manifest
+
+        release = context.partition_key
+        folder = _delivery(workspace, release)
+        version, _ = delivery_version(folder)
+        with _held_when_at_fault(workspace, release, version):
+            manifest = load_manifest(folder)
+        scratch = workspace.scratch_path("cells")
+        try:
+            # Sources and positions are counted as the rows are cut, so the rules on them come after that; nothing is
+            # taken over before all have passed.
+            outcomes, split, fault = _judged_and_split(folder, manifest, scratch, order)
+            with said(workspace.ingested(release), "written"):
+                keep_outcomes(workspace, release, outcomes)
+            yield from check_results("release_exposures", "release", outcomes)
+            if broken(outcomes):
+                mark_held(workspace, release, version, broken(outcomes))
+            refuse(outcomes, f"release {release}")
+            with _held_when_at_fault(workspace, release, version):
+                if fault is not None:
+                    raise fault
+            assert split is not None
+            cells = split.cells.with_columns(
+                key=pl.col("cell").map_elements(lambda cell: cell_key(order, cell), return_dtype=pl.String),
+                version=pl.col("sha256").str.head(16),
+            ).sort("cell")
+            with said(workspace.ingested(release), "written"):
+                put_text(workspace.ingested(release) / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+                changed = _take_over(context, workspace, release, cells)
+            mark_held(workspace, release, None)
+        finally:
+            workspace.discard(scratch)
+        listing = cells.drop("path").with_columns(
+            release=pl.lit(release),
+            data_collection=pl.lit(manifest.data_collection),
+            created=pl.lit(manifest.created),
+            delivery=pl.lit(manifest.content_hash()),
+        )
+        yield dg.MaterializeResult(
+            asset_key="release_exposures",
+            value=listing,
+            data_version=content_version(listing.drop("created", "delivery")),
+            metadata={
+                "delivered_rows": manifest.n_rows,
+                "placed_rows": int(listing["n_rows"].sum()),
+                "unplaced_rows": split.unplaced.height,
+                "sources": int(listing["n_sources"].sum()),
+                "cells": listing.height,
+                "changed_cells": len(changed),
+                "changed": dg.MetadataValue.json(changed[:100]),
+                "delivery": manifest.content_hash(),
+                "data_collection": manifest.data_collection,
+                "preview": preview(listing),
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key="unplaced_rows",
+            value=split.unplaced,
+            data_version=content_version(split.unplaced),
+            metadata={"preview": preview(split.unplaced)},
+        )
+
+    cell_exposures = dg.AssetSpec(
+        CELL_EXPOSURES,
+        group_name="release",
+        partitions_def=release_cells,
+        deps=["release_exposures"],
+        kinds={"parquet"},
+        description="The delivered rows of one sky cell. Written and reported by the ingestion of its release.",
+    )
+    return [mock_delivery, raw_release, ingest_release, cell_exposures]
+
+
+@dataclass(frozen=True)
+class HeldDelivery:
+    """A delivery that was tried and did not pass.
+
+    Attributes:
+        version: of its manifest (`delivery_version`).
+        faults: why, a sentence each, with rule, observed and expected value; none where an older version of the
+            platform held it, which did not keep them.
+    """
+
+    version: str
+    faults: tuple[str, ...] = ()
+
+
+def delivery_version(folder: Path) -> tuple[str, str | None]:
+    """(version of a delivery's manifest, why it cannot be read or None)."""
+    from paeplatform.release.landing import MISSING, file_fault, landing_of
+    from paeplatform.release.manifest import MANIFEST, load_manifest
+
+    try:
+        return load_manifest(folder).content_hash(), None
+    except InputError as error:
+        path = folder / MANIFEST
+        fault = file_fault(path, landing_of(folder))
+        if fault is not None:  # of what is no regular file, nothing but its kind is looked at
+            kind = "gone" if fault == MISSING else fault.split()[-1].strip("()").lower()
+            return f"unreadable-{kind}", str(error)
+        try:
+            return f"unreadable-{file_digest(path)}", str(error)
+        except OSError:
+            return "unreadable-closed", str(error)
+
+
+def mark_held(workspace: Workspace, release: str, version: str | None, faults: Sequence[str] = ()) -> None:
+    """Remembers that this version of a delivery did not pass, so that it is not tried again.
+
+    Args:
+        workspace: where it is kept.
+        release: its name.
+        version: of the delivery; None forgets.
+        faults: why, a sentence each.
+    """
+    path = workspace.ingested(release) / "held.json"
+    if version is None:
+        path.unlink(missing_ok=True)
+        return
+    put_text(path, json.dumps({"version": version, "faults": list(faults)}))
+
+
+def held_delivery(workspace: Workspace, release: str) -> HeldDelivery | None:
+    """The version of a delivery that was tried and did not pass, with the reasons; None when the last one did."""
+    path = workspace.ingested(release) / "held.json"
+    if not path.is_file():
+        return None
+    tree = json.loads(path.read_text())
+    return HeldDelivery(tree["version"], tuple(tree.get("faults", ())))
+
+
+def held_version(workspace: Workspace, release: str) -> str | None:
+    """The version of a delivery that was tried and did not pass; None when the last one did."""
+    held = held_delivery(workspace, release)
+    return None if held is None else held.version
+
+
+def keep_outcomes(workspace: Workspace, release: str, outcomes: Sequence["RuleOutcome"]) -> None:
+    """Keeps what the rules said of a delivery as a whole, for the page of quality checks."""
+    tree = [asdict(one) for one in outcomes]
+    put_text(workspace.ingested(release) / "outcomes.json", json.dumps(tree))
+
+
+def kept_outcomes(workspace: Workspace, release: str | None = None) -> dict[str, list["RuleOutcome"]]:
+    """What was kept of deliveries, by release; of one only, when it is named."""
+    from paeplatform.release.outcomes import RuleOutcome
+
+    names = [release] if release else sorted(filter(is_name, names_in(workspace.all_ingested())))
+    paths = {name: workspace.ingested(name) / "outcomes.json" for name in names}
+    return {
+        name: [RuleOutcome(**one) for one in json.loads(path.read_text())]
+        for name, path in paths.items()
+        if path.is_file()
+    }
+
+
+def delivered_cells(workspace: Workspace, release: str) -> list[str]:
+    """The keys of the cells that the last ingestion of a release found; none when there was none."""
+    listing = workspace.table("release_exposures", release)
+    return read_table(listing, ["key"])["key"].to_list() if listing.is_file() else []
+
+
+@contextmanager
+def _held_when_at_fault(workspace: Workspace, release: str, version: str) -> Iterator[None]:
+    """A delivery that is at fault is not tried again; one whose ingestion was killed or met a full disk is.
+
+    Raises:
+        dagster.Failure: for an `InputError`. Without it as the cause, since it is this release's alone: others go on.
+    """
+    try:
+        yield
+    except InputError as error:
+        mark_held(workspace, release, version, [str(error)])
+        raise Held(f"release {release}", [str(error)]) from None
+
+
+def _delivery(workspace: Workspace, release: str) -> Path:
+    """The folder of a delivery.
+
+    Raises:
+        dagster.Failure: the partition is no release's name. Without the `InputError` as its cause: others go on.
+    """
+    try:
+        return workspace.delivery(release)
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def _judged_and_split(
+    folder: Path, manifest: "Manifest", scratch: Path, order: int
+) -> "tuple[list[RuleOutcome], SplitResult | None, InputError | None]":
+    """(outcomes of every release rule; the delivery, cut by cell under `scratch`; the fault of a value in its files).
+
+    There is no cut delivery where the files or a value in them are at fault.
+    """
+    from paeplatform.release.judging import judge_contents, judge_release
+    from paeplatform.release.reading import verify_files
+    from paeplatform.release.splitting import split_delivery
+
+    split, fault = None, None
+    with one_line_failures():
+        outcomes = [*verify_files(folder, manifest, progress=False), *judge_release(folder, manifest)]
+    if not broken(outcomes):
+        try:
+            with said(scratch.parent, "written"):
+                split = split_delivery(folder, manifest, scratch, order, progress=False)
+        except InputError as error:
+            fault = error
+    return [*outcomes, *judge_contents(manifest, split)], split, fault
+
+
+def _take_over(
+    context: dg.AssetExecutionContext, workspace: Workspace, release: str, cells: pl.DataFrame
+) -> list[str]:
+    """Puts the files of cells in place and reports those whose content is new; returns their keys."""
+    context.instance.add_dynamic_partitions(CELL, cells["key"].to_list())
+    partitions = {key: cell_partition(release, key) for key in cells["key"]}
+    known = latest_records(context.instance, CELL_EXPOSURES, [*map(str, partitions.values())])
+    there = names_in(workspace.tables(CELL_EXPOSURES.to_user_string(), release))
+    changed = []
+    for row in cells.iter_rows(named=True):
+        partition = partitions[row["key"]]
+        path = workspace.table(CELL_EXPOSURES.to_user_string(), release, row["key"])
+        record = known.get(partition)
+        current = record is not None and (record.tags or {}).get(DATA_VERSION) == row["version"]
+        if current and path.name in there:
+            continue
+        put_file(Path(row["path"]), path)  # the scratch folder is on a local store's file system
+        context.log_event(
+            dg.AssetMaterialization(
+                CELL_EXPOSURES,
+                partition=partition,
+                tags={DATA_VERSION: row["version"]},
+                metadata={
+                    "path": dg.MetadataValue.path(str(path)),
+                    "dagster/row_count": row["n_rows"],
+                    "sources": row["n_sources"],
+                },
+            )
+        )
+        changed.append(row["key"])
+    return changed

@@ -1,0 +1,1 @@
+"""Tables, figures and the report that say how good the results are."""

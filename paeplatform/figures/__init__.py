@@ -1,0 +1,1 @@
+"""Figures: one style, and functions that draw tables which others computed."""

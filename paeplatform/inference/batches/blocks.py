@@ -1,0 +1,203 @@
+"""The compiled parts of importance sampling: blocks of draws for many sources.
+
+Sources are split over the devices and, on each device, taken one after the other (`lax.map`): the thousand or two draws
+of one source fill the vector units, and what they need stays in cache. Shapes are fixed, so each function is
+compiled once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+from paeplatform.inference.batches.lanes import LANE, metric_lane
+from paeplatform.inference.model.posterior import LogPosterior, Photometry
+from paeplatform.inference.modes.mixture import StudentMixture, fit_mixture, log_prob, sample
+from paeplatform.inference.modes.starts import Geometry, accept, laplace_evidence, propose
+from paeplatform.pae.proposal import LOG_2PI, Proposal
+
+
+def _over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any:
+    """`function(*models, *source)` for every source, sources split over the mesh's devices."""
+    arrays, static = eqx.partition(models, eqx.is_array)
+
+    def local(arrays: Any, sources: tuple) -> Any:
+        whole = eqx.combine(arrays, static)
+        return jax.lax.map(lambda source: function(*whole, *source), sources)
+
+    return jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), LANE), out_specs=LANE, check_vma=False)(
+        arrays, sources
+    )
+
+
+def _targets(posterior: LogPosterior, photometry: Photometry, v: Array) -> Array:
+    return jax.vmap(lambda v: posterior.free_log_prob(v, photometry))(v)
+
+
+def _flow_block(
+    posterior: LogPosterior, proposal: Proposal, photometry: Photometry, base: Array
+) -> tuple[Array, Array, Array]:
+    context = proposal.context(photometry.signal, photometry.weight)
+    u, log_z, log_q = jax.vmap(lambda eps: proposal.sample(context, eps))(base)
+    t = posterior.coordinate_of(log_z)
+    v = jnp.concatenate([u, t[:, None]], axis=1)
+    # The target is taken where the draw is, not where the float32 round trip through t would put it.
+    target = jax.vmap(lambda u, log_z: posterior._log_prob(u, log_z, photometry))(u, log_z)
+    low, high = posterior._log_limits()
+    target = jnp.where((log_z > low) & (log_z < high), target, -jnp.inf)
+    bend = posterior.log_bend(t)
+    return v, target + bend, log_q + bend
+
+
+def _flow_base(
+    posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array
+) -> tuple[Array, Array]:
+    context = proposal.context(photometry.signal, photometry.weight)
+
+    def one(v: Array) -> tuple[Array, Array]:
+        base, log_q = proposal.base_and_log_prob(context, v[:-1], posterior.log_z_of(v[-1]))
+        return base, log_q + posterior.log_bend(v[-1])
+
+    return jax.vmap(one)(v)
+
+
+def _climb(
+    posterior: LogPosterior, n_steps: int, photometry: Photometry, starts: Array
+) -> tuple[Array, Array, Array]:
+    """Levenberg-Marquardt from one source's starts: (position, Fisher matrix, Laplace evidence)."""
+
+    def geometry(v: Array) -> Geometry:
+        return jax.vmap(lambda v: metric_lane(posterior, photometry, v))(v)
+
+    def step(_: int, carry: tuple) -> tuple:
+        position, here, damping = carry
+        trial = propose(position, here, damping)
+        return accept(position, here, damping, trial, geometry(trial))
+
+    damping = jnp.full(starts.shape[0], 0.1, starts.dtype)
+    position, here, _ = jax.lax.fori_loop(0, n_steps, step, (starts, geometry(starts), damping))
+    return position, here.fisher, laplace_evidence(posterior, position, here)
+
+
+@eqx.filter_jit
+def normal_block(mesh: Mesh, keys: Array, n: int, dim: int) -> Float[Array, "source draw dim"]:
+    """`n` standard normal vectors for each source: base points of its proposal."""
+    return _over_sources(lambda key: jr.normal(key, (n, dim)), (), mesh, (keys,))
+
+
+@eqx.filter_jit
+def flow_block(
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, base: Array
+) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"], Float[Array, "source draw"]]:
+    """Where each source's proposal takes base points: sampler coordinates v, log target and log proposal over v."""
+    return _over_sources(_flow_block, (posterior, proposal), mesh, (photometry, base))
+
+
+@eqx.filter_jit
+def densities(
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, v: Array
+) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"], Float[Array, "source draw dim"]]:
+    """Log target and log proposal over v, at given v, and their base points."""
+
+    def one(posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array) -> tuple:
+        base, log_q = _flow_base(posterior, proposal, photometry, v)
+        return _targets(posterior, photometry, v), log_q, base
+
+    return _over_sources(one, (posterior, proposal), mesh, (photometry, v))
+
+
+@eqx.filter_jit
+def flow_base(
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, v: Array
+) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"]]:
+    """Base points of the proposal at given v, and log proposal over v."""
+    return _over_sources(_flow_base, (posterior, proposal), mesh, (photometry, v))
+
+
+@eqx.filter_jit
+def target_block(
+    posterior: LogPosterior, mesh: Mesh, photometry: Photometry, v: Array
+) -> Float[Array, "source draw"]:
+    """Log target over v, at given v."""
+    return _over_sources(_targets, (posterior,), mesh, (photometry, v))
+
+
+@eqx.filter_jit
+def coordinates(
+    posterior: LogPosterior, t: Float[Array, "source draw"]
+) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"]]:
+    """ln z and ln (d ln z / dt) of sampler coordinates."""
+    return posterior.log_z_of(t), posterior.log_bend(t)
+
+
+@eqx.filter_jit
+def climb_block(
+    posterior: LogPosterior, mesh: Mesh, photometry: Photometry, starts: Array, n_steps: int
+) -> tuple[
+    Float[Array, "source start dim"], Float[Array, "source start dim dim"], Float[Array, "source start"]
+]:
+    """Tops of the hills above each source's starts, their Fisher matrices and Laplace evidences."""
+
+    def one(posterior: LogPosterior, photometry: Photometry, starts: Array) -> tuple:
+        return _climb(posterior, n_steps, photometry, starts)
+
+    return _over_sources(one, (posterior,), mesh, (photometry, starts))
+
+
+@eqx.filter_jit
+def fit_block(
+    mesh: Mesh, x: Array, log_weight: Array, keys: Array, n_component: int, inflation: float
+) -> StudentMixture:
+    """A mixture for each source's pooled draws; float64."""
+
+    def one(x: Array, log_weight: Array, key: Array) -> StudentMixture:
+        return fit_mixture(x, log_weight, key, n_component, inflation)
+
+    return _over_sources(one, (), mesh, (x, log_weight, keys))
+
+
+@eqx.filter_jit
+def sample_block(mesh: Mesh, mixture: StudentMixture, keys: Array, n: int) -> Float[Array, "source draw dim"]:
+    """`n` draws of each source's mixture, rounded to float32: densities are evaluated where the target is."""
+    draws = _over_sources(
+        lambda mixture, key: sample(mixture, key, n).astype(jnp.float32), (), mesh, (mixture, keys)
+    )
+    return draws.astype(mixture.mean.dtype)
+
+
+@eqx.filter_jit
+def mixture_density(mesh: Mesh, mixture: StudentMixture, v: Array) -> Float[Array, "source draw"]:
+    """Log density of each source's mixture at its draws; float64."""
+    return _over_sources(lambda mixture, v: log_prob(mixture, v), (), mesh, (mixture, v))
+
+
+def stretch(
+    base: Float[np.ndarray, "source draw dim"], of_proposal: Float[np.ndarray, "source draw"]
+) -> Float[np.ndarray, "source draw"]:
+    """ln of what takes a density over base points to one over v: the standard normal goes to the proposal."""
+    base = np.asarray(base, dtype=np.float64)
+    return of_proposal + 0.5 * np.sum(base**2, axis=2) + 0.5 * base.shape[2] * LOG_2PI
+
+
+def mixture_over(
+    mesh: Mesh, mixture: StudentMixture, places: np.ndarray, stretched: np.ndarray | float = 0.0
+) -> Float[np.ndarray, "source draw"]:
+    """Log density over v of mixtures over v, or over the proposal's base points; NaN counts as zero density.
+
+    Args:
+        mesh: devices.
+        mixture: (source, ...) float64.
+        places: (source, draw, dim) v, or base points.
+        stretched: (source, draw) for base points, their `stretch`.
+    """
+    with jax.enable_x64(True):
+        found = np.asarray(mixture_density(mesh, mixture, np.asarray(places, dtype=np.float64)))
+    found = found + stretched
+    return np.where(np.isnan(found), -np.inf, found)

@@ -1,0 +1,1 @@
+"""Files of users: photometry, posteriors, priors."""

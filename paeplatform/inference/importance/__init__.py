@@ -1,0 +1,1 @@
+"""Importance sampling with the amortised proposal, and the proposal's training and check."""

@@ -1,0 +1,470 @@
+"""The exact posterior by importance sampling, in stages.
+
+Stage 1, every source: draws of the amortised proposal (`pae.proposal`), weighted by target over proposal. Most faint
+sources are done. Where it falls short, rounds of adaptation (population Monte Carlo; Cappe et al. 2008,
+arXiv:0710.4242) follow: a mixture of Student t is fitted to the weighted draws so far, over the base points of the
+proposal's map, which straightens much of what is bent in the posterior (decision 16). Where the first draws are next to
+nothing, a mixture over v is set on the tops of the hills above some of them (Levenberg-Marquardt). Draws of it are
+added. All draws of a source, of whichever stage, are weighted against the mixture of everything they were drawn from
+(deterministic mixture weights; Owen & Zhou 2000, JASA 95, 135), so no draw is wasted and the proposal's draws, which
+reach all over the prior, guard against a hill that an adapted mixture forgot.
+
+The largest weights are Pareto smoothed. A source is trusted when k-hat and its effective number of draws are within
+the limits of section `trust` of the preset. Whoever is not trusted is for MCLMC (`inference.estimate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.special import logsumexp
+
+from paeplatform.config import ImportanceConfig, TrustConfig
+from paeplatform.inference.batches.blocks import (
+    climb_block,
+    coordinates,
+    densities,
+    fit_block,
+    flow_block,
+    mixture_over,
+    normal_block,
+    sample_block,
+    stretch,
+)
+from paeplatform.inference.batches.lanes import lane_keys, stage_keys
+from paeplatform.inference.batches.progress import SHOWN, GalaxyBar, Progress
+from paeplatform.inference.batches.runtime import source_mesh
+from paeplatform.inference.model.draws import Pool, PosteriorDraws
+from paeplatform.inference.model.posterior import LogPosterior, Photometry, whiten
+from paeplatform.inference.modes.mixture import BASE_INFLATION, StudentMixture
+from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
+from paeplatform.inference.results.pz_summary import redshift_columns
+from paeplatform.inference.sources import Sources
+from paeplatform.pae.proposal import Proposal
+from paeplatform.random_keys import halves_of_ids, unsigned_ids
+
+GROUP = 128  # sources whose draws are held at a time: some 400 MB
+CLIMB_STEPS = 8
+LEAST_LOG_SHARE = -8.0  # of a hill's component, relative to the highest hill's
+
+PATHS = ("proposal", "adapted", "none")  # which stage made a posterior
+
+
+@dataclass(frozen=True)
+class ImportanceResult:
+    """Outcome of `run_importance`, rows in the order of the input.
+
+    Attributes:
+        columns: of `redshift_columns` with prefix "pae", from all weighted draws; NaN without a posterior.
+        draws: `n_kept` resampled draws of equal weight.
+        ess: (source,) effective number of weighted draws.
+        khat: (source,) Pareto shape of the weights.
+        n_draws: (source,) evaluations of the exact density.
+        path: (source,) one of `PATHS`.
+        trusted: (source,) k-hat and number of effective draws are within their limits.
+        pools: all draws of the sources that are not trusted (of all sources on request), by row; what MCLMC starts
+            from and jumps to.
+    """
+
+    columns: dict[str, np.ndarray]
+    draws: PosteriorDraws
+    ess: Float[np.ndarray, " source"]
+    khat: Float[np.ndarray, " source"]
+    n_draws: np.ndarray
+    path: np.ndarray
+    trusted: Bool[np.ndarray, " source"]
+    pools: dict[int, Pool]
+
+
+def run_importance(
+    posterior: LogPosterior,
+    proposal: Proposal,
+    sources: Sources,
+    cfg: ImportanceConfig,
+    trust: TrustConfig,
+    *,
+    n_kept: int = 500,
+    keep_pools: bool = False,
+    progress: Progress = SHOWN,
+) -> ImportanceResult:
+    """Weighted draws of every source's posterior.
+
+    Args:
+        posterior: forward model, priors and treatment of the amplitude; needs the NF prior (without it u is flat
+            and no proposal covers the posterior: use MCLMC).
+        proposal: trained for this forward model.
+        sources: photometry and what the random numbers are made from.
+        cfg: stages and sizes.
+        trust: limits of k-hat and of the number of effective draws.
+        n_kept: equally weighted draws kept of each source.
+        keep_pools: keep every source's draws, not only those of sources that are not trusted.
+        progress: how it is shown, in galaxies finished.
+
+    Returns:
+        A row for every source; one without usable bands has path "none" and NaN.
+
+    Raises:
+        ValueError: the posterior has no NF prior.
+    """
+    if not posterior.nf_prior:
+        raise ValueError("importance sampling needs the NF prior; without it use MCLMC")
+    sources = sources.single()
+    parts = []
+    with progress.bar(len(sources), 1, "importance") as bar:
+        for first in range(0, len(sources), GROUP) if len(sources) else [0]:
+            some = sources.rows(slice(first, min(first + GROUP, len(sources))))
+            group = _Group(posterior, proposal, some, cfg, trust, bar, n_kept, keep_pools)
+            parts.append(group.run(first))
+    return _joined(parts)
+
+
+class _Group:
+    """Some hundred sources on their way through the stages; arrays are (source, ...), draws padded to the most."""
+
+    def __init__(
+        self,
+        posterior: LogPosterior,
+        proposal: Proposal,
+        sources: Sources,
+        cfg: ImportanceConfig,
+        trust: TrustConfig,
+        bar: GalaxyBar,
+        n_kept: int,
+        keep_pools: bool,
+    ):
+        self.posterior, self.proposal, self.bar = posterior, proposal, bar
+        self.cfg, self.trust = cfg, trust
+        self.n_kept, self.keep_pools = n_kept, keep_pools
+        self.mesh = source_mesh()
+        self.photometry = Photometry(
+            *(np.asarray(part) for part in whiten(jnp.asarray(sources.flux), jnp.asarray(sources.flux_err)))
+        )
+        low, high = halves_of_ids(sources.object_id)
+        seed = sources.seed
+        self.rngs = [
+            np.random.default_rng([seed, 0x4953, int(key)]) for key in unsigned_ids(sources.object_id)
+        ]
+        self.batch = cfg.batch_size * self.mesh.size
+        n_source, dim = len(sources), proposal.dim
+        self.keys = self._in_batches(
+            np.arange(n_source),
+            lambda rows: lane_keys(np.uint32(seed % 2**32), low[rows], high[rows], 1),
+            (2,),
+            np.uint32,
+        )
+        most = cfg.n_proposal + cfg.n_rounds * cfg.n_adapted
+        self.v = np.zeros((n_source, most, dim), np.float32)
+        self.base = np.zeros((n_source, most, dim), np.float32)  # where the proposal's map has its draws
+        self.log_target = np.full((n_source, most), -np.inf)
+        # ln density of each stage's proposal at each draw, whichever stage drew it
+        self.log_q = np.full((n_source, 1 + cfg.n_rounds, most), -np.inf)
+        self.n_rounds = np.zeros(n_source, int)
+        # whose first round's mixture is one over v, not over base points
+        self.from_hills = np.zeros(n_source, bool)
+        self.mixtures: list[tuple[np.ndarray, StudentMixture]] = []  # rows and their mixtures, a round each
+        self.fatal = ~(self.photometry.weight > 0.0).any(axis=1)
+        self.ess, self.khat = np.zeros(n_source), np.full(n_source, np.inf)
+
+    def run(self, first: int) -> ImportanceResult:
+        """All stages; `first` is the row of the group's first source."""
+        cfg = self.cfg
+        usable = np.flatnonzero(~self.fatal)
+        self.bar.begin(int(self.fatal.sum()))
+        self.bar.step(1)
+        self._proposal_stage(usable)
+        left = self._judge(usable)
+        self._tick(len(usable) - len(left))
+        for stage in range(1, cfg.n_rounds + 1):
+            if not len(left):
+                break
+            lost = (self.ess[left] < cfg.climb_below_ess) & (stage == 1)
+            for rows, from_hills in ((left[lost], True), (left[~lost], False)):
+                self._adapt(rows, stage, from_hills)
+            before, left = len(left), self._judge(left)
+            self._tick(before - len(left))
+        self._tick(len(left))
+        return self._result(first)
+
+    # -- stages ------------------------------------------------------------------------------------------------
+    def _proposal_stage(self, rows: np.ndarray) -> None:
+        n = self.cfg.n_proposal
+        for chunk, padded in self._batches(rows):
+            keys = stage_keys(self.keys[padded], np.int32(0))
+            base = normal_block(self.mesh, keys, n, self.proposal.dim)
+            self._keep(chunk, slice(0, n), base, *self._mapped(padded, base))
+
+    def _adapt(self, rows: np.ndarray, stage: int, from_hills: bool) -> None:
+        """One more proposal for each of these sources, and its draws."""
+        cfg, n_done = self.cfg, self._n_draws(stage - 1)
+        new = slice(n_done, n_done + cfg.n_adapted)
+        self.from_hills[rows] |= from_hills
+        for chunk, padded in self._batches(rows):
+            n = len(chunk)
+            keys = stage_keys(self.keys[padded], np.int32(stage))
+            mixture = self._hills(padded) if from_hills else self._fitted(padded, keys)
+            with jax.enable_x64(True):
+                drawn = np.asarray(sample_block(self.mesh, mixture, np.asarray(keys), cfg.n_adapted))
+            drawn = drawn.astype(np.float32)
+            if from_hills:
+                target, log_q, base = densities(
+                    self.posterior, self.proposal, self.mesh, self._photometry(padded), drawn
+                )
+                self._keep(chunk, new, base, drawn, target, log_q)
+            else:
+                self._keep(chunk, new, drawn, *self._mapped(padded, drawn))
+            for older, (known, proposals) in enumerate(self.mixtures[: stage - 1], start=1):
+                self.log_q[chunk, older, new] = self._density(
+                    _rows_of(proposals, known, padded), padded, older, new
+                )[:n]
+            self._remember(stage, padded[:n], StudentMixture(*(np.asarray(part)[:n] for part in mixture)))
+            for block in self._blocks(stage):
+                self.log_q[chunk, stage, block] = self._density(mixture, padded, stage, block)[:n]
+            self.n_rounds[chunk] = stage
+
+    def _mapped(self, padded: np.ndarray, base: np.ndarray | jax.Array) -> tuple:
+        return flow_block(self.posterior, self.proposal, self.mesh, self._photometry(padded), base)
+
+    def _keep(self, chunk: np.ndarray, place: slice, *found: np.ndarray | jax.Array) -> None:
+        """Stores new draws (base points, v, ln target, ln proposal); what is not finite can never have weight."""
+        base, v, target, log_q = (np.asarray(part)[: len(chunk)] for part in found)
+        good = np.isfinite(v).all(axis=2) & np.isfinite(base).all(axis=2) & np.isfinite(target)
+        good &= ~np.isnan(log_q)
+        self.v[chunk, place] = np.where(good[..., None], v, 0.0)
+        self.base[chunk, place] = np.where(good[..., None], base, 0.0)
+        self.log_target[chunk, place] = np.where(good, target, -np.inf)
+        self.log_q[chunk, 0, place] = np.where(good, log_q, 0.0)
+
+    def _fitted(self, padded: np.ndarray, keys: np.ndarray) -> StudentMixture:
+        log_weight = self._log_weight(padded)
+        with jax.enable_x64(True):
+            mixture = fit_block(
+                self.mesh,
+                self.base[padded].astype(np.float64),
+                log_weight,
+                np.asarray(stage_keys(np.asarray(keys), np.int32(1))),
+                self.cfg.n_components,
+                BASE_INFLATION,
+            )
+            return StudentMixture(*(np.asarray(part) for part in mixture))
+
+    def _hills(self, padded: np.ndarray) -> StudentMixture:
+        """One component on the top of the hill above each of some draws: half by weight, half spread over redshift."""
+        n = self.cfg.n_proposal
+        # once for each source, not for its repetitions in a padded batch: each call uses up random numbers
+        found = {row: self._starts(row, n) for row in dict.fromkeys(padded.tolist())}
+        starts = np.stack([found[row] for row in padded.tolist()])
+        position, fisher, evidence = (
+            np.asarray(part, dtype=np.float64)
+            for part in climb_block(self.posterior, self.mesh, self._photometry(padded), starts, CLIMB_STEPS)
+        )
+        evidence = np.where(np.isfinite(evidence), evidence, -np.inf)
+        best = np.max(evidence, axis=1, keepdims=True)
+        # half the evidence: Laplace's is rough, and a hill that it belittles must still be visited
+        with np.errstate(invalid="ignore"):
+            share = np.where(np.isfinite(best), np.maximum(0.5 * (evidence - best), LEAST_LOG_SHARE), 0.0)
+        share = np.where(np.isnan(share), LEAST_LOG_SHARE, share)
+        return StudentMixture(
+            mean=np.where(np.isfinite(position), position, 0.0),
+            factor=_root_of_inverse(fisher + np.eye(fisher.shape[-1])),
+            log_share=share - logsumexp(share, axis=1, keepdims=True),
+        )
+
+    def _starts(self, row: int, n: int) -> np.ndarray:
+        n_start = self.cfg.n_starts
+        target, v = self.log_target[row, :n], self.v[row, :n]
+        strata = np.array_split(np.argsort(v[:, -1], kind="stable"), max(n_start // 2, 1))
+        spread = [stratum[target[stratum].argmax()] for stratum in strata]
+        score = np.where(np.isfinite(target), target, -1e30)
+        best = np.argsort(score)[::-1][: 4 * n_start]
+        picked = self.rngs[row].choice(best, n_start - len(spread), replace=len(best) < n_start)
+        picked[0] = best[0]
+        return v[np.concatenate([picked, spread])]
+
+    # -- weights -----------------------------------------------------------------------------------------------
+    def _log_weight(self, rows: np.ndarray) -> Float[np.ndarray, "source draw"]:
+        """ln of target over the mixture of all stages so far; -inf for places not yet filled."""
+        out = np.full((len(rows), self.v.shape[1]), -np.inf)
+        for n_rounds in np.unique(self.n_rounds[rows]):
+            here = np.flatnonzero(self.n_rounds[rows] == n_rounds)
+            n = self._n_draws(n_rounds)
+            share = np.full(1 + n_rounds, self.cfg.n_adapted / n)
+            share[0] = self.cfg.n_proposal / n
+            log_q = logsumexp(self.log_q[rows[here], : 1 + n_rounds, :n] + np.log(share)[:, None], axis=1)
+            with np.errstate(invalid="ignore"):
+                weight = self.log_target[rows[here], :n] - log_q
+            out[here, :n] = np.where(np.isfinite(weight), weight, -np.inf)
+        return out
+
+    def _judge(self, rows: np.ndarray) -> np.ndarray:
+        """Sets ess and k-hat; returns the rows that fall short of the target."""
+        if not len(rows):
+            return rows
+        n = self._n_draws(int(self.n_rounds[rows].max()))
+        smoothed, self.khat[rows] = pareto_smooth(self._log_weight(rows)[:, :n])
+        self.ess[rows] = effective_draws(smoothed)
+        return rows[(self.ess[rows] < self.cfg.ess_target) | ~(self.khat[rows] < self.trust.khat_max)]
+
+    # -- result ------------------------------------------------------------------------------------------------
+    def _result(self, first: int) -> ImportanceResult:
+        n_source, z_prior = len(self.fatal), self.posterior.z_prior
+        limits = {"z_min": float(z_prior.z_min), "z_max": float(z_prior.z_max)}
+        columns: dict[str, np.ndarray] = {}
+        n_latent = self.v.shape[2] - 1
+        u = np.full((n_source, self.n_kept, n_latent), np.nan, np.float32)
+        z, log_prob = np.full((2, n_source, self.n_kept), np.nan, np.float32)
+        trusted = (self.khat < self.trust.khat_max) & (self.ess >= self.trust.ess_min)
+        pools = {}
+        log_z, bend = self._coordinates()
+        for n_rounds in np.unique(self.n_rounds):
+            rows = np.flatnonzero(self.n_rounds == n_rounds)
+            n = self._n_draws(n_rounds)
+            raw = self._log_weight(rows)[:, :n]
+            weight = np.exp(pareto_smooth(raw)[0])
+            redshift = np.exp(log_z[rows, :n])
+            redshift[self.fatal[rows]] = np.nan
+            for name, values in redshift_columns(redshift, weight, prefix="pae", **limits).items():
+                if name not in columns:
+                    blank = False if values.dtype == bool else np.nan
+                    columns[name] = np.full((n_source, *values.shape[1:]), blank, values.dtype)
+                columns[name][rows] = values
+            for i, row in enumerate(rows):
+                if self.fatal[row]:
+                    continue
+                if self.keep_pools or not trusted[row]:
+                    v, target, base = (part[row, :n].copy() for part in (self.v, self.log_target, self.base))
+                    pools[first + row] = Pool(v, target, raw[i], base)
+                if not weight[i].sum() > 0.0:  # nothing to draw from; chains may still find something
+                    continue
+                index = _systematic(weight[i], self.n_kept, self.rngs[row])
+                u[row], z[row] = self.v[row, index, :-1], redshift[i, index]
+                log_prob[row] = self.log_target[row, index] - bend[row, index]
+        n_draws = np.where(self.fatal, 0, self._n_draws(self.n_rounds))
+        path = np.where(self.fatal, "none", np.where(self.n_rounds > 0, "adapted", "proposal"))
+        draws = PosteriorDraws(u, z, np.full_like(z, 1.0 / self.n_kept), log_prob)
+        return ImportanceResult(
+            columns, draws, self.ess, self.khat, n_draws, path, trusted & ~self.fatal, pools
+        )
+
+    def _coordinates(self) -> tuple[np.ndarray, np.ndarray]:
+        """ln z (float64) and ln (d ln z / dt) of all draws."""
+        log_z, bend = np.empty(self.log_target.shape), np.empty(self.log_target.shape)
+        for chunk, padded in self._batches(np.arange(len(log_z))):
+            found = coordinates(self.posterior, self.v[padded, :, -1])
+            log_z[chunk], bend[chunk] = (np.asarray(part)[: len(chunk)] for part in found)
+        return log_z, bend
+
+    # -- small steps -------------------------------------------------------------------------------------------
+    def _n_draws(self, n_rounds: int | np.ndarray) -> int | np.ndarray:
+        return self.cfg.n_proposal + n_rounds * self.cfg.n_adapted
+
+    def _blocks(self, stage: int) -> list[slice]:
+        """The draws so far in pieces of `n_adapted`, so that one compiled shape serves all."""
+        n, size = int(self._n_draws(stage)), self.cfg.n_adapted
+        return [slice(max(end - size, 0), end) for end in range(n, 0, -size)]
+
+    def _density(
+        self, mixture: StudentMixture, padded: np.ndarray, stage: int, block: slice
+    ) -> Float[np.ndarray, "source draw"]:
+        """ln density over v of a stage's mixtures at these draws."""
+        over_v = self.from_hills[padded] & (stage == 1)
+        base = self.base[padded, block]
+        places = np.where(over_v[:, None, None], self.v[padded, block], base)
+        stretched = np.where(over_v[:, None], 0.0, stretch(base, self.log_q[padded, 0, block]))
+        short = self.cfg.n_adapted - base.shape[1]
+        padding = ((0, 0), (0, short))
+        found = mixture_over(
+            self.mesh, mixture, np.pad(places, (*padding, (0, 0))), np.pad(stretched, padding)
+        )
+        return found[:, : base.shape[1]]
+
+    def _remember(self, stage: int, rows: np.ndarray, mixture: StudentMixture) -> None:
+        while len(self.mixtures) < stage:
+            self.mixtures.append((np.empty(0, int), None))  # type: ignore[arg-type]
+        known, older = self.mixtures[stage - 1]
+        joined = mixture if older is None else _stacked(older, mixture)
+        self.mixtures[stage - 1] = (np.concatenate([known, rows]), joined)
+
+    def _photometry(self, rows: np.ndarray) -> Photometry:
+        return Photometry(self.photometry.signal[rows], self.photometry.weight[rows])
+
+    def _batches(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(rows, the same padded to the batch size) of each batch."""
+        chunks = [rows[first : first + self.batch] for first in range(0, len(rows), self.batch)]
+        return [(chunk, np.resize(chunk, self.batch)) for chunk in chunks]
+
+    def _in_batches(self, rows: np.ndarray, function: Callable, shape: tuple, dtype: type) -> np.ndarray:
+        out = np.empty((len(rows), *shape), dtype)
+        for chunk, padded in self._batches(rows):
+            out[chunk] = np.asarray(function(padded))[: len(chunk)]
+        return out
+
+    def _tick(self, n: int) -> None:
+        self.bar.begin(n)
+        self.bar.step(1)
+
+
+def _root_of_inverse(curvature: Float[np.ndarray, "*lane dim dim"]) -> Float[np.ndarray, "*lane dim dim"]:
+    """Lower triangular L with L L^T = curvature^-1, for curvatures that are 1 or more in every direction.
+
+    By eigenvalues, cut at 1: rounding in float32 takes the small ones of a very bright source below zero.
+    """
+    value, vector = np.linalg.eigh(0.5 * (curvature + np.swapaxes(curvature, -1, -2)))
+    root = np.swapaxes(vector, -1, -2) / np.sqrt(np.maximum(value, 1.0))[..., None]
+    upper = np.linalg.qr(root, mode="r")
+    sign = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0.0, -1.0, 1.0)
+    return np.swapaxes(upper * sign[..., None], -1, -2)
+
+
+def _systematic(weight: Float[np.ndarray, " draw"], n: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices (n,) by systematic resampling, in random order."""
+    cumulative = np.cumsum(weight)
+    points = (np.arange(n) + rng.uniform()) / n
+    index = np.minimum(np.searchsorted(cumulative, points * cumulative[-1], side="right"), len(weight) - 1)
+    return rng.permutation(index)
+
+
+def _rows_of(mixture: StudentMixture, known: np.ndarray, wanted: np.ndarray) -> StudentMixture:
+    order = np.argsort(known)
+    place = order[np.searchsorted(known, wanted, sorter=order)]
+    return StudentMixture(*(part[place] for part in mixture))
+
+
+def _stacked(one: StudentMixture, other: StudentMixture) -> StudentMixture:
+    """Both, one below the other; the one with fewer components gets copies of share zero."""
+    n = max(one.log_share.shape[1], other.log_share.shape[1])
+
+    def widened(mixture: StudentMixture) -> StudentMixture:
+        short = n - mixture.log_share.shape[1]
+        if not short:
+            return mixture
+        index = np.resize(np.arange(n - short), n)
+        log_share = mixture.log_share[:, index].copy()
+        log_share[:, n - short :] = -1e30
+        return StudentMixture(mixture.mean[:, index], mixture.factor[:, index], log_share)
+
+    pairs = zip(widened(one), widened(other), strict=True)
+    return StudentMixture(*(np.concatenate(pair) for pair in pairs))
+
+
+def _joined(parts: list[ImportanceResult]) -> ImportanceResult:
+    arrays = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in fields(ImportanceResult)
+        if field.name not in ("columns", "draws", "pools")
+    }
+    columns = {
+        name: np.concatenate([part.columns[name] for part in parts]) for name in (parts[0].columns or {})
+    }
+    draws = PosteriorDraws(
+        *(
+            np.concatenate([getattr(part.draws, field.name) for part in parts])
+            for field in fields(PosteriorDraws)
+        )
+    )
+    pools = {row: pool for part in parts for row, pool in part.pools.items()}
+    return ImportanceResult(columns=columns, draws=draws, pools=pools, **arrays)

@@ -1,0 +1,1 @@
+"""Markov chains: MCLMC, jumps between modes, and the diagnostics of chains."""

@@ -1,0 +1,1 @@
+"""The model that is inferred: forward model, priors, log posterior, and the draws of it."""

@@ -1,0 +1,1 @@
+"""The modes of a posterior: climbs to them, and mixtures laid over them."""

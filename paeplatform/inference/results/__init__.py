@@ -1,0 +1,1 @@
+"""From draws to columns: summaries, statuses, p(z), reweighting, posterior predictive."""

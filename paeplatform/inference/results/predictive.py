@@ -1,0 +1,288 @@
+"""The posterior predictive: what the model says the band fluxes and the spectrum are (paper Figs. 7 and 9).
+
+Each draw (u, z) is a spectrum up to its amplitude. With A profiled (eq. 4) it is scaled by its best A >= 0; with A
+marginalised, A is drawn from what the integral is over: the normal distribution of mean A* and variance 1/a, eq. 4's
+weighted sums, cut off at zero. Masked bands are predicted like the others.
+
+Many draws add nothing to an interval that is read by eye, so that at most `max_draws` are used: `thin_draws` takes
+them evenly from the cumulative weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.special import log_ndtr, ndtri_exp
+from tqdm.auto import tqdm
+
+from paeplatform.errors import InputError
+from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.forward_model import PaeForward
+from paeplatform.inference.model.posterior import TINY, LogPosterior, Photometry, whiten
+from paeplatform.inference.sources import Sources
+from paeplatform.random_keys import seeded_generator
+
+LEVELS = (0.6827, 0.9545)
+SOURCES = 8  # of one compiled call, padded
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """Central intervals of model fluxes [uJy]; NaN throughout for a source without draws.
+
+    Attributes:
+        level: (level,) probabilities of the intervals.
+        flux: (source, band) medians.
+        flux_low, flux_high: (source, level, band) ends of the intervals, without the noise of the data.
+        chi2: (source,) of the mean of the model fluxes (`reconstruction_chi2`).
+        spectrum: (source, wave) median of A f_nu over the rest-frame grid, None unless asked for. Observed
+            wavelengths are those times 1+z (`observed_wave`).
+        spectrum_low, spectrum_high: (source, level, wave).
+    """
+
+    level: Float[np.ndarray, " level"]
+    flux: Float[np.ndarray, "source band"]
+    flux_low: Float[np.ndarray, "source level band"]
+    flux_high: Float[np.ndarray, "source level band"]
+    chi2: Float[np.ndarray, " source"]
+    spectrum: Float[np.ndarray, "source wave"] | None = None
+    spectrum_low: Float[np.ndarray, "source level wave"] | None = None
+    spectrum_high: Float[np.ndarray, "source level wave"] | None = None
+
+
+class ReconstructionChi2(NamedTuple):
+    """How far a source's draws are from its data; NaN for a source without draws.
+
+    Attributes:
+        mean: (source,) chi^2 of the posterior mean of the model fluxes. It is large for a posterior of two hills too,
+            where no model lies in the middle.
+        best: (source,) the least chi^2 of a single draw. It is large only where no draw describes the data.
+    """
+
+    mean: Float[np.ndarray, " source"]
+    best: Float[np.ndarray, " source"]
+
+
+def observed_wave(wave: Float[np.ndarray, " wave"], z: Float[np.ndarray, " source"]) -> np.ndarray:
+    """Observed wavelengths (source, wave) [um] of rest-frame ones [um]."""
+    return np.asarray(wave)[None, :] * (1.0 + np.asarray(z)[:, None])
+
+
+def thin_draws(draws: PosteriorDraws, n: int) -> PosteriorDraws:
+    """At most `n` draws a source, of equal weight, at even steps of the cumulative weights in the order given.
+
+    Nothing random is in it, and the fraction of picks among any consecutive draws is off by less than 1/n. Sources
+    with `n` draws or fewer keep them and their weights.
+
+    Raises:
+        InputError: n is not positive.
+    """
+    if n < 1:
+        raise InputError(f"number of draws {n} must be at least 1")
+    n_source, n_draw = draws.z.shape
+    if n_draw <= n:
+        return draws
+    cumulative = np.cumsum(draws.weight.astype(np.float64), axis=1)
+    points = (np.arange(n) + 0.5) / n
+    pick = np.stack([np.searchsorted(row, points * row[-1], side="left") for row in cumulative])
+    pick = np.minimum(pick, n_draw - 1)
+    rows = np.arange(n_source)[:, None]
+    good = np.isfinite(cumulative[:, -1:])
+    weight = np.where(good, np.float32(1.0 / n), np.float32(np.nan)) * np.ones((1, n), np.float32)
+    return PosteriorDraws(
+        u=draws.u[rows, pick], z=draws.z[rows, pick], weight=weight, log_prob=draws.log_prob[rows, pick]
+    )
+
+
+def posterior_predictive(
+    posterior: LogPosterior,
+    draws: PosteriorDraws,
+    sources: Sources,
+    *,
+    levels: tuple[float, ...] = LEVELS,
+    spectrum: bool = False,
+    max_draws: int = 1024,
+    progress: bool = False,
+) -> Predictive:
+    """Median and central intervals of the model's band fluxes, and of its rest-frame spectrum if wanted.
+
+    Args:
+        posterior: the one the draws are of.
+        draws: of any sampler.
+        sources: that they were drawn for. Ids and seed decide the amplitudes when `posterior.amplitude` is "marginal".
+        levels: probabilities of the intervals, within (0, 1).
+        spectrum: whether to decode the spectra too; the forward model must be a `PaeForward`.
+        max_draws: of a source, see `thin_draws`.
+        progress: shows a bar in galaxies.
+
+    Raises:
+        InputError: shapes do not agree, a level is out of range, or spectra are asked of another forward model.
+    """
+    flux, flux_err = _checked(draws, sources.flux, sources.flux_err)
+    if not levels or not all(0.0 < level < 1.0 for level in levels):
+        raise InputError(f"levels {levels} must lie within (0, 1)")
+    if spectrum and not isinstance(posterior.forward, PaeForward):
+        raise InputError(f"{type(posterior.forward).__name__} has no spectrum; ask for band fluxes only")
+    n_source, n_band = flux.shape
+    draws = thin_draws(draws, max_draws)
+    parts = (1.0 - np.asarray(levels)) / 2.0
+    probability = np.concatenate([[0.5], parts, 1.0 - parts])
+    bands = np.full((n_source, len(probability), n_band), np.nan)
+    waves, chi2 = None, np.full(n_source, np.nan)
+    usable = np.isfinite(draws.weight).all(axis=1) & np.isfinite(draws.z).all(axis=1)
+    rows = np.flatnonzero(usable)
+    with tqdm(total=len(rows), desc="predictive", unit="galaxy", disable=not progress) as bar:
+        for first in range(0, len(rows), SOURCES):
+            here = rows[first : first + SOURCES]
+            padded = np.resize(here, SOURCES)
+            photometry = whiten(
+                jnp.asarray(flux[padded], jnp.float32), jnp.asarray(flux_err[padded], jnp.float32)
+            )
+            computed = _models(posterior, photometry, draws.u[padded], draws.z[padded], spectrum)
+            model, best, width = (np.asarray(computed[k]) for k in (0, 2, 3))
+            spectra = None if computed[1] is None else np.asarray(computed[1])
+            unit = reference_error(photometry, flux_err[padded])
+            for k, row in enumerate(here):
+                amplitude = np.maximum(best[k].astype(np.float64), 0.0)
+                whitened = photometry.weight[k] * (amplitude[:, None] * model[k])
+                mean = draws.weight[row].astype(np.float64) @ whitened
+                chi2[row] = np.sum((np.asarray(photometry.signal[k]) - mean) ** 2)
+                if posterior.amplitude == "marginal":
+                    rng = seeded_generator(sources.seed, sources.object_id[row], 0x5050)
+                    amplitude = positive_normal(best[k], width[k], rng)
+                scale = amplitude[:, None] * unit[k]
+                bands[row] = weighted_quantiles(scale * model[k], draws.weight[row], probability)
+                if spectra is not None:
+                    if waves is None:
+                        waves = np.full((n_source, len(probability), spectra.shape[-1]), np.nan)
+                    waves[row] = weighted_quantiles(scale * spectra[k], draws.weight[row], probability)
+            bar.update(len(here))
+    if spectrum and waves is None:
+        n_wave = jax.eval_shape(posterior.forward.spectrum, jnp.zeros(draws.u.shape[-1])).shape[0]
+        waves = np.full((n_source, len(probability), n_wave), np.nan)
+    return Predictive(
+        np.asarray(levels), *_split(bands), chi2, *((None,) * 3 if waves is None else _split(waves))
+    )
+
+
+def reconstruction_chi2(
+    posterior: LogPosterior,
+    draws: PosteriorDraws,
+    flux: Float[np.ndarray, "source band"],
+    flux_err: Float[np.ndarray, "source band"],
+    *,
+    max_draws: int = 256,
+) -> ReconstructionChi2:
+    """Chi^2 of the posterior mean of the model fluxes, each draw at its best amplitude (paper section V.1, Fig. 6),
+    and the least chi^2 of a draw.
+
+    The mean is over fluxes, not over (u, z): the mean of the parameters of a curved posterior need not fit. With n
+    draws, chi^2 exceeds that of the exact mean by some n_latent / n in expectation. The least chi^2 exceeds that of
+    the best model by what the best of n draws leaves: with 256 draws and ten latents that is some 2.5.
+
+    Returns:
+        Both as (source,) float64, NaN for a source without draws.
+
+    Raises:
+        InputError: shapes do not agree.
+    """
+    flux, flux_err = _checked(draws, flux, flux_err)
+    draws = thin_draws(draws, max_draws)
+    chi2 = ReconstructionChi2(np.full(len(flux), np.nan), np.full(len(flux), np.nan))
+    for first in range(0, len(flux), SOURCES):
+        rows = np.arange(first, min(first + SOURCES, len(flux)))
+        padded = np.resize(rows, SOURCES)
+        photometry = whiten(
+            jnp.asarray(flux[padded], jnp.float32), jnp.asarray(flux_err[padded], jnp.float32)
+        )
+        found = _chi2(posterior, photometry, draws.u[padded], draws.z[padded], draws.weight[padded])
+        for column, values in zip(chi2, found, strict=True):
+            column[rows] = np.asarray(values)[: len(rows)]
+    return chi2
+
+
+def reference_error(photometry: Photometry, flux_err: Float[np.ndarray, "source band"]) -> np.ndarray:
+    """The error (source,) [uJy] that the amplitudes of whitened photometry are in units of; NaN without bands."""
+    weight = np.asarray(photometry.weight, dtype=np.float64)
+    product = np.where(weight > 0.0, weight * np.where(weight > 0.0, flux_err, 0.0), -np.inf).max(axis=1)
+    return np.where(np.isfinite(product), product, np.nan)
+
+
+def positive_normal(
+    mean: Float[np.ndarray, " draw"], width: Float[np.ndarray, " draw"], rng: np.random.Generator
+) -> np.ndarray:
+    """Draws, float64, of normal distributions cut off below zero; exact also many widths out in the tail."""
+    mean, width = np.asarray(mean, dtype=np.float64), np.asarray(width, dtype=np.float64)
+    log_share = np.log(1.0 - rng.uniform(size=mean.shape)) + log_ndtr(mean / width)
+    return np.maximum(mean - width * ndtri_exp(log_share), 0.0)
+
+
+def weighted_quantiles(
+    values: Float[np.ndarray, "draw column"],
+    weight: Float[np.ndarray, " draw"],
+    probability: Float[np.ndarray, " level"],
+) -> Float[np.ndarray, "level column"]:
+    """Quantiles of each column; the CDF takes half a draw's weight at the draw and is linear between draws."""
+    order = np.argsort(values, axis=0)
+    values = np.take_along_axis(values, order, axis=0)
+    weight = np.asarray(weight, dtype=np.float64)[order]
+    cdf = (np.cumsum(weight, axis=0) - 0.5 * weight) / weight.sum(axis=0)
+    columns = zip(cdf.T, values.T, strict=True)
+    return np.stack([np.interp(probability, c, v) for c, v in columns], axis=1)
+
+
+def _checked(draws: PosteriorDraws, flux: np.ndarray, flux_err: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    flux, flux_err = np.asarray(flux), np.asarray(flux_err)
+    if flux.ndim != 2 or flux.shape != flux_err.shape or len(flux) != len(draws.z):
+        raise InputError(
+            f"flux {flux.shape}, flux_err {flux_err.shape} and draws of {len(draws.z)} sources do not agree"
+        )
+    return flux, flux_err
+
+
+def _split(quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(source, 1 + 2 level, column) to medians, lower and upper ends."""
+    n_level = (quantiles.shape[1] - 1) // 2
+    return quantiles[:, 0], quantiles[:, 1 : 1 + n_level], quantiles[:, 1 + n_level :]
+
+
+@eqx.filter_jit
+def _models(
+    posterior: LogPosterior, photometry: Photometry, u: Array, z: Array, spectrum: bool
+) -> tuple[Array, Array | None, Array, Array]:
+    """Models at amplitude 1 (source, draw, band), spectra, and mean and width of A given each draw (eq. 4)."""
+
+    def one(photometry: Photometry, u: Array, z: Array) -> tuple:
+        model = posterior.forward(u, z)
+        whitened = photometry.weight * model
+        norm_squared = jnp.sum(whitened**2) + TINY
+        best = jnp.sum(photometry.signal * whitened) / norm_squared
+        spectra = posterior.forward.spectrum(u) if spectrum else None
+        return model, spectra, best, jax.lax.rsqrt(norm_squared)
+
+    def source(photometry: Photometry, u: Array, z: Array) -> tuple:
+        return jax.vmap(lambda u, z: one(photometry, u, z))(u, z)
+
+    return jax.lax.map(lambda lane: source(*lane), (photometry, u, z))
+
+
+@eqx.filter_jit
+def _chi2(
+    posterior: LogPosterior, photometry: Photometry, u: Array, z: Array, weight: Array
+) -> tuple[Array, Array]:
+    """Chi^2 (source,) of the mean model and of the best draw."""
+
+    def one(photometry: Photometry, u: Array, z: Array, weight: Array) -> tuple[Array, Array]:
+        model = jax.vmap(lambda u, z: posterior.best_model(u, z, photometry))(u, z)
+        of_mean = jnp.sum((photometry.signal - weight @ model) ** 2)
+        each = jnp.sum((photometry.signal - model) ** 2, axis=1)
+        # A draw without weight is no part of the posterior. A weight of NaN is that of a source without draws.
+        return of_mean, jnp.where(weight > 0.0, each, jnp.where(weight == 0.0, jnp.inf, jnp.nan)).min()
+
+    return jax.lax.map(lambda source: one(*source), (photometry, u, z, weight))

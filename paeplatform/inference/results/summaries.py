@@ -1,0 +1,175 @@
+"""From draws to catalogue columns: redshift statistics, diagnostics, goodness of fit, flags, for every sampler.
+
+`pae_path` says which method made a posterior: "proposal" (importance sampling from the amortised proposal alone),
+"adapted" (with rounds of adaptation), "mclmc", "pocomc", or "none".
+
+`pae_status` says how far to trust it. The first of these that applies is the status:
+
+- "failed": there is no posterior (flag NO_POSTERIOR).
+- "misfit": there is a posterior, but even the best of its draws misses the data (flag BAD_FIT; the rule is
+  `status.misses_data`). The object is nothing that the model can be, so that its redshift means nothing, however
+  narrow it is.
+- "unconverged": the sampler did not converge (flag UNCONVERGED, which a misfit can carry too).
+- "converged": a posterior by importance sampling has converged when its Pareto k-hat is below `trust.khat_max`
+  and its effective number of draws at least `trust.ess_min`; one by Markov chains when split R-hat of z is below
+  `trust.rhat_max`.
+
+The limits are section `trust` of the preset; the table gives their defaults.
+
+`z_flags` is a bit mask:
+
+| bit | name | set when |
+|---|---|---|
+| 1 | UNCONVERGED | there is a posterior, and its sampler did not converge |
+| 2 | FEW_BANDS | fewer than 20 usable bands |
+| 4 | LOW_ESS | effective sample size of z below 100 |
+| 8 | AT_PRIOR_EDGE | over 5 % of p(z) lies within 2 % (in ln(1+z) of the range) of z_min or z_max |
+| 16 | MULTIMODAL | p(z) has a second peak, behind a dip below half its height, with over 5 % of its mass |
+| 32 | BAD_FIT | `pae_status` is "misfit": reduced chi^2 of the best draw above 2, and not by chance |
+| 64 | NO_POSTERIOR | no usable band, or no finite density found: summaries are null |
+| 128 | BAD_INPUT | some band was masked for a fault of its numbers (`screening`); column `input_fault` names it |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float
+
+from paeplatform.config import TrustConfig
+from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.results.predictive import reconstruction_chi2
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.results.status import misses_data
+from paeplatform.inference.sources import Sources
+from paeplatform.instrument.noise import usable_bands
+
+__all__ = ["QUANTILE_LEVELS", "PosteriorSummaries", "ZFlag", "summarise"]
+
+
+class ZFlag(IntFlag):
+    """Bits of `z_flags`; the table stands at the top of this module."""
+
+    UNCONVERGED = 1
+    FEW_BANDS = 2
+    LOW_ESS = 4
+    AT_PRIOR_EDGE = 8
+    MULTIMODAL = 16
+    BAD_FIT = 32
+    NO_POSTERIOR = 64
+    BAD_INPUT = 128
+
+
+@dataclass(frozen=True)
+class PosteriorSummaries:
+    """What a sampler found out about each source; NaN where a number does not apply.
+
+    Attributes:
+        columns: of `pz_summary.redshift_columns` with prefix "pae".
+        draws: kept draws, as many for each source.
+        z_kept: (source, kept) redshifts for the table, of equal weight.
+        path: (source,) how the posterior was made.
+        converged: (source,) whether the sampler converged.
+        ess: (source,) effective sample size of z.
+        khat: (source,) Pareto shape of the importance weights.
+        rhat, acl: (source,) split R-hat and autocorrelation length [steps] of z.
+        n_draws: (source,) evaluations of the density or steps of the chains, in all.
+        n_reinit: (source,) chains re-initialised.
+    """
+
+    columns: dict[str, np.ndarray]
+    draws: PosteriorDraws
+    z_kept: Float[np.ndarray, "source kept"]
+    path: np.ndarray
+    converged: Bool[np.ndarray, " source"]
+    ess: Float[np.ndarray, " source"]
+    khat: Float[np.ndarray, " source"]
+    rhat: Float[np.ndarray, " source"]
+    acl: Float[np.ndarray, " source"]
+    n_draws: np.ndarray
+    n_reinit: np.ndarray
+
+
+def summarise(
+    sources: Sources,
+    found: PosteriorSummaries,
+    posterior: LogPosterior,
+    trust: TrustConfig,
+    input_fault: np.ndarray | None = None,
+) -> pl.DataFrame:
+    """One row a source, in the order given.
+
+    Args:
+        sources: their photometry and ids.
+        found: of the sampler, for the same sources.
+        posterior: the one that was sampled.
+        trust: limits of misfits and flags.
+        input_fault: (source,) what was wrong with the photometry, None for nothing.
+
+    Returns:
+        Columns object_id; pae_z_mean, _median, _mode, _std; pae_z_err68_low/high and pae_z_err95_low/high
+        (bounds, not half-widths: central intervals of 68.27 % and 95.45 %); pae_z_quantiles at
+        `QUANTILE_LEVELS`; pae_z_draws; pae_path, pae_status; pae_ess, pae_khat, pae_rhat, pae_acl [steps];
+        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw; pae_n_bands;
+        pae_n_reinit; z_flags; input_fault. A source without posterior keeps its row with nulls.
+    """
+    n_source = len(sources)
+    ok = np.isfinite(found.columns["pae_z_mean"]) & (found.path != "none")
+    n_bands = usable_bands(sources.flux_err).sum(axis=1)
+    chi2 = reconstruction_chi2(posterior, found.draws, sources.flux, sources.flux_err)
+    n_parameters = found.draws.u.shape[-1] + 2  # u, z and the amplitude
+    fault = np.full(n_source, None, object) if input_fault is None else input_fault
+    misfit = ok & misses_data(chi2.best, n_bands, n_parameters, trust)
+    flags = np.zeros(n_source, np.int32)
+    for flag, where in (
+        (ZFlag.UNCONVERGED, ok & ~found.converged),
+        (ZFlag.FEW_BANDS, n_bands < trust.bands_min),
+        (ZFlag.LOW_ESS, ok & (found.ess < trust.ess_min)),
+        (ZFlag.AT_PRIOR_EDGE, ok & found.columns["at_edge"]),
+        (ZFlag.MULTIMODAL, ok & found.columns["multimodal"]),
+        (ZFlag.BAD_FIT, misfit),
+        (ZFlag.NO_POSTERIOR, ~ok),
+        (ZFlag.BAD_INPUT, np.asarray([text is not None for text in fault], bool)),
+    ):
+        flags[where] |= int(flag)
+
+    def number(values: np.ndarray) -> pl.Series:
+        return pl.Series(np.where(ok, values, np.nan).astype(np.float32)).fill_nan(None)
+
+    def rows(values: np.ndarray) -> pl.Series:
+        kept = [
+            row if good else None for row, good in zip(values.astype(np.float32).tolist(), ok, strict=True)
+        ]
+        return pl.Series(kept, dtype=pl.Array(pl.Float32, values.shape[1]))
+
+    redshift = {
+        name: number(values)
+        for name, values in found.columns.items()
+        if values.ndim == 1 and values.dtype != bool
+    }
+    status = np.select([~ok, misfit, ~found.converged], ["failed", "misfit", "unconverged"], "converged")
+    return pl.DataFrame(
+        {"object_id": np.asarray(sources.object_id, dtype=np.int64)}
+        | redshift
+        | {
+            "pae_z_quantiles": rows(found.columns["pae_z_quantiles"]),
+            "pae_z_draws": rows(found.z_kept),
+            "pae_path": pl.Series(np.where(ok, found.path, "none").tolist(), dtype=pl.String),
+            "pae_status": pl.Series(status.tolist(), dtype=pl.String),
+            "pae_ess": number(found.ess),
+            "pae_khat": number(found.khat),
+            "pae_rhat": number(found.rhat),
+            "pae_acl": number(found.acl),
+            "pae_n_draws": pl.Series(np.asarray(found.n_draws, np.int32)),
+            "pae_chi2": number(chi2.mean),
+            "pae_chi2_best": number(chi2.best),
+            "pae_n_bands": pl.Series(n_bands.astype(np.int16)),
+            "pae_n_reinit": pl.Series(np.asarray(found.n_reinit, np.int16)),
+            "z_flags": pl.Series(flags),
+            "input_fault": pl.Series(list(fault), dtype=pl.String),
+        }
+    )

@@ -1,0 +1,1 @@
+"""The validation report: one page for each release."""

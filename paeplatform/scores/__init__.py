@@ -1,0 +1,1 @@
+"""How good redshifts are: the registry of metrics, scores of sources, the promotion gate, targets."""

@@ -1,0 +1,87 @@
+"""The rules of promotion, read from the one file that documents them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from paeplatform.errors import ConfigError
+from paeplatform.scores.metrics import GATE_METRICS, THROUGHPUT
+
+PACKAGED = Path(__file__).parent / "promotion_rules.yaml"
+JUDGED = (*GATE_METRICS, THROUGHPUT)
+
+
+class MetricRule(BaseModel):
+    """What is asked of one metric; the head of promotion_rules.yaml explains the keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    margin: Annotated[float, Field(ge=0.0)]
+    relative: bool = False
+    low: float | None = None
+    high: float | None = None
+    what: str
+    why: str
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MetricRule:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"rule {self.name}: low {self.low} is above high {self.high}")
+        return self
+
+    def within(self, value: float) -> bool:
+        """Whether a first champion may have this value."""
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def limits_text(self) -> str:
+        """The accepted values in words."""
+        if self.low is None and self.high is None:
+            return "any"
+        if self.low is None:
+            return f"at most {self.high:g}"
+        return f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
+
+
+class PromotionRules(BaseModel):
+    """All rules, in the order of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    resamples: Annotated[int, Field(ge=100)]
+    superiority: Annotated[tuple[str, ...], Field(min_length=1)]
+    metrics: tuple[MetricRule, ...]
+
+    @model_validator(mode="after")
+    def _complete(self) -> PromotionRules:
+        names = [rule.name for rule in self.metrics]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        unknown, missing = sorted(set(names) - set(JUDGED)), sorted(set(JUDGED) - set(names))
+        if twice or unknown or missing:
+            faults = {"listed twice": twice, "unknown": unknown, "missing": missing}
+            found = "; ".join(f"{what}: {', '.join(which)}" for what, which in faults.items() if which)
+            raise ValueError(f"metrics {found} (there are {', '.join(JUDGED)})")
+        strange = sorted(set(self.superiority) - set(GATE_METRICS))
+        if strange:
+            raise ValueError(f"superiority {', '.join(strange)}: must be of {', '.join(GATE_METRICS)}")
+        return self
+
+
+@lru_cache
+def load_promotion_rules(path: Path = PACKAGED) -> PromotionRules:
+    """Reads a file of rules; without a path, the packaged one.
+
+    Raises:
+        ConfigError: missing, no YAML, an unknown key, a metric that is unknown, missing or listed twice, or a value
+            outside its range; one line.
+    """
+    try:
+        return PromotionRules.model_validate(yaml.safe_load(Path(path).read_text()))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(f"promotion rules {path}: {' '.join(str(error).split())}") from error
