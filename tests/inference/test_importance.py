@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from paeplatform.inference.batches.progress import SILENT, Progress
+from paeplatform.inference.importance import sampling as importance
 from paeplatform.inference.importance.sampling import PATHS, run_importance
-from paeplatform.inference.importance.sampling import sampling as importance
 from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.inference.sources import Sources
