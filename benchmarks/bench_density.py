@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.timing import best_seconds, less_is_better
 from paeplatform.config import load_preset
 from paeplatform.inference.model.forward_model import PaeForward, build_forward
-from paeplatform.inference.model.posterior import LogPosterior, Photometry, whiten
+from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.model.priors import BpzPrior
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
@@ -73,7 +73,9 @@ def run() -> list[dict[str, Any]]:
         return jax.vmap(p.free_log_prob)(v, photometry)
 
     def slope(p: LogPosterior) -> jax.Array:
-        return jax.vmap(jax.grad(lambda v, d: p.free_log_prob(v, Photometry(*d))))(v, tuple(photometry))
+        return jax.vmap(jax.grad(lambda v, d: p.free_log_prob(v, WhitenedPhotometry(*d))))(
+            v, tuple(photometry)
+        )
 
     bound = 1e6 * (flow_flop + decoder_flop + band_flop) / rate
     figures.append(less_is_better("log_density_value", _microseconds(density, posterior), "us", None, bound))

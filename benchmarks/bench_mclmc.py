@@ -21,7 +21,7 @@ from paeplatform.config import MclmcConfig, Preset, load_preset
 from paeplatform.inference.batches.progress import SILENT
 from paeplatform.inference.mclmc.chains import run_mclmc
 from paeplatform.inference.model.forward_model import PaeForward, build_forward
-from paeplatform.inference.model.posterior import LogPosterior, Photometry, whiten
+from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.model.priors import BpzPrior
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
@@ -104,10 +104,10 @@ def _evaluations(
     rows = np.resize(np.arange(len(flux)), n_lane)
     photometry = whiten(jnp.asarray(flux[rows], jnp.float32), jnp.asarray(flux_err[rows], jnp.float32))
 
-    def density(posterior: LogPosterior, v: jax.Array, photometry: Photometry) -> jax.Array:
+    def density(posterior: LogPosterior, v: jax.Array, photometry: WhitenedPhotometry) -> jax.Array:
         return jax.vmap(posterior.free_log_prob)(v, photometry)
 
-    def gradient(posterior: LogPosterior, v: jax.Array, photometry: Photometry) -> jax.Array:
+    def gradient(posterior: LogPosterior, v: jax.Array, photometry: WhitenedPhotometry) -> jax.Array:
         return jax.grad(lambda v: density(posterior, v, photometry).sum())(v)
 
     times = []

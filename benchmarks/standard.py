@@ -15,7 +15,7 @@ from paeplatform.catalog.photometry import mock_photometry
 from paeplatform.config import load_preset
 from paeplatform.inference.batches.runtime import use_host_devices
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.model.priors import redshift_prior
+from paeplatform.inference.model.priors import prior_from_preset
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
@@ -54,7 +54,7 @@ def standard_model() -> Estimator:
 def model_of(bundle: PaeBundle, fitted: dict) -> Estimator:
     """The model of a bundle and a fitted p_BPZ."""
     preset, bands = load_preset("standard"), load_bands()
-    return Estimator(bundle, redshift_prior(preset.prior, fitted), bands, gaussian_filters(bands), preset)
+    return Estimator(bundle, prior_from_preset(preset.prior, fitted), bands, gaussian_filters(bands), preset)
 
 
 def galaxies(per_bin: int) -> pl.DataFrame:

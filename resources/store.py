@@ -48,7 +48,7 @@ class _ParquetIOManager(dg.UPathIOManager):
     def dump_to_path(
         self, context: dg.OutputContext, obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath
     ) -> None:
-        with said(path, "written"):
+        with storage_errors(path, "written"):
             _write(obj, path)
         table = pl.scan_parquet(str(path), glob=False)
         context.add_output_metadata(
@@ -64,7 +64,8 @@ class _ParquetIOManager(dg.UPathIOManager):
         if isinstance(obj, dict) and len(obj) == 1:
             obj = next(iter(obj.values()))
         if not isinstance(obj, dict):
-            with said(self._base_path.joinpath(*context.asset_key.path), "written"):  # its folder, made first
+            # names the folder, which is made first
+            with storage_errors(self._base_path.joinpath(*context.asset_key.path), "written"):
                 super().handle_output(context, obj)
             return
         paths = self._get_paths_for_partitions(context)
@@ -73,7 +74,7 @@ class _ParquetIOManager(dg.UPathIOManager):
                 f"{context.asset_key.to_user_string()}: tables of {sorted(obj)} made, {sorted(paths)} wanted"
             )
         for partition, path in paths.items():
-            with said(path, "written"):
+            with storage_errors(path, "written"):
                 self.make_directory(path.parent)
                 _write(obj[partition], path)
 
@@ -83,7 +84,7 @@ class _ParquetIOManager(dg.UPathIOManager):
         wanted = context.dagster_type.typing_type
         if typing.get_origin(wanted) is dict:
             wanted = typing.get_args(wanted)[1]
-        with said(path, "read"):
+        with storage_errors(path, "read"):
             table = pl.scan_parquet(str(path), glob=False)
             table.collect_schema()  # the footer is at the end: a truncated file has none
             if wanted is Path:
@@ -125,7 +126,7 @@ def _checked_keys(context: dg.InputContext | dg.OutputContext, partition: str) -
 
 
 @contextmanager
-def said(path: Path | UPath, what: str) -> Iterator[None]:
+def storage_errors(path: Path | UPath, what: str) -> Iterator[None]:
     """Names the file and what to do, instead of a library's error that does not.
 
     Args:

@@ -18,7 +18,7 @@ from paeplatform.resources.registry import ModelRegistry
 from paeplatform.resources.settings import PlatformSettings
 from paeplatform.resources.workspace import Workspace
 from paeplatform.sensors.releases import notice_deliveries
-from paeplatform.sensors.run import materialize, only_one, opened, pools_of
+from paeplatform.sensors.run import home_instance, home_lock, materialize, pools_of
 from paeplatform.sensors.slots import end_dead_runs, wait_for_pools
 from paeplatform.sensors.staleness import StalenessChecker
 
@@ -75,7 +75,7 @@ def backfill(
             found at fault; finished cells stay.
     """
     began, summary = time.monotonic(), BackfillSummary()
-    with only_one(settings), opened(settings, instance) as live:
+    with home_lock(settings), home_instance(settings, instance) as live:
         end_dead_runs(live, ModelRegistry.from_settings(settings))
         notice_deliveries(settings, live)
         checker = StalenessChecker(defs, live, settings)

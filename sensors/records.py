@@ -24,7 +24,7 @@ class NotAllRead(Exception):
     """Time was up before all records were read; what was read is kept for the next look."""
 
 
-def latest_records(
+def latest_slim_records(
     instance: dg.DagsterInstance, key: dg.AssetKey, until: float | None = None
 ) -> dict[str, dg.AssetMaterialization]:
     """The last materialisation of each partition of an asset, with the metadata that staleness asks for.

@@ -96,7 +96,7 @@ def materialize_stale(
     """
     started = time.monotonic()
     chosen = _selection(defs, select)
-    with only_one(settings), opened(settings, instance) as live:
+    with home_lock(settings), home_instance(settings, instance) as live:
         end_dead_runs(live, ModelRegistry.from_settings(settings))
         work = _CatchUp(settings, defs, live, console if progress else None, progress)
         while work.one_round(chosen):
@@ -270,17 +270,19 @@ def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> No
 
 
 @contextmanager
-def opened(settings: PlatformSettings, instance: dg.DagsterInstance | None) -> Iterator[dg.DagsterInstance]:
+def home_instance(
+    settings: PlatformSettings, instance: dg.DagsterInstance | None
+) -> Iterator[dg.DagsterInstance]:
     """The instance given, or the one under the home."""
     if instance is not None:
         yield instance
         return
-    with open_instance(settings) as opened:
-        yield opened
+    with open_instance(settings) as instance:
+        yield instance
 
 
 @contextmanager
-def only_one(settings: PlatformSettings) -> Iterator[None]:
+def home_lock(settings: PlatformSettings) -> Iterator[None]:
     """Holds the home's lock.
 
     Raises:

@@ -48,7 +48,7 @@ from paeplatform.resources.registry import ModelRegistry
 from paeplatform.resources.relocation import own_path
 from paeplatform.resources.settings import PlatformSettings
 from paeplatform.resources.workspace import Workspace
-from paeplatform.sensors.records import PATHS, latest_records
+from paeplatform.sensors.records import PATHS, latest_slim_records
 
 NO_CHAMPION = "none"
 SETTINGS_CHANGED = "settings or code changed"
@@ -388,7 +388,7 @@ class StalenessChecker:
 
     def _all(self, key: dg.AssetKey) -> dict[str | None, dg.AssetMaterialization]:
         if key not in self._records:
-            self._records[key] = dict(latest_records(self._instance, key, self._until))
+            self._records[key] = dict(latest_slim_records(self._instance, key, self._until))
         return self._records[key]
 
     def _latest(self, key: dg.AssetKey, partition: str | None) -> dg.AssetMaterialization | None:

@@ -1,5 +1,6 @@
 """The wheel, installed beside another package that has modules named assets, resources and sensors."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -42,7 +43,12 @@ def test_the_wheel_holds_one_top_level_package(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"paeplatform"}
     wanted = ("assets/release/deliveries.py", "resources/pyfunc/pae_model.py", "sensors/run.py")
-    data = ("presets/demo.yaml", "scores/promotion_rules.yaml", "release/quality_rules.yaml", "report/browser.js")
+    data = (
+        "presets/demo.yaml",
+        "scores/promotion_rules.yaml",
+        "release/quality_rules.yaml",
+        "report/browser.js",
+    )
     assert {f"paeplatform/{name}" for name in (*wanted, *data)} <= set(names)
 
 
@@ -62,6 +68,7 @@ def test_it_works_beside_a_package_of_the_same_module_names(wheel: Path, tmp_pat
     done = subprocess.run(
         [environment / "bin" / "python", "-I", "-c", program],
         cwd=here,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PAEPLATFORM_")},
         capture_output=True,
         text=True,
         check=False,

@@ -95,8 +95,7 @@ def load_champion(
         folder = registry.artifact(champion, "bundle")
     workspace.start_jax()
     from paeplatform.inference.estimate import Estimator
-    from paeplatform.inference.model.priors import prior_to_dict
-    from paeplatform.inference.model.priors import redshift_prior as chosen_prior
+    from paeplatform.inference.model.priors import prior_from_preset, prior_to_dict
     from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.pae.bundle import load_bundle
 
@@ -106,7 +105,7 @@ def load_champion(
         bundle = load_bundle(folder)
         if prior is None:
             assert redshift_prior is not None
-            prior = chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+            prior = prior_from_preset(preset.prior, redshift_prior.row(0, named=True))
         estimator = Estimator(bundle, prior, bands, filters, preset)
 
     def estimate(flux: "np.ndarray", flux_err: "np.ndarray", object_id: "np.ndarray") -> pl.DataFrame:

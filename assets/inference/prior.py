@@ -39,14 +39,13 @@ def prior_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         of the N(z) it is fitted to, therefore infers only those sources again that weights cannot move.
         """
         from paeplatform.inference.files.prior_file import read_prior_file
-        from paeplatform.inference.model.priors import prior_to_dict
-        from paeplatform.inference.model.priors import redshift_prior as chosen_prior
+        from paeplatform.inference.model.priors import prior_from_preset, prior_to_dict
 
         file = Path(workspace.prior_file)
         source = prior_source(file)
         with one_line_failures():
             prior = (
-                chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+                prior_from_preset(preset.prior, redshift_prior.row(0, named=True))
                 if source == PRESET
                 else read_prior_file(file)
             )

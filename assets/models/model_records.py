@@ -191,11 +191,11 @@ def record_sbi(fit: "FitResult", check: "SbiCheck") -> Record:
 
 def write_setting(folder: Path, preset: Preset, prior: pl.DataFrame, bands: pl.DataFrame) -> Path:
     """Writes what the bundle needs beside its weights to answer by itself: preset, prior and bands."""
-    from paeplatform.inference.model.priors import prior_to_dict, redshift_prior
+    from paeplatform.inference.model.priors import prior_from_preset, prior_to_dict
 
     folder.mkdir(parents=True)
     (folder / "preset.json").write_text(preset.model_dump_json(indent=1))
-    chosen = prior_to_dict(redshift_prior(preset.prior, prior.row(0, named=True)))
+    chosen = prior_to_dict(prior_from_preset(preset.prior, prior.row(0, named=True)))
     (folder / "prior.json").write_text(json.dumps(chosen))
     bands.write_csv(folder / "bands.csv")
     return folder

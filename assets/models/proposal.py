@@ -37,7 +37,7 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         from paeplatform.inference.importance.proposal_check import check_proposal
         from paeplatform.inference.importance.proposal_training import train_proposal
         from paeplatform.inference.model.forward_model import build_forward
-        from paeplatform.inference.model.priors import redshift_prior as chosen_prior
+        from paeplatform.inference.model.priors import prior_from_preset
         from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.pae.bundle import PaeBundle, load_autoencoder, load_flow, save_proposal
         from paeplatform.sed.grid import rest_grid
@@ -59,7 +59,7 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 band_hash=bands.content_hash(),
                 library_hash="",
             )
-            prior = chosen_prior(preset.prior, redshift_prior.row(0, named=True))
+            prior = prior_from_preset(preset.prior, redshift_prior.row(0, named=True))
             forward = build_forward(
                 model, gaussian_filters(bands), float(prior.z_max), preset.instrument.n_redshift_nodes
             )

@@ -22,7 +22,7 @@ from paeplatform.assets.promotion.verdicts import (
     REJECTED,
     VERDICT,
     VERDICT_REASON,
-    judge,
+    judge_challenger,
     verdict_metadata,
     verdict_table,
 )
@@ -147,7 +147,7 @@ def _promotion(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
         )
         with one_line_failures():
             version = registry.by_version(kind.name, int(evaluation["version"][0]))
-            judged = judge(kind, version, inputs)
+            judged = judge_challenger(kind, version, inputs)
         table = verdict_table(judged)
         context.log.info(f"{kind.name} {version.label}: {judged.outcome}: {judged.reason}")
         return dg.MaterializeResult(

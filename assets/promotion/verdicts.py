@@ -45,7 +45,7 @@ class Judged:
     verdict: "Verdict | None"
 
 
-def judge(kind: Gated, model: ModelVersion, inputs: Inputs) -> Judged:
+def judge_challenger(kind: Gated, model: ModelVersion, inputs: Inputs) -> Judged:
     """What the automation does with a version: promotes it, rejects it, or leaves it alone.
 
     Only a version that is @challenger is judged, and never one that was champion before: whoever took it down, by hand

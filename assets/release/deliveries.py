@@ -27,7 +27,7 @@ from paeplatform.errors import InputError
 from paeplatform.names import is_name
 from paeplatform.resources.failures import one_line_failures
 from paeplatform.resources.objects import names_in, put_file, put_text, read_table
-from paeplatform.resources.store import said
+from paeplatform.resources.store import storage_errors
 from paeplatform.resources.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             # Sources and positions are counted as the rows are cut, so the rules on them come after that; nothing is
             # taken over before all have passed.
             outcomes, split, fault = _judged_and_split(folder, manifest, scratch, order)
-            with said(workspace.ingested(release), "written"):
+            with storage_errors(workspace.ingested(release), "written"):
                 keep_outcomes(workspace, release, outcomes)
             yield from check_results("release_exposures", "release", outcomes)
             if broken(outcomes):
@@ -145,7 +145,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
                 key=pl.col("cell").map_elements(lambda cell: cell_key(order, cell), return_dtype=pl.String),
                 version=pl.col("sha256").str.head(16),
             ).sort("cell")
-            with said(workspace.ingested(release), "written"):
+            with storage_errors(workspace.ingested(release), "written"):
                 put_text(workspace.ingested(release) / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
                 changed = _take_over(context, workspace, release, cells)
             mark_held(workspace, release, None)
@@ -323,7 +323,7 @@ def _judged_and_split(
         outcomes = [*verify_files(folder, manifest, progress=False), *judge_release(folder, manifest)]
     if not broken(outcomes):
         try:
-            with said(scratch.parent, "written"):
+            with storage_errors(scratch.parent, "written"):
                 split = split_delivery(folder, manifest, scratch, order, progress=False)
         except InputError as error:
             fault = error

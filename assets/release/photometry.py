@@ -19,7 +19,7 @@ from paeplatform.config import Preset
 from paeplatform.names import is_name
 from paeplatform.resources.failures import one_line_failures
 from paeplatform.resources.objects import names_in, read_table
-from paeplatform.resources.store import said
+from paeplatform.resources.store import storage_errors
 from paeplatform.resources.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _photometry(
     from paeplatform.errors import InputError
     from paeplatform.release.binning import bin_exposures
     from paeplatform.release.flags import reject_mask
-    from paeplatform.release.judging import judge
+    from paeplatform.release.judging import judge_cell
     from paeplatform.release.manifest import kept_manifest
     from paeplatform.release.quality_rules import load_rules
     from paeplatform.release.rows import set_aside
@@ -125,7 +125,7 @@ def _photometry(
     path = workspace.table(CELL_EXPOSURES.to_user_string(), release, cell)
     if not path.is_file():
         raise InputError(f"release {release} has no cell {cell}: {path} does not exist")
-    with said(path, "read"):
+    with storage_errors(path, "read"):
         delivered = read_table(path)
     rows, quarantined = set_aside(delivered, kept_manifest(workspace.ingested(release)), bands)
     rejected = reject_mask(preset.release.flag_policy)
@@ -139,7 +139,7 @@ def _photometry(
     assert counts["delivered_rows"] == sum(list(counts.values())[1:]), counts
     statistics = cell_statistics(rows, photometry, quarantined, bands, rejected)
     baseline, same = _baseline(workspace, release, cell)
-    outcomes = judge(statistics, load_rules(), baseline, same_sources=same)
+    outcomes = judge_cell(statistics, load_rules(), baseline, same_sources=same)
     return photometry, quarantined, statistics, outcomes, counts
 
 
@@ -153,7 +153,7 @@ def stored_outcomes(
         workspace: where the tables are.
         release: only this one; None takes all.
     """
-    from paeplatform.release.judging import judge
+    from paeplatform.release.judging import judge_cell
     from paeplatform.release.quality_rules import load_rules
 
     found = {(name, ""): outcomes for name, outcomes in kept_outcomes(workspace, release).items()}
@@ -162,7 +162,7 @@ def stored_outcomes(
         for cell in _tables_in(workspace.tables(STATISTICS, name)):
             baseline, same = _baseline(workspace, name, cell)
             statistics = read_table(workspace.table(STATISTICS, name, cell)).drop("accepted")
-            found[name, cell] = judge(statistics, load_rules(), baseline, same_sources=same)
+            found[name, cell] = judge_cell(statistics, load_rules(), baseline, same_sources=same)
     return found
 
 

@@ -140,7 +140,7 @@ def infer(
 def _prior(choice: str | None, settings: PlatformSettings) -> RedshiftPrior:
     """The prior named on the command line, else the preset's."""
     from paeplatform.inference.files.prior_file import read_prior_file
-    from paeplatform.inference.model.priors import redshift_prior
+    from paeplatform.inference.model.priors import prior_from_preset
 
     if choice is not None and choice.lower().endswith(".csv"):
         return read_prior_file(Path(choice))
@@ -149,7 +149,7 @@ def _prior(choice: str | None, settings: PlatformSettings) -> RedshiftPrior:
     if choice is not None:
         section = settings.preset.prior.model_copy(update={"redshift": choice})
         settings = replace(settings, preset=settings.preset.model_copy(update={"prior": section}))
-    return redshift_prior(settings.preset.prior, fitted_prior(settings))
+    return prior_from_preset(settings.preset.prior, fitted_prior(settings))
 
 
 def _with_source_columns(

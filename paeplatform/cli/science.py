@@ -64,7 +64,7 @@ def evaluate(
     ).start_jax()  # before the first array: loading the weights already makes some
 
     from paeplatform.inference.estimate import Estimator
-    from paeplatform.inference.model.priors import redshift_prior
+    from paeplatform.inference.model.priors import prior_from_preset
     from paeplatform.instrument.bands import load_bands
     from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.pae.bundle import load_bundle
@@ -73,7 +73,7 @@ def evaluate(
     from paeplatform.scores.targets import high_snr_targets, release_targets
     from paeplatform.sed.library import load_library
 
-    prior = redshift_prior(settings.preset.prior, fitted_prior(settings))
+    prior = prior_from_preset(settings.preset.prior, fitted_prior(settings))
     library, bands = load_library(settings.preset.templates.folder), load_bands()
     bundle = load_bundle(folder)
     estimator = Estimator(bundle, prior, bands, gaussian_filters(bands), settings.preset)

@@ -69,7 +69,7 @@ def migrate(
 
     from paeplatform.resources.migration import StepDone
     from paeplatform.resources.migration import migrate as take_along
-    from paeplatform.sensors.run import only_one
+    from paeplatform.sensors.run import home_lock
 
     settings = settings_for(home, preset)
     console = Console()
@@ -82,7 +82,7 @@ def migrate(
             )
 
     old = replace(settings, home=(source or settings.home).expanduser().resolve())
-    with only_one(old):
+    with home_lock(old):
         steps = take_along(settings, source=source, say=say)
     if json_:
         typer.echo(json.dumps([asdict(one) for one in steps], indent=1))

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from paeplatform.errors import InputError
 from paeplatform.inference.batches.lanes import LANE, sharded
 from paeplatform.inference.batches.runtime import source_mesh
-from paeplatform.inference.model.posterior import TINY, LogPosterior, Photometry, whiten
+from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.inference.modes.starts import PriorBank, score_bank
 from paeplatform.pae.small_linalg import solve
@@ -159,7 +159,7 @@ def profile_likelihood(
         if number < 1:
             raise InputError(f"{name} {number} must be at least 1")
     whitened = whiten(jnp.asarray(flux, jnp.float32), jnp.asarray(flux_err, jnp.float32))
-    photometry = Photometry(*(np.asarray(part) for part in whitened))
+    photometry = WhitenedPhotometry(*(np.asarray(part) for part in whitened))
     usable = (photometry.weight > 0.0).any(axis=1) & np.isfinite(photometry.signal).all(axis=1)
 
     shape = (len(photometry.signal), len(z_grid))
@@ -167,7 +167,7 @@ def profile_likelihood(
     u_best, done = np.full((*shape, n_latent), np.nan, np.float32), np.zeros(shape, np.int32)
     search = _Search(posterior, z_grid, n_latent, n_restarts, n_iterations, nf_prior, seed, landmarks)
     for row in tqdm(np.flatnonzero(usable), desc="profile", unit="galaxy", disable=not progress):
-        fit = search.run(Photometry(*(part[row] for part in photometry)))
+        fit = search.run(WhitenedPhotometry(*(part[row] for part in photometry)))
         u_best[row], done[row] = fit.u, fit.n_done
         chi2[row] = fit.objective - nf_prior * np.sum(fit.u.astype(np.float64) ** 2, axis=1)
         at_bound[row] = (np.abs(fit.u) >= LARGEST_U).any(axis=1)
@@ -208,7 +208,7 @@ class _Search:
             parts.append(np.asarray(_models(self.posterior, self.pool[rows % n_pool], z[rows])))
         return np.concatenate(parts)[: len(z)].reshape(n_node, n_pool, -1)
 
-    def run(self, photometry: Photometry) -> _Fit:
+    def run(self, photometry: WhitenedPhotometry) -> _Fit:
         """The best fit of one source at each node, arrays (node, ...)."""
         n_node, n_start = len(self.z_grid), self.n_restarts
         node = np.repeat(np.arange(n_node), n_start)
@@ -236,12 +236,12 @@ class _Search:
                         old[node[task]] = new[task]
         return best
 
-    def _starts(self, photometry: Photometry) -> Float[np.ndarray, "node restart latent"]:
+    def _starts(self, photometry: WhitenedPhotometry) -> Float[np.ndarray, "node restart latent"]:
         """The pool is dealt into groups; each gives its best member at every redshift."""
         n_node, n_pool, n_band = self.model.shape
         unused = np.zeros(n_node * n_pool, np.float32)
         bank = PriorBank(unused[:, None], self.model.reshape(-1, n_band), unused)
-        score = score_bank(bank, Photometry(*(part[None] for part in photometry)), "profile")
+        score = score_bank(bank, WhitenedPhotometry(*(part[None] for part in photometry)), "profile")
         score = score.reshape(n_node, n_pool)
         if self.nf_prior:
             score = score - 0.5 * np.sum(self.pool.astype(np.float64) ** 2, axis=1)
@@ -250,7 +250,7 @@ class _Search:
         return self.pool[chosen]
 
     def _from_neighbours(
-        self, photometry: Photometry, best: _Fit, improved: np.ndarray
+        self, photometry: WhitenedPhotometry, best: _Fit, improved: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Nodes with a neighbour that has improved, and the starts they take.
 
@@ -279,10 +279,10 @@ class _Search:
     def _put(self, *arrays: np.ndarray) -> list[Any]:
         return [jax.device_put(array, NamedSharding(self.mesh, LANE)) for array in arrays]
 
-    def _lanes_of(self, photometry: Photometry) -> Photometry:
-        return Photometry(*self._put(*(np.tile(part, (self.n_lane, 1)) for part in photometry)))
+    def _lanes_of(self, photometry: WhitenedPhotometry) -> WhitenedPhotometry:
+        return WhitenedPhotometry(*self._put(*(np.tile(part, (self.n_lane, 1)) for part in photometry)))
 
-    def _objective(self, photometry: Photometry, node: np.ndarray, u: np.ndarray) -> np.ndarray:
+    def _objective(self, photometry: WhitenedPhotometry, node: np.ndarray, u: np.ndarray) -> np.ndarray:
         lanes, parts = self._lanes_of(photometry), []
         for first in range(0, len(node), self.n_lane):
             rows = np.arange(first, first + self.n_lane) % len(node)
@@ -291,7 +291,12 @@ class _Search:
         return np.concatenate(parts)[: len(node)]
 
     def _climb(
-        self, photometry: Photometry, node: np.ndarray, fits: _Fit, tasks: np.ndarray, n_iterations: int
+        self,
+        photometry: WhitenedPhotometry,
+        node: np.ndarray,
+        fits: _Fit,
+        tasks: np.ndarray,
+        n_iterations: int,
     ) -> None:
         """Takes `tasks` of `fits` (at nodes `node`) on, in place, until they arrive or have done `n_iterations`.
 
@@ -333,9 +338,9 @@ def _models(posterior: LogPosterior, u: Array, z: Array) -> Array:
 
 @eqx.filter_jit
 def _objectives(
-    posterior: LogPosterior, mesh: Mesh, photometry: Photometry, u: Array, z: Array, nf_prior: bool
+    posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, u: Array, z: Array, nf_prior: bool
 ) -> Array:
-    def one(posterior: LogPosterior, photometry: Photometry, u: Array, z: Array) -> Array:
+    def one(posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array) -> Array:
         r = photometry.signal - posterior.best_model(u, z, photometry)
         value = jnp.sum(r**2) + nf_prior * jnp.sum(u**2)
         return jnp.where(jnp.isfinite(value), value, jnp.inf)
@@ -345,11 +350,11 @@ def _objectives(
 
 @eqx.filter_jit
 def _steps(
-    posterior: LogPosterior, mesh: Mesh, photometry: Photometry, z: Array, fit: _Fit, nf_prior: bool
+    posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, z: Array, fit: _Fit, nf_prior: bool
 ) -> _Fit:
     """`BLOCK` Levenberg-Marquardt steps of all lanes; those that have arrived stay."""
 
-    def one(posterior: LogPosterior, photometry: Photometry, z: Array, fit: _Fit) -> _Fit:
+    def one(posterior: LogPosterior, photometry: WhitenedPhotometry, z: Array, fit: _Fit) -> _Fit:
         def residual(u: Array) -> tuple[Array, Array]:
             r = photometry.signal - posterior.best_model(u, z, photometry)
             return r, r

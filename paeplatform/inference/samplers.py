@@ -105,7 +105,7 @@ def by_mclmc(
     chains = of_chains(samples, posterior, n_kept, trust)
     if len(usable) == len(sources):
         return chains
-    return _replaced(nothing(len(sources), n_latent, n_kept), usable, chains)
+    return _replaced(no_posteriors(len(sources), n_latent, n_kept), usable, chains)
 
 
 def of_importance(result: ImportanceResult) -> PosteriorSummaries:
@@ -203,7 +203,7 @@ def evenly(draws: PosteriorDraws, n: int) -> PosteriorDraws:
     return PosteriorDraws(draws.u[rows, index], draws.z[rows, index], weight, draws.log_prob[rows, index])
 
 
-def nothing(n_source: int, n_latent: int, n_kept: int) -> PosteriorSummaries:
+def no_posteriors(n_source: int, n_latent: int, n_kept: int) -> PosteriorSummaries:
     """Findings about sources of which nothing is known."""
     z = np.full((n_source, n_kept), np.nan, np.float32)
     columns = redshift_columns(z, None, prefix="pae", z_min=0.1, z_max=1.0)

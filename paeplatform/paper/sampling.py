@@ -13,7 +13,7 @@ from jaxtyping import Float
 from paeplatform.config import Preset
 from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.model.draws import PosteriorDraws
-from paeplatform.inference.model.priors import BpzPrior, redshift_prior
+from paeplatform.inference.model.priors import BpzPrior, prior_from_preset
 from paeplatform.inference.results.reweight import reweight_table
 from paeplatform.instrument.bands import BandSet
 from paeplatform.instrument.filters import FilterCurves, gaussian_filters
@@ -47,7 +47,7 @@ def estimator_under(
     nf_prior, redshift = PRIOR_CHOICES[choice]
     prior = preset.prior.model_copy(update={"nf_prior": nf_prior, "redshift": redshift})
     uniform = redshift == "uniform"
-    z_prior = uniform_prior(prior.z_min, prior.z_max) if uniform else redshift_prior(prior, bpz)
+    z_prior = uniform_prior(prior.z_min, prior.z_max) if uniform else prior_from_preset(prior, bpz)
     return Estimator(
         bundle,
         z_prior,

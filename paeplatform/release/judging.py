@@ -28,7 +28,7 @@ SCORE_LIMIT = 1.0
 _SEVERITY = {"error": "critical", "warn": "warning"}
 
 
-def judge(
+def judge_cell(
     statistics: pl.DataFrame, rules: Rules, baseline: pl.DataFrame | None, *, same_sources: bool = False
 ) -> list[RuleOutcome]:
     """Every cell rule on the statistics of a cell.

@@ -27,7 +27,9 @@ FLOW_VARIANCE_MAX = 0.2
 FLOW_ROUND_TRIP_MAX = 1e-4  # u -> latent -> u in float32, u ~ N(0, I)
 
 
-def judge(name: str, value: float | None, target: float, bound: str, unit: str = "") -> dict[str, Any]:
+def against_target(
+    name: str, value: float | None, target: float, bound: str, unit: str = ""
+) -> dict[str, Any]:
     """One line of the target list: {name, value, unit, target, bound, meets}.
 
     Args:
@@ -64,10 +66,10 @@ def release_targets(summary: Mapping[str, Any], trust: TrustConfig = DEFAULT_TRU
     """
     weights = f"k-hat < {trust.khat_max:g} and ESS >= {trust.ess_min:g}"
     trusted = f"posteriors trusted: {weights}, or R-hat < {trust.rhat_max:g}"
-    lines = [judge(trusted, summary["f_trusted"], F_TRUSTED_MIN, "min")]
+    lines = [against_target(trusted, summary["f_trusted"], F_TRUSTED_MIN, "min")]
     if summary["n_chains"]:
         name = f"R-hat < 1.1, of the {summary['n_chains']} sources left to chains"
-        lines.append(judge(name, summary["f_rhat_below_1_1"], F_RHAT_MIN, "min"))
+        lines.append(against_target(name, summary["f_rhat_below_1_1"], F_RHAT_MIN, "min"))
     return lines
 
 
@@ -84,7 +86,7 @@ def paper_targets(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
         tf, pae = (_number(cuts, "eta_3sigma", method=method, cut=cut) for method in ("tf", "nf_bpz"))
         limit = float("nan") if tf is None else tf
         lines.append(
-            judge(
+            against_target(
                 f"PAE outliers beyond {OUTLIER_SIGMA:g} sigma, sigma_z/(1+z) < {cut:g}: no more than TF's",
                 pae,
                 limit,
@@ -94,18 +96,22 @@ def paper_targets(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
     pit = tables.get("table_pit")
     tf, pae = (_number(pit, "pit_ks", method=method, bin="all") for method in ("tf", "nf_bpz"))
     limit = float("nan") if tf is None else tf
-    lines.append(judge("PIT KS distance of the PAE: no more than TF's", pae, limit, "max"))
+    lines.append(against_target("PIT KS distance of the PAE: no more than TF's", pae, limit, "max"))
     chi2 = tables.get("chi2")
     values = (
         chi2["chi2_reduced"].drop_nulls().drop_nans() if chi2 is not None else pl.Series([], dtype=pl.Float64)
     )
     median = float(values.median()) if values.len() else None  # type: ignore[arg-type]
-    lines.append(judge("reduced chi^2 of reconstructions, median: at least", median, CHI2_RANGE[0], "min"))
-    lines.append(judge("reduced chi^2 of reconstructions, median: at most", median, CHI2_RANGE[1], "max"))
+    lines.append(
+        against_target("reduced chi^2 of reconstructions, median: at least", median, CHI2_RANGE[0], "min")
+    )
+    lines.append(
+        against_target("reduced chi^2 of reconstructions, median: at most", median, CHI2_RANGE[1], "max")
+    )
     latents = tables.get("table_latents")
     if latents is not None and latents.height:
         share = latents.sort("n_latent")["f_rhat"][-1]
-        lines.append(judge("chains with R-hat < 1.1, largest n_latent", share, F_RHAT_MIN, "min"))
+        lines.append(against_target("chains with R-hat < 1.1, largest n_latent", share, F_RHAT_MIN, "min"))
     return [line if np.isfinite(line["target"]) else line | {"target": None, "meets": None} for line in lines]
 
 
@@ -123,8 +129,8 @@ def high_snr_targets(metrics: pl.DataFrame) -> list[dict[str, Any]]:
     value: Mapping[str, Any] = row[0] if row else {}
     nmad, outliers = METRICS["nmad_paper"], f"fraction beyond {OUTLIER_SIGMA:g} sigma"
     return [
-        judge(f"{nmad.heading}, total SNR > 50", value.get(nmad.name), HIGH_SNR_NMAD_MAX, "max"),
-        judge(f"{outliers}, total SNR > 50", value.get("eta_3sigma"), HIGH_SNR_ETA_MAX, "max"),
+        against_target(f"{nmad.heading}, total SNR > 50", value.get(nmad.name), HIGH_SNR_NMAD_MAX, "max"),
+        against_target(f"{outliers}, total SNR > 50", value.get("eta_3sigma"), HIGH_SNR_ETA_MAX, "max"),
     ]
 
 
@@ -140,11 +146,13 @@ def model_targets(
             five times that.
     """
     return [
-        judge("autoencoder MSE, median", autoencoder.get("median_mse"), median_mse_max, "max"),
-        judge("autoencoder MSE, 95th percentile", autoencoder.get("p95_mse"), 5 * median_mse_max, "max"),
-        judge("flow base, largest |mean|", flow.get("max_abs_mean"), FLOW_MEAN_MAX, "max"),
-        judge(
+        against_target("autoencoder MSE, median", autoencoder.get("median_mse"), median_mse_max, "max"),
+        against_target(
+            "autoencoder MSE, 95th percentile", autoencoder.get("p95_mse"), 5 * median_mse_max, "max"
+        ),
+        against_target("flow base, largest |mean|", flow.get("max_abs_mean"), FLOW_MEAN_MAX, "max"),
+        against_target(
             "flow base, largest |variance - 1|", flow.get("max_abs_variance_error"), FLOW_VARIANCE_MAX, "max"
         ),
-        judge("flow, largest round trip error", flow.get("round_trip"), FLOW_ROUND_TRIP_MAX, "max"),
+        against_target("flow, largest round trip error", flow.get("round_trip"), FLOW_ROUND_TRIP_MAX, "max"),
     ]

@@ -18,8 +18,8 @@ from paeplatform.inference.model.priors import (
     TabulatedPrior,
     UniformPrior,
     prior_from_dict,
+    prior_from_preset,
     prior_to_dict,
-    redshift_prior,
 )
 
 PRIORS = [
@@ -107,7 +107,7 @@ def test_bad_parameters_are_named(tree, named):
 
 def test_preset_chooses_the_prior():
     fit = {"alpha": 1.4, "beta": 0.6, "gamma": 1.3, "n_sources": 10}
-    assert isinstance(redshift_prior(PriorConfig(redshift="uniform"), None), UniformPrior)
-    assert isinstance(redshift_prior(PriorConfig(redshift="bpz"), fit), BpzPrior)
+    assert isinstance(prior_from_preset(PriorConfig(redshift="uniform"), None), UniformPrior)
+    assert isinstance(prior_from_preset(PriorConfig(redshift="bpz"), fit), BpzPrior)
     with pytest.raises(ConfigError, match="gamma"):
-        redshift_prior(PriorConfig(redshift="bpz"), {"alpha": 1.4, "beta": 0.6})
+        prior_from_preset(PriorConfig(redshift="bpz"), {"alpha": 1.4, "beta": 0.6})

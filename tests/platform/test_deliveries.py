@@ -133,7 +133,7 @@ def line_of(result: dg.ExecuteInProcessResult) -> str:
     """What the step that failed says: its `dagster.Failure`, which is one line."""
     (failed,) = result.filter_events(lambda event: event.is_step_failure)
     error = failed.event_specific_data.error
-    while error.cls_name != "Failure":
+    while error.cls_name not in ("Failure", "Held"):
         assert error.cause is not None, error
         error = error.cause
     text = error.message.strip()

@@ -22,7 +22,7 @@ from paeplatform.errors import InputError, RegistryError
 from paeplatform.instrument.bands import load_bands
 from paeplatform.release.simulation import DeliverySpec, write_delivery
 from paeplatform.sensors.backfill import backfill
-from paeplatform.sensors.run import materialize, only_one
+from paeplatform.sensors.run import home_lock, materialize
 from tests.platform.conftest import CELLS, TINY, Platform
 
 FIRST, SECOND = CELLS
@@ -241,7 +241,10 @@ def test_without_the_registry_nothing_is_made_and_all_is_well_when_it_is_back(pl
 
 
 def test_a_second_backfill_in_the_same_home_is_refused(platform: Platform):
-    with only_one(platform.settings), pytest.raises(InputError, match="another `paeplatform run` is at work"):
+    with (
+        home_lock(platform.settings),
+        pytest.raises(InputError, match="another `paeplatform run` is at work"),
+    ):
         backfill(
             platform.settings,
             "mock-r1",

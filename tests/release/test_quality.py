@@ -12,7 +12,7 @@ from paeplatform.instrument.bands import BandSet
 from paeplatform.release.binning import bin_exposures
 from paeplatform.release.defects import DEFECTS, DefectSpec
 from paeplatform.release.flags import reject_mask
-from paeplatform.release.judging import judge, judge_contents, judge_release, suite_of
+from paeplatform.release.judging import judge_cell, judge_contents, judge_release, suite_of
 from paeplatform.release.manifest import Manifest, load_manifest, write_manifest
 from paeplatform.release.outcomes import RuleOutcome
 from paeplatform.release.quality_rules import load_rules
@@ -67,7 +67,7 @@ def through(
         statistics = cell_statistics(kept, photometry, gone, bands, reject_mask("tool"))
         before = None if baseline is None else baseline[row["cell"]]
         result.statistics[row["cell"]] = statistics
-        result.cells[row["cell"]] = judge(statistics, load_rules(), before, same_sources=True)
+        result.cells[row["cell"]] = judge_cell(statistics, load_rules(), before, same_sources=True)
         for reason, n in gone["reason"].str.split(";").explode().value_counts().iter_rows():
             result.reasons[reason] = result.reasons.get(reason, 0) + n
     return result

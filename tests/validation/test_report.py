@@ -16,7 +16,7 @@ from paeplatform.figures import convergence as figures
 from paeplatform.report.page import metrics_markdown, write_report
 from paeplatform.report.sources import choose_sources, flag_names, sparkline
 from paeplatform.scores.statistics import metric_table
-from paeplatform.scores.targets import judge
+from paeplatform.scores.targets import against_target
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 EVIL = "<script>alert('x')</script>\"&"
@@ -73,9 +73,9 @@ def write(tmp_path, posteriors, levels, metrics):
                 "seeds": {"a": 1},
             },
             "targets": [
-                judge("first", 0.97, 0.95, "min"),
-                judge("second", 0.02, 0.012, "max"),
-                judge("third", None, 1.0, "max"),
+                against_target("first", 0.97, 0.95, "min"),
+                against_target("second", 0.02, 0.012, "max"),
+                against_target("third", None, 1.0, "max"),
             ],
             "quantile_levels": levels,
         }
@@ -162,7 +162,7 @@ def test_markup_from_outside_is_escaped(write, metrics, posteriors, levels):
         metrics={EVIL: metrics.with_columns(selection=pl.lit(EVIL))},
         figures={EVIL: figures.chi2_distribution([1.0, 1.2])},
         provenance={EVIL: EVIL, "release": EVIL},
-        targets=[judge(EVIL, 1.0, 2.0, "max", unit=EVIL)],
+        targets=[against_target(EVIL, 1.0, 2.0, "max", unit=EVIL)],
         title=EVIL,
     )
     assert not any(tag == "script" for tag, _ in page.tags)

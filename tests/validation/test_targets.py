@@ -10,17 +10,17 @@ from paeplatform.scores.statistics import metric_table
 
 
 def test_bounds_include_the_target_itself():
-    assert targets.judge("a", 1.0, 1.0, "max")["meets"] is True
-    assert targets.judge("a", 1.0, 1.0, "min")["meets"] is True
-    assert targets.judge("a", 1.1, 1.0, "max")["meets"] is False
-    assert targets.judge("a", 0.9, 1.0, "min")["meets"] is False
+    assert targets.against_target("a", 1.0, 1.0, "max")["meets"] is True
+    assert targets.against_target("a", 1.0, 1.0, "min")["meets"] is True
+    assert targets.against_target("a", 1.1, 1.0, "max")["meets"] is False
+    assert targets.against_target("a", 0.9, 1.0, "min")["meets"] is False
     with pytest.raises(InputError, match="bound 'under'"):
-        targets.judge("a", 1.0, 1.0, "under")
+        targets.against_target("a", 1.0, 1.0, "under")
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
 def test_what_was_not_measured_is_neither_met_nor_missed(value):
-    line = targets.judge("a", value, 1.0, "min")
+    line = targets.against_target("a", value, 1.0, "min")
     assert line["meets"] is None
     assert line["value"] is None
 

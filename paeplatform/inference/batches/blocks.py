@@ -18,7 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from paeplatform.inference.batches.lanes import LANE, metric_lane
-from paeplatform.inference.model.posterior import LogPosterior, Photometry
+from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import StudentMixture, fit_mixture, log_prob, sample
 from paeplatform.inference.modes.starts import Geometry, accept, laplace_evidence, propose
 from paeplatform.pae.proposal import LOG_2PI, Proposal
@@ -37,12 +37,12 @@ def _over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any
     )
 
 
-def _targets(posterior: LogPosterior, photometry: Photometry, v: Array) -> Array:
+def _targets(posterior: LogPosterior, photometry: WhitenedPhotometry, v: Array) -> Array:
     return jax.vmap(lambda v: posterior.free_log_prob(v, photometry))(v)
 
 
 def _flow_block(
-    posterior: LogPosterior, proposal: Proposal, photometry: Photometry, base: Array
+    posterior: LogPosterior, proposal: Proposal, photometry: WhitenedPhotometry, base: Array
 ) -> tuple[Array, Array, Array]:
     context = proposal.context(photometry.signal, photometry.weight)
     u, log_z, log_q = jax.vmap(lambda eps: proposal.sample(context, eps))(base)
@@ -57,7 +57,7 @@ def _flow_block(
 
 
 def _flow_base(
-    posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array
+    posterior: LogPosterior, proposal: Proposal, photometry: WhitenedPhotometry, v: Array
 ) -> tuple[Array, Array]:
     context = proposal.context(photometry.signal, photometry.weight)
 
@@ -69,7 +69,7 @@ def _flow_base(
 
 
 def _climb(
-    posterior: LogPosterior, n_steps: int, photometry: Photometry, starts: Array
+    posterior: LogPosterior, n_steps: int, photometry: WhitenedPhotometry, starts: Array
 ) -> tuple[Array, Array, Array]:
     """Levenberg-Marquardt from one source's starts: (position, Fisher matrix, Laplace evidence)."""
 
@@ -94,7 +94,7 @@ def normal_block(mesh: Mesh, keys: Array, n: int, dim: int) -> Float[Array, "sou
 
 @eqx.filter_jit
 def flow_block(
-    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, base: Array
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: WhitenedPhotometry, base: Array
 ) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"], Float[Array, "source draw"]]:
     """Where each source's proposal takes base points: sampler coordinates v, log target and log proposal over v."""
     return _over_sources(_flow_block, (posterior, proposal), mesh, (photometry, base))
@@ -102,11 +102,11 @@ def flow_block(
 
 @eqx.filter_jit
 def densities(
-    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, v: Array
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
 ) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"], Float[Array, "source draw dim"]]:
     """Log target and log proposal over v, at given v, and their base points."""
 
-    def one(posterior: LogPosterior, proposal: Proposal, photometry: Photometry, v: Array) -> tuple:
+    def one(posterior: LogPosterior, proposal: Proposal, photometry: WhitenedPhotometry, v: Array) -> tuple:
         base, log_q = _flow_base(posterior, proposal, photometry, v)
         return _targets(posterior, photometry, v), log_q, base
 
@@ -115,7 +115,7 @@ def densities(
 
 @eqx.filter_jit
 def flow_base(
-    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: Photometry, v: Array
+    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
 ) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"]]:
     """Base points of the proposal at given v, and log proposal over v."""
     return _over_sources(_flow_base, (posterior, proposal), mesh, (photometry, v))
@@ -123,7 +123,7 @@ def flow_base(
 
 @eqx.filter_jit
 def target_block(
-    posterior: LogPosterior, mesh: Mesh, photometry: Photometry, v: Array
+    posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
 ) -> Float[Array, "source draw"]:
     """Log target over v, at given v."""
     return _over_sources(_targets, (posterior,), mesh, (photometry, v))
@@ -139,13 +139,13 @@ def coordinates(
 
 @eqx.filter_jit
 def climb_block(
-    posterior: LogPosterior, mesh: Mesh, photometry: Photometry, starts: Array, n_steps: int
+    posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, starts: Array, n_steps: int
 ) -> tuple[
     Float[Array, "source start dim"], Float[Array, "source start dim dim"], Float[Array, "source start"]
 ]:
     """Tops of the hills above each source's starts, their Fisher matrices and Laplace evidences."""
 
-    def one(posterior: LogPosterior, photometry: Photometry, starts: Array) -> tuple:
+    def one(posterior: LogPosterior, photometry: WhitenedPhotometry, starts: Array) -> tuple:
         return _climb(posterior, n_steps, photometry, starts)
 
     return _over_sources(one, (posterior,), mesh, (photometry, starts))

@@ -30,7 +30,7 @@ from blackjax.mcmc.integrators import (
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
-from paeplatform.inference.model.posterior import LOG_2PI, LogPosterior, Photometry
+from paeplatform.inference.model.posterior import LOG_2PI, LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.starts import Geometry
 
 CHUNK = 100  # steps per compiled call: the grain of the progress bar and of the metric's renewal in burn-in
@@ -110,11 +110,11 @@ def _scanned_mclachlan(logdensity_fn: Any, inverse_mass_matrix: Array) -> Any:
 _kernel = blackjax.mcmc.mclmc.build_kernel(integrator=_scanned_mclachlan)
 
 
-def _density(posterior: LogPosterior, photometry: Photometry, frame: Frame) -> Any:
+def _density(posterior: LogPosterior, photometry: WhitenedPhotometry, frame: Frame) -> Any:
     return lambda y: posterior.free_log_prob(frame.centre + frame.factor @ y, photometry)
 
 
-def metric_lane(posterior: LogPosterior, photometry: Photometry, v: Array) -> Geometry:
+def metric_lane(posterior: LogPosterior, photometry: WhitenedPhotometry, v: Array) -> Geometry:
     """Gauss-Newton picture of ln L at v; zero matrix, zero gradient and -inf where something is not finite."""
 
     def residual(v: Array) -> tuple[Array, Array]:
@@ -143,7 +143,7 @@ def whitening(fisher: Array) -> Array:
 
 def _advance_lane(
     posterior: LogPosterior,
-    photometry: Photometry,
+    photometry: WhitenedPhotometry,
     frame: Frame,
     walker: Walker,
     tuning: Tuning,
@@ -192,7 +192,7 @@ def _advance_lane(
 
 def _tune_lane(
     posterior: LogPosterior,
-    photometry: Photometry,
+    photometry: WhitenedPhotometry,
     frame: Frame,
     walker: Walker,
     tuning: Tuning,
@@ -240,7 +240,7 @@ def sharded(function: Any, posterior: LogPosterior, mesh: Mesh, lanes: tuple, sh
 
 
 @eqx.filter_jit
-def metric(posterior: LogPosterior, mesh: Mesh, photometry: Photometry, v: Array) -> Geometry:
+def metric(posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, v: Array) -> Geometry:
     """Gauss-Newton picture of ln L at v, for all lanes."""
     return sharded(metric_lane, posterior, mesh, (photometry, v))
 
@@ -308,7 +308,7 @@ def leave(frame: Frame, y: Array) -> Array:
     return frame.centre + jnp.einsum("lij,lj->li", frame.factor, y)
 
 
-def agreed(tuning: Tuning, n_chain: int) -> Tuning:
+def shared_tuning(tuning: Tuning, n_chain: int) -> Tuning:
     """Step size and L of each chain replaced by the median of its source's chains.
 
     The chains share one metric, and 200 steps each settle the step size to a factor of two or so; a chain left with a

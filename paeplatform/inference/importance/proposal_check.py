@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from paeplatform.config import ProposalConfig
 from paeplatform.inference.importance.proposal_training import Observing, simulation_bank
 from paeplatform.inference.model.forward_model import PaeForward
-from paeplatform.inference.model.posterior import Photometry, whiten
+from paeplatform.inference.model.posterior import WhitenedPhotometry, whiten
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.pae.proposal import Proposal
 
@@ -103,12 +103,14 @@ def draw_redshifts(
 
 
 @eqx.filter_jit
-def _observe(observing: Observing, model: Array, keys: Array) -> Photometry:
+def _observe(observing: Observing, model: Array, keys: Array) -> WhitenedPhotometry:
     return jax.vmap(observing)(model, keys)
 
 
 @eqx.filter_jit
-def _draw(proposal: Proposal, photometry: Photometry, keys: Array, n_draws: int) -> tuple[Array, Array]:
+def _draw(
+    proposal: Proposal, photometry: WhitenedPhotometry, keys: Array, n_draws: int
+) -> tuple[Array, Array]:
     """(u (source, draw, n_latent), ln z (source, draw))."""
 
     def one(signal: Array, weight: Array, key: Array) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from paeplatform.config import ProposalConfig
 from paeplatform.errors import TrainingError
 from paeplatform.inference.model.forward_model import PaeForward
-from paeplatform.inference.model.posterior import Photometry
+from paeplatform.inference.model.posterior import WhitenedPhotometry
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.pae.loop import EpochRecord, FitResult, fit
 from paeplatform.pae.proposal import Proposal, build_proposal, logit_z
@@ -58,7 +58,7 @@ class Observing(NamedTuple):
     snr_min: float
     snr_max: float
 
-    def __call__(self, model: Float[Array, " band"], key: PRNGKeyArray) -> Photometry:
+    def __call__(self, model: Float[Array, " band"], key: PRNGKeyArray) -> WhitenedPhotometry:
         """Photometry of a source with these noiseless fluxes (any unit)."""
         keys = jr.split(key, 9)
         n_band = model.size
@@ -77,7 +77,7 @@ class Observing(NamedTuple):
         weight = weight * jnp.sqrt(jnp.maximum(jnp.sum(used), 1) / jnp.maximum(jnp.sum(weight**2), 1e-30))
         signal = weight * model
         signal = signal * jnp.exp(log_snr) / jnp.sqrt(jnp.sum(signal**2) + 1e-30)
-        return Photometry(signal + jnp.where(used, jr.normal(noise_key, (n_band,)), 0.0), weight)
+        return WhitenedPhotometry(signal + jnp.where(used, jr.normal(noise_key, (n_band,)), 0.0), weight)
 
 
 @dataclass(frozen=True)

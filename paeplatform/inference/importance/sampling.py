@@ -40,7 +40,7 @@ from paeplatform.inference.batches.lanes import lane_keys, stage_keys
 from paeplatform.inference.batches.progress import SHOWN, GalaxyBar, Progress
 from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.model.draws import Pool, PosteriorDraws
-from paeplatform.inference.model.posterior import LogPosterior, Photometry, whiten
+from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.modes.mixture import BASE_INFLATION, StudentMixture
 from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.results.pz_summary import redshift_columns
@@ -141,7 +141,7 @@ class _Group:
         self.cfg, self.trust = cfg, trust
         self.n_kept, self.keep_pools = n_kept, keep_pools
         self.mesh = source_mesh()
-        self.photometry = Photometry(
+        self.photometry = WhitenedPhotometry(
             *(np.asarray(part) for part in whiten(jnp.asarray(sources.flux), jnp.asarray(sources.flux_err)))
         )
         low, high = halves_of_ids(sources.object_id)
@@ -389,8 +389,8 @@ class _Group:
         joined = mixture if older is None else _stacked(older, mixture)
         self.mixtures[stage - 1] = (np.concatenate([known, rows]), joined)
 
-    def _photometry(self, rows: np.ndarray) -> Photometry:
-        return Photometry(self.photometry.signal[rows], self.photometry.weight[rows])
+    def _photometry(self, rows: np.ndarray) -> WhitenedPhotometry:
+        return WhitenedPhotometry(self.photometry.signal[rows], self.photometry.weight[rows])
 
     def _batches(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """(rows, the same padded to the batch size) of each batch."""

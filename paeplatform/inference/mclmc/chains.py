@@ -30,13 +30,13 @@ from paeplatform.inference.batches.lanes import (
     Tuning,
     Walker,
     advance,
-    agreed,
     land,
     lane_keys,
     leave,
     log_weight,
     metric,
     normals,
+    shared_tuning,
     stage_keys,
     tune,
     whitening,
@@ -46,7 +46,7 @@ from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.mclmc.jump_banks import jump_bank
 from paeplatform.inference.mclmc.jumps import Jumps, jump_times
 from paeplatform.inference.model.draws import Found, Pool
-from paeplatform.inference.model.posterior import LogPosterior, Photometry, whiten
+from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.modes.starts import (
     CANDIDATES_PER_CHAIN,
     Geometry,
@@ -186,8 +186,8 @@ class _Batch:
         self.n_lane, self.dim = len(sources) * cfg.n_chains, n_latent + 1
         self.to_lanes = NamedSharding(mesh, LANE)
         whitened = whiten(jnp.asarray(sources.flux), jnp.asarray(sources.flux_err))
-        self.photometry = Photometry(*(np.asarray(part) for part in whitened))
-        self.lanes = Photometry(
+        self.photometry = WhitenedPhotometry(*(np.asarray(part) for part in whitened))
+        self.lanes = WhitenedPhotometry(
             *(self._put(np.repeat(part, cfg.n_chains, axis=0)) for part in self.photometry)
         )
         self.score = (
@@ -216,7 +216,7 @@ class _Batch:
         walker, tuned = tune(
             self.posterior, self.mesh, (self.lanes, frame, walker, tuning, self._keys()), self.cfg.n_tune
         )
-        tuning = Tuning(*(self._put(part) for part in agreed(tuned, self.cfg.n_chains)))
+        tuning = Tuning(*(self._put(part) for part in shared_tuning(tuned, self.cfg.n_chains)))
         self.tick(self.cfg.n_tune)
         drawn = self._sample(frame, walker, tuning)
         failed = self.failed | ~np.isfinite(drawn["z"]).all(axis=(1, 2))

@@ -30,7 +30,7 @@ from paeplatform.inference.batches.blocks import (
 )
 from paeplatform.inference.batches.lanes import lane_keys, stage_keys
 from paeplatform.inference.model.draws import Found, Pool
-from paeplatform.inference.model.posterior import LogPosterior, Photometry
+from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import BASE_INFLATION, INFLATION, StudentMixture
 from paeplatform.inference.sources import Sources
 from paeplatform.pae.proposal import Proposal
@@ -60,7 +60,7 @@ class JumpBank:
     v: Float[np.ndarray, "source draw dim"]
     log_weight: Float[np.ndarray, "source draw"]
     posterior: LogPosterior
-    photometry: Photometry
+    photometry: WhitenedPhotometry
     proposal: Proposal | None
 
     def log_density(self, mesh: Mesh, v: np.ndarray) -> Float[np.ndarray, "source chain"]:
@@ -79,7 +79,7 @@ class JumpBank:
 
 def jump_bank(
     posterior: LogPosterior,
-    photometry: Photometry,
+    photometry: WhitenedPhotometry,
     found: Found,
     sources: Sources,
     mesh: Mesh,

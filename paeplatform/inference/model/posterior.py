@@ -32,7 +32,7 @@ TINY = 1e-30
 ForwardModel = Callable[[Float[Array, " latent"], Float[Array, ""]], Float[Array, " band"]]
 
 
-class Photometry(NamedTuple):
+class WhitenedPhotometry(NamedTuple):
     """One source, whitened: free of units, masked bands zero.
 
     Attributes:
@@ -47,8 +47,8 @@ class Photometry(NamedTuple):
     weight: Float[Array, " *shape band"]
 
 
-def whiten(flux: Float[Array, " *shape band"], flux_err: Float[Array, " *shape band"]) -> Photometry:
-    """Fluxes and errors [uJy] to `Photometry`; bands with flux_err not finite or not positive get zero weight."""
+def whiten(flux: Float[Array, " *shape band"], flux_err: Float[Array, " *shape band"]) -> WhitenedPhotometry:
+    """Whitens fluxes and errors [uJy]; bands with flux_err not finite or not positive get zero weight."""
     usable = jnp.isfinite(flux_err) & (flux_err > 0.0)
     n_used = jnp.maximum(jnp.sum(usable, axis=-1, keepdims=True), 1)
     smallest = jnp.min(jnp.where(usable, flux_err, jnp.inf), axis=-1, keepdims=True)
@@ -58,7 +58,7 @@ def whiten(flux: Float[Array, " *shape band"], flux_err: Float[Array, " *shape b
     ratio = jnp.where(usable, smallest / jnp.where(usable, flux_err, 1.0), 0.0)
     rms = jnp.sqrt(jnp.maximum(jnp.sum(ratio**2, axis=-1, keepdims=True) / n_used, TINY))
     signal = jnp.where(usable, flux / jnp.where(usable, flux_err, 1.0), 0.0)
-    return Photometry(signal=signal, weight=ratio / rms)
+    return WhitenedPhotometry(signal=signal, weight=ratio / rms)
 
 
 class LogPosterior(eqx.Module):
@@ -87,7 +87,7 @@ class LogPosterior(eqx.Module):
         """ln L (eq. 5 with A removed), up to a constant of the data."""
         return self._log_likelihood(u, z, whiten(flux, flux_err))
 
-    def _log_likelihood(self, u: Array, z: Array, photometry: Photometry) -> Float[Array, ""]:
+    def _log_likelihood(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
         model = photometry.weight * self.forward(u, z)
         norm_squared = jnp.sum(model**2) + TINY
         best = jnp.sum(photometry.signal * model) / norm_squared
@@ -96,7 +96,7 @@ class LogPosterior(eqx.Module):
         chi2 = jnp.sum((photometry.signal - best * model) ** 2)
         return -0.5 * chi2 - 0.5 * jnp.log(norm_squared) + norm.logcdf(best * jnp.sqrt(norm_squared))
 
-    def best_model(self, u: Array, z: Array, photometry: Photometry) -> Float[Array, " band"]:
+    def best_model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Whitened model at its best amplitude A >= 0, comparable with `photometry.signal`."""
         model = photometry.weight * self.forward(u, z)
         best = jnp.sum(photometry.signal * model) / (jnp.sum(model**2) + TINY)
@@ -111,7 +111,7 @@ class LogPosterior(eqx.Module):
         inside = (z >= self.z_prior.z_min) & (z <= self.z_prior.z_max)
         return jnp.where(inside, self._log_prob(x[:-1], x[-1], whiten(flux, flux_err)), -jnp.inf)
 
-    def _log_prob(self, u: Array, log_z: Array, photometry: Photometry) -> Float[Array, ""]:
+    def _log_prob(self, u: Array, log_z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
         z = jnp.exp(log_z)
         log_prior = self.z_prior.log_density(z) + log_z
         if self.nf_prior:
@@ -132,7 +132,7 @@ class LogPosterior(eqx.Module):
         f = jnp.clip((log_z - low) / EDGE_WIDTH, 1e-5 * k, (1.0 - 1e-5) * k)
         return low + EDGE_WIDTH * (f + jnp.log(-jnp.expm1(-f)) - jnp.log(-jnp.expm1(f - k)))
 
-    def free_log_prob(self, v: Float[Array, " dim"], photometry: Photometry) -> Float[Array, ""]:
+    def free_log_prob(self, v: Float[Array, " dim"], photometry: WhitenedPhotometry) -> Float[Array, ""]:
         """Log density over v = (u, t), Jacobian included; what the sampler follows."""
         return self._log_prob(v[:-1], self.log_z_of(v[-1]), photometry) + self.log_bend(v[-1])
 
@@ -142,7 +142,7 @@ class LogPosterior(eqx.Module):
         a, k = (t - low) / EDGE_WIDTH, (high - low) / EDGE_WIDTH
         return jax.nn.log_sigmoid(a) + jax.nn.log_sigmoid(k - a) + jnp.log(-jnp.expm1(-k))
 
-    def free_residual(self, v: Float[Array, " dim"], photometry: Photometry) -> Float[Array, " band"]:
+    def free_residual(self, v: Float[Array, " dim"], photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Whitened residual (signal - best model); its square sums to chi^2, its Jacobian makes the Fisher matrix."""
         return photometry.signal - self.best_model(v[:-1], jnp.exp(self.log_z_of(v[-1])), photometry)
 

@@ -206,7 +206,7 @@ def prior_from_dict(tree: Mapping[str, Any]) -> RedshiftPrior:
         raise ConfigError(f"redshift prior of kind {tree['kind']!r}: {error}") from error
 
 
-def redshift_prior(cfg: PriorConfig, bpz: Mapping[str, Any] | None = None) -> RedshiftPrior:
+def prior_from_preset(cfg: PriorConfig, bpz: Mapping[str, Any] | None = None) -> RedshiftPrior:
     """The prior a preset asks for.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.special import log_ndtr
 
-from paeplatform.inference.model.posterior import TINY, LogPosterior, Photometry
+from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry
 from paeplatform.pae.small_linalg import log_determinant, solve
 
 CANDIDATES_PER_CHAIN = 6  # prior draws that are climbed from, per chain
@@ -96,7 +96,9 @@ def _filled(posterior: LogPosterior, u: np.ndarray, z: np.ndarray) -> PriorBank:
     )
 
 
-def score_bank(bank: PriorBank, photometry: Photometry, amplitude: str) -> Float[np.ndarray, "source draw"]:
+def score_bank(
+    bank: PriorBank, photometry: WhitenedPhotometry, amplitude: str
+) -> Float[np.ndarray, "source draw"]:
     """ln of posterior over proposal for every draw, ln L + ln p(z), as matrix products over (source, draw).
 
     Float64: the products give chi^2 as d.d - b^2/a, which float32 gets wrong by 0.03 at a total SNR of 200.

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from paeplatform.errors import InputError
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.forward_model import PaeForward
-from paeplatform.inference.model.posterior import TINY, LogPosterior, Photometry, whiten
+from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.sources import Sources
 from paeplatform.random_keys import seeded_generator
 
@@ -207,7 +207,7 @@ def reconstruction_chi2(
     return chi2
 
 
-def reference_error(photometry: Photometry, flux_err: Float[np.ndarray, "source band"]) -> np.ndarray:
+def reference_error(photometry: WhitenedPhotometry, flux_err: Float[np.ndarray, "source band"]) -> np.ndarray:
     """The error (source,) [uJy] that the amplitudes of whitened photometry are in units of; NaN without bands."""
     weight = np.asarray(photometry.weight, dtype=np.float64)
     product = np.where(weight > 0.0, weight * np.where(weight > 0.0, flux_err, 0.0), -np.inf).max(axis=1)
@@ -254,11 +254,11 @@ def _split(quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @eqx.filter_jit
 def _models(
-    posterior: LogPosterior, photometry: Photometry, u: Array, z: Array, spectrum: bool
+    posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array, spectrum: bool
 ) -> tuple[Array, Array | None, Array, Array]:
     """Models at amplitude 1 (source, draw, band), spectra, and mean and width of A given each draw (eq. 4)."""
 
-    def one(photometry: Photometry, u: Array, z: Array) -> tuple:
+    def one(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
         model = posterior.forward(u, z)
         whitened = photometry.weight * model
         norm_squared = jnp.sum(whitened**2) + TINY
@@ -266,7 +266,7 @@ def _models(
         spectra = posterior.forward.spectrum(u) if spectrum else None
         return model, spectra, best, jax.lax.rsqrt(norm_squared)
 
-    def source(photometry: Photometry, u: Array, z: Array) -> tuple:
+    def source(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
         return jax.vmap(lambda u, z: one(photometry, u, z))(u, z)
 
     return jax.lax.map(lambda lane: source(*lane), (photometry, u, z))
@@ -274,11 +274,11 @@ def _models(
 
 @eqx.filter_jit
 def _chi2(
-    posterior: LogPosterior, photometry: Photometry, u: Array, z: Array, weight: Array
+    posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array, weight: Array
 ) -> tuple[Array, Array]:
     """Chi^2 (source,) of the mean model and of the best draw."""
 
-    def one(photometry: Photometry, u: Array, z: Array, weight: Array) -> tuple[Array, Array]:
+    def one(photometry: WhitenedPhotometry, u: Array, z: Array, weight: Array) -> tuple[Array, Array]:
         model = jax.vmap(lambda u, z: posterior.best_model(u, z, photometry))(u, z)
         of_mean = jnp.sum((photometry.signal - weight @ model) ** 2)
         each = jnp.sum((photometry.signal - model) ** 2, axis=1)
