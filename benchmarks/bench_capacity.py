@@ -23,7 +23,7 @@ from paeplatform.release.binning import bin_exposures
 from paeplatform.release.flags import reject_mask
 from paeplatform.release.manifest import load_manifest
 from paeplatform.release.rows import set_aside
-from paeplatform.release.simulation import DeliverySpec, write_delivery
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.release.splitting import split_delivery
 from paeplatform.release.statistics import cell_statistics
 

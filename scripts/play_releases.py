@@ -43,8 +43,8 @@ from paeplatform.assets.recording.provenance import GATE_TAG, HELD, latest_recor
 from paeplatform.catalog.cells import cell_key  # noqa: E402
 from paeplatform.config import load_preset  # noqa: E402
 from paeplatform.instrument.bands import load_bands  # noqa: E402
-from paeplatform.release.defects import DefectSpec  # noqa: E402
-from paeplatform.release.simulation import DeliverySpec, write_delivery  # noqa: E402
+from paeplatform.release.simulated.defects import DefectSpec  # noqa: E402
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery  # noqa: E402
 from paeplatform.resources.registry import CHAMPION, PAE  # noqa: E402
 from paeplatform.resources.settings import PlatformSettings  # noqa: E402
 from paeplatform.sensors.backfill import BACKFILL_TAG  # noqa: E402

@@ -41,8 +41,25 @@ CELL_EXPOSURES = dg.AssetKey("cell_exposures")
 
 def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The assets of this group for a preset."""
-    order = preset.release.healpix_order
+    raw_release = dg.AssetSpec(
+        RAW_RELEASE,
+        group_name="release",
+        partitions_def=releases,
+        kinds={"file"},
+        description="A delivery in the landing zone: manifest and files. Its version is reported by release_sensor.",
+    )
+    cell_exposures = dg.AssetSpec(
+        CELL_EXPOSURES,
+        group_name="release",
+        partitions_def=release_cells,
+        deps=["release_exposures"],
+        kinds={"parquet"},
+        description="The delivered rows of one sky cell. Written and reported by the ingestion of its release.",
+    )
+    return [_mock_delivery(preset), raw_release, _ingest_release(preset), cell_exposures]
 
+
+def _mock_delivery(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="release",
         kinds={"parquet"},
@@ -60,7 +77,7 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         mock_photometry: pl.DataFrame, spherex_bands: pl.DataFrame, workspace: Workspace
     ) -> dg.MaterializeResult:
         """The mock release as a survey would deliver it: a manifest and files of single exposures."""
-        from paeplatform.release.simulation import DeliverySpec, write_delivery
+        from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 
         cfg = preset.release
         folder = workspace.delivery(cfg.name)
@@ -86,13 +103,11 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             },
         )
 
-    raw_release = dg.AssetSpec(
-        RAW_RELEASE,
-        group_name="release",
-        partitions_def=releases,
-        kinds={"file"},
-        description="A delivery in the landing zone: manifest and files. Its version is reported by release_sensor.",
-    )
+    return mock_delivery
+
+
+def _ingest_release(preset: Preset) -> dg.AssetsDefinition:
+    order = preset.release.healpix_order
 
     @dg.multi_asset(
         name="ingest_release",
@@ -151,45 +166,44 @@ def delivery_assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             mark_held(workspace, release, None)
         finally:
             workspace.discard(scratch)
-        listing = cells.drop("path").with_columns(
-            release=pl.lit(release),
-            data_collection=pl.lit(manifest.data_collection),
-            created=pl.lit(manifest.created),
-            delivery=pl.lit(manifest.content_hash()),
-        )
-        yield dg.MaterializeResult(
-            asset_key="release_exposures",
-            value=listing,
-            data_version=content_version(listing.drop("created", "delivery")),
-            metadata={
-                "delivered_rows": manifest.n_rows,
-                "placed_rows": int(listing["n_rows"].sum()),
-                "unplaced_rows": split.unplaced.height,
-                "sources": int(listing["n_sources"].sum()),
-                "cells": listing.height,
-                "changed_cells": len(changed),
-                "changed": dg.MetadataValue.json(changed[:100]),
-                "delivery": manifest.content_hash(),
-                "data_collection": manifest.data_collection,
-                "preview": preview(listing),
-            },
-        )
-        yield dg.MaterializeResult(
-            asset_key="unplaced_rows",
-            value=split.unplaced,
-            data_version=content_version(split.unplaced),
-            metadata={"preview": preview(split.unplaced)},
-        )
+        yield from _ingested(release, manifest, cells, split.unplaced, changed)
 
-    cell_exposures = dg.AssetSpec(
-        CELL_EXPOSURES,
-        group_name="release",
-        partitions_def=release_cells,
-        deps=["release_exposures"],
-        kinds={"parquet"},
-        description="The delivered rows of one sky cell. Written and reported by the ingestion of its release.",
+    return ingest_release
+
+
+def _ingested(
+    release: str, manifest: "Manifest", cells: pl.DataFrame, unplaced: pl.DataFrame, changed: list[str]
+) -> Iterator[dg.MaterializeResult]:
+    """What an ingestion makes: the listing of its cells, and the rows without a position."""
+    listing = cells.drop("path").with_columns(
+        release=pl.lit(release),
+        data_collection=pl.lit(manifest.data_collection),
+        created=pl.lit(manifest.created),
+        delivery=pl.lit(manifest.content_hash()),
     )
-    return [mock_delivery, raw_release, ingest_release, cell_exposures]
+    yield dg.MaterializeResult(
+        asset_key="release_exposures",
+        value=listing,
+        data_version=content_version(listing.drop("created", "delivery")),
+        metadata={
+            "delivered_rows": manifest.n_rows,
+            "placed_rows": int(listing["n_rows"].sum()),
+            "unplaced_rows": unplaced.height,
+            "sources": int(listing["n_sources"].sum()),
+            "cells": listing.height,
+            "changed_cells": len(changed),
+            "changed": dg.MetadataValue.json(changed[:100]),
+            "delivery": manifest.content_hash(),
+            "data_collection": manifest.data_collection,
+            "preview": preview(listing),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key="unplaced_rows",
+        value=unplaced,
+        data_version=content_version(unplaced),
+        metadata={"preview": preview(unplaced)},
+    )
 
 
 @dataclass(frozen=True)

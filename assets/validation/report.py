@@ -1,5 +1,6 @@
 """Group validation: metric tables, stress test and report of a release."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ from paeplatform.resources.workspace import Workspace
 
 def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    trained = chosen_size(preset)
-    stress_version = posterior_code(1, preset, "stress_test")
+    return [_photoz_metrics(preset), _missing_band_stress(preset), _validation_report(preset)]
 
+
+def _photoz_metrics(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"parquet", "numpy"},
@@ -70,13 +72,17 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             },
         )
 
+    return photoz_metrics
+
+
+def _missing_band_stress(preset: Preset) -> dg.AssetsDefinition:
     @dg.asset(
         group_name="validation",
         kinds={"jax", "parquet"},
         partitions_def=releases,
         deps=["pae_champion", cells_of("release_photometry")],
         pool=COMPUTE,
-        code_version=stress_version,
+        code_version=posterior_code(1, preset, "stress_test"),
     )
     def missing_band_stress(
         context: dg.AssetExecutionContext,
@@ -123,6 +129,12 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             },
         )
 
+    return missing_band_stress
+
+
+def _validation_report(preset: Preset) -> dg.AssetsDefinition:
+    trained = chosen_size(preset)
+
     @dg.asset(
         group_name="validation",
         kinds={"matplotlib", "html"},
@@ -157,10 +169,8 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         """One self-contained page: targets, metrics, the paper's tables, figures, sources, provenance."""
         from paeplatform.figures.inference import missing_bands_figure
         from paeplatform.report.page import STRESS_FIGURE, write_report
-        from paeplatform.scores.calibration import posterior_summary
         from paeplatform.scores.evaluate import join_truth
         from paeplatform.scores.missing_bands import stress_summary
-        from paeplatform.scores.targets import model_targets, paper_targets, release_targets
 
         release = context.partition_key
         with one_line_failures():
@@ -179,11 +189,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 STRESS_FIGURE: missing_bands_figure(stress, missing_band_stress),
                 **model_figures(models),
                 **data_figures(preset, library, bands, mock_catalog, redshift_prior, mock_photometry),
-                **{
-                    # by name: the home may have moved since the paths were written down
-                    name: (workspace.results_dir() / "figures" / Path(png).name).read_bytes()
-                    for name, png in paper_figures.select("name", "png").iter_rows()
-                },
+                **_pictures(workspace, paper_figures),
             }
             page = write_report(
                 workspace.report_dir(release),
@@ -201,15 +207,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                     release_quality(context.instance, workspace, release),
                 ),
                 provenance=_provenance(release, catalog, registry) | {"library": library.content_hash()},
-                targets=[
-                    *release_targets(posterior_summary(catalog, preset.pae.n_latent), preset.trust),
-                    *model_targets(
-                        model_numbers(autoencoder),
-                        model_numbers(latent_flow),
-                        preset.validation.median_mse_max,
-                    ),
-                    *paper_targets(tables | {"chi2": fiducial_chi2(sample_scores)}),
-                ],
+                targets=_targets(preset, catalog, models, tables, sample_scores),
                 title="Redshifts of a SPHEREx-like release",
             )
         return dg.MaterializeResult(
@@ -222,7 +220,35 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             }
         )
 
-    return [photoz_metrics, missing_band_stress, validation_report]
+    return validation_report
+
+
+def _pictures(workspace: Workspace, paper_figures: pl.DataFrame) -> dict[str, bytes]:
+    """The figures of the paper by name, found by their file's name: the home may have moved since they were drawn."""
+    folder = workspace.results_dir() / "figures"
+    return {
+        name: (folder / Path(png).name).read_bytes()
+        for name, png in paper_figures.select("name", "png").iter_rows()
+    }
+
+
+def _targets(
+    preset: Preset,
+    catalog: pl.DataFrame,
+    models: Mapping[str, Path],
+    tables: Mapping[str, pl.DataFrame],
+    sample_scores: pl.LazyFrame,
+) -> list[dict[str, Any]]:
+    """What the run is held to: targets of the release, of the models and of the paper's tables."""
+    from paeplatform.scores.calibration import posterior_summary
+    from paeplatform.scores.targets import model_targets, paper_targets, release_targets
+
+    numbers = {name: model_numbers(models[name]) for name in ("autoencoder", "latent_flow")}
+    return [
+        *release_targets(posterior_summary(catalog, preset.pae.n_latent), preset.trust),
+        *model_targets(numbers["autoencoder"], numbers["latent_flow"], preset.validation.median_mse_max),
+        *paper_targets({**tables, "chi2": fiducial_chi2(sample_scores)}),
+    ]
 
 
 def cells_of(asset: str) -> dg.AssetDep:

@@ -24,10 +24,9 @@ from paeplatform.cli import (
     report,
     runs,
     science,
-    serve,
     storage,
-    ui,
 )
+from paeplatform.cli.servers import serve, ui
 from paeplatform.errors import InputError
 
 app = typer.Typer(

@@ -15,7 +15,7 @@ from paeplatform.errors import InputError
 from paeplatform.names import check_release_name
 
 if TYPE_CHECKING:
-    from paeplatform.release.defects import DefectSpec
+    from paeplatform.release.simulated.defects import DefectSpec
 
 
 def add_to(app: typer.Typer) -> None:
@@ -78,7 +78,7 @@ def simulate_release(
     from paeplatform.catalog.mock import draw_mock_catalog
     from paeplatform.catalog.photometry import mock_photometry, select_release
     from paeplatform.instrument.bands import load_bands
-    from paeplatform.release.simulation import DeliverySpec, check_delivery, write_delivery
+    from paeplatform.release.simulated.delivery import DeliverySpec, check_delivery, write_delivery
     from paeplatform.sed.library import load_library
 
     cfg, bands = settings.preset, load_bands()
@@ -114,7 +114,7 @@ def simulate_release(
 
 def _defects(texts: list[str]) -> tuple[DefectSpec, ...]:
     from paeplatform.catalog.cells import parse_cell_key
-    from paeplatform.release.defects import DefectSpec
+    from paeplatform.release.simulated.defects import DefectSpec
 
     found = []
     for text in texts:
@@ -124,7 +124,7 @@ def _defects(texts: list[str]) -> tuple[DefectSpec, ...]:
 
 
 def _print_defects(json_: bool) -> None:
-    from paeplatform.release.defects import DEFECTS
+    from paeplatform.release.simulated.defects import DEFECTS
 
     if json_:
         rows = [vars(defect) for defect in DEFECTS.values()]

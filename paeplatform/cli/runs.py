@@ -210,7 +210,7 @@ def _print_targets(settings: PlatformSettings, console: Console) -> None:
 
 
 def _print_places(settings: PlatformSettings, console: Console) -> None:
-    from paeplatform.cli.services import DAGSTER_PORT, HOST, MLFLOW_PORT
+    from paeplatform.cli.servers.services import DAGSTER_PORT, HOST, MLFLOW_PORT
 
     page = settings.report / settings.preset.release.name / "index.html"
     console.print(

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from paeplatform.cli.services import (
+from paeplatform.cli.servers.services import (
     HOST,
     Service,
     ServiceError,
@@ -158,7 +158,7 @@ time.sleep(600)
 # Starts two of them, as `ui` does with its services; the second must not hold the pipe of the first.
 OWNER = """
 import os, pathlib, sys, time
-from paeplatform.cli.services import Service
+from paeplatform.cli.servers.services import Service
 folder, code = pathlib.Path(sys.argv[1]), sys.argv[2]
 for name, port in zip(("first", "second"), sys.argv[3:], strict=True):
     command = [sys.executable, "-c", code, str(folder / name), port]

@@ -18,9 +18,9 @@ from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import load_bands
 from paeplatform.release.data_docs import write_data_docs
-from paeplatform.release.defects import DefectSpec
 from paeplatform.release.quality_rules import load_rules
-from paeplatform.release.simulation import DeliverySpec, write_delivery
+from paeplatform.release.simulated.defects import DefectSpec
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.sensors.backfill import backfill
 from tests.platform.conftest import CELLS, TINY, Platform
 

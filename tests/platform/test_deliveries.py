@@ -27,9 +27,9 @@ from paeplatform.config import load_preset
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import load_bands
-from paeplatform.release.defects import DefectSpec
 from paeplatform.release.quality_rules import load_rules
-from paeplatform.release.simulation import DeliverySpec, write_delivery
+from paeplatform.release.simulated.defects import DefectSpec
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.resources.settings import PlatformSettings
 from paeplatform.resources.store import FolderStore, ParquetStore
 from paeplatform.resources.workspace import Workspace

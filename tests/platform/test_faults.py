@@ -20,7 +20,7 @@ from paeplatform.assets.recording.partitions import cell_partition
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError, RegistryError
 from paeplatform.instrument.bands import load_bands
-from paeplatform.release.simulation import DeliverySpec, write_delivery
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.sensors.backfill import backfill
 from paeplatform.sensors.run import home_lock, materialize
 from tests.platform.conftest import CELLS, TINY, Platform

@@ -19,8 +19,8 @@ from paeplatform.cli import app
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import load_bands
-from paeplatform.release.defects import DefectSpec
-from paeplatform.release.simulation import DeliverySpec, write_delivery
+from paeplatform.release.simulated.defects import DefectSpec
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.sensors.backfill import backfill
 from paeplatform.sensors.reconcile import next_requests
 from paeplatform.sensors.run import materialize

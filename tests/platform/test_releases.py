@@ -13,8 +13,8 @@ from paeplatform.assets.recording.provenance import GATE_TAG, latest_records
 from paeplatform.assets.release.quality import check_name
 from paeplatform.definitions import build_definitions
 from paeplatform.instrument.bands import load_bands
-from paeplatform.release.defects import DefectSpec
-from paeplatform.release.simulation import DeliverySpec, write_delivery
+from paeplatform.release.simulated.defects import DefectSpec
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.resources.registry import CHALLENGER, CHAMPION, PAE
 from paeplatform.sensors.plan import plan_runs
 from paeplatform.sensors.releases import changed_deliveries

@@ -11,7 +11,7 @@ import pytest
 
 from paeplatform.instrument.bands import BandSet, load_bands
 from paeplatform.release.manifest import Manifest
-from paeplatform.release.simulation import DeliverySpec, write_delivery
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 
 CELLS = (27256, 27258)
 

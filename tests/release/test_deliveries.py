@@ -24,7 +24,7 @@ from paeplatform.release.manifest import DeliveryError, Manifest, kept_manifest,
 from paeplatform.release.reading import file_sha256, read_batches, verify_files, write_table
 from paeplatform.release.rows import SetAside, set_aside, with_channel
 from paeplatform.release.schema import DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id, with_observation
-from paeplatform.release.simulation import NOTE, DeliverySpec, exposures, write_delivery
+from paeplatform.release.simulated.delivery import NOTE, DeliverySpec, exposures, write_delivery
 from paeplatform.release.splitting import content_sha256, split_delivery
 
 Deliver = Callable[..., tuple[Path, Manifest]]
@@ -119,7 +119,7 @@ def test_a_delivery_that_fails_half_way_leaves_nothing(sources, bands, tmp_path,
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("paeplatform.release.simulation.write_table", full)
+    monkeypatch.setattr("paeplatform.release.simulated.delivery.write_table", full)
     with pytest.raises(OSError, match="No space"):
         write_delivery(sources, bands, tmp_path / "r1", DeliverySpec("r1"), progress=False)
     assert list(tmp_path.iterdir()) == []

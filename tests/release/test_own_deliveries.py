@@ -9,7 +9,7 @@ import pytest
 
 from paeplatform.errors import InputError
 from paeplatform.release.manifest import Manifest, write_manifest
-from paeplatform.release.simulation import NOTE
+from paeplatform.release.simulated.delivery import NOTE
 
 Deliver = Callable[..., tuple[Path, Manifest]]
 

@@ -10,7 +10,6 @@ import pytest
 from paeplatform.errors import ConfigError, InputError
 from paeplatform.instrument.bands import BandSet
 from paeplatform.release.binning import bin_exposures
-from paeplatform.release.defects import DEFECTS, DefectSpec
 from paeplatform.release.flags import reject_mask
 from paeplatform.release.judging import judge_cell, judge_contents, judge_release, suite_of
 from paeplatform.release.manifest import Manifest, load_manifest, write_manifest
@@ -18,7 +17,8 @@ from paeplatform.release.outcomes import RuleOutcome
 from paeplatform.release.quality_rules import load_rules
 from paeplatform.release.reading import file_sha256, read_batches, verify_files, write_table
 from paeplatform.release.rows import SetAside, set_aside
-from paeplatform.release.simulation import DeliverySpec, write_delivery
+from paeplatform.release.simulated.defects import DEFECTS, DefectSpec
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.release.splitting import split_delivery
 from paeplatform.release.statistics import baseline_of, cell_statistics
 

@@ -10,10 +10,10 @@ import polars as pl
 
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import BandSet
-from paeplatform.release.defects import DEFECTS, DefectSpec
 from paeplatform.release.flags import Flag
 from paeplatform.release.manifest import DeliveryFile, Manifest
 from paeplatform.release.reading import file_sha256, write_table
+from paeplatform.release.simulated.defects import DEFECTS, DefectSpec
 
 ROW_SHARE = 0.002  # of a cell's rows that a row-level defect spoils; three at least
 MANY_SHARE = 0.20

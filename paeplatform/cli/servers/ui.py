@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from paeplatform.cli.options import HomeOption, PresetOption, settings_for
-from paeplatform.cli.services import (
+from paeplatform.cli.servers.services import (
     DAGSTER_PORT,
     HOST,
     MLFLOW_PORT,

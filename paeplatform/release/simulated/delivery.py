@@ -18,12 +18,12 @@ from paeplatform.errors import InputError
 from paeplatform.instrument.bands import BandSet
 from paeplatform.names import check_release_name
 from paeplatform.random_keys import counter_generator
-from paeplatform.release.damage import damage_delivery, damage_rows
-from paeplatform.release.defects import DefectSpec
 from paeplatform.release.flags import Flag
 from paeplatform.release.manifest import MANIFEST, DeliveryFile, Manifest, write_manifest
 from paeplatform.release.reading import file_sha256, write_table
 from paeplatform.release.schema import COLLECTIONS, DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id
+from paeplatform.release.simulated.damage import damage_delivery, damage_rows
+from paeplatform.release.simulated.defects import DefectSpec
 from paeplatform.targets import check_target, creator, new_target
 
 WEEKS_BETWEEN_VISITS = 26  # an all-sky survey comes back after half a year

@@ -1,0 +1,1 @@
+"""Simulated deliveries, good ones and ones with a named defect."""
