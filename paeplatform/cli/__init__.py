@@ -54,7 +54,6 @@ storage.add_to(app)
 capacity.add_to(app)
 inputs.add_to(app)
 
-EXIT_DEFECT = 1
 EXIT_INPUT = 2
 
 

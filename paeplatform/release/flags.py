@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Literal
 
 from paeplatform.errors import ConfigError
 
-FlagPolicy = Literal["tool", "strict"]
 ALL_BITS = 2**64 - 1
 
 
