@@ -162,23 +162,17 @@ def record_proposal(fit: "FitResult", check: "ProposalCheck") -> Record:
 
 def record_sbi(fit: "FitResult", check: "SbiCheck") -> Record:
     """Judges an SBI network on sources it was not trained on: its ranks of the truth should be uniform."""
-    import numpy as np
-
     from paeplatform.figures.convergence import proposal_recovery
-    from paeplatform.scores.calibration import ks_distance_to_uniform
+    from paeplatform.scores.metrics import METRICS
 
-    error = np.abs(check.z_median - check.z_true) / (1.0 + check.z_median)
-    coverage = {
-        f"coverage_{level}": float(np.mean(np.abs(check.pit - 0.5) <= level / 200.0))
-        for level in (50, 68, 95)
-    }
+    error = (check.z_median - check.z_true) / (1.0 + check.z_median)
     return Record.of(
         "sbi",
         fit,
         metrics={
-            "ks_z": ks_distance_to_uniform(check.pit),
-            **coverage,
-            "nmad_paper": 1.4 * float(np.median(error)),
+            "ks_z": METRICS["pit_ks"].of(check.pit),
+            **{name: METRICS[name].of(check.pit) for name in ("coverage_50", "coverage_68", "coverage_95")},
+            "nmad_paper": METRICS["nmad_paper"].of(error),
             "log_score": float(check.log_prob.mean()),
             "unlike_training": check.flagged,
             "simulated": len(check.z_true),
