@@ -90,8 +90,11 @@ def in_postgres(path: Path) -> bool:
 
 
 def _elsewhere(path: Path, storage: Storage) -> bool:
-    """Whether runs are kept in another place than SQLite under Dagster's home."""
-    return storage.dagster is not None or (path.is_file() and in_postgres(path))
+    """Whether runs are kept in another place than SQLite under Dagster's home: dagster.yaml may name any."""
+    if storage.dagster is not None or not path.is_file():
+        return storage.dagster is not None
+    tree = yaml.safe_load(path.read_text())
+    return isinstance(tree, dict) and any(key.endswith("storage") for key in tree)
 
 
 def open_instance(settings: PlatformSettings) -> dg.DagsterInstance:

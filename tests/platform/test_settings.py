@@ -6,7 +6,7 @@ import pytest
 from paeplatform.config import load_preset
 from paeplatform.errors import ConfigError, RegistryError
 from paeplatform.resources.failures import one_line_failures
-from paeplatform.resources.instance import open_instance, write_dagster_yaml
+from paeplatform.resources.instance import open_instance, open_to_read, write_dagster_yaml
 from paeplatform.resources.settings import PlatformSettings
 from paeplatform.resources.tracking import flatten, git_commit
 
@@ -41,6 +41,19 @@ def test_a_home_that_is_a_file_and_an_unknown_preset_are_said_in_one_line(
     monkeypatch.setenv("PAEPLATFORM_PRESET", "nonesuch")
     with pytest.raises(ConfigError, match="unknown preset 'nonesuch'"):
         PlatformSettings.from_env()
+
+
+def test_a_reader_finds_runs_that_the_users_dagster_yaml_keeps_elsewhere(tmp_path: Path) -> None:
+    settings = PlatformSettings(tmp_path / "home", load_preset("demo"))
+    with open_to_read(settings) as instance:
+        assert instance.get_dynamic_partitions("release") == []
+    assert not settings.home.exists()
+    path = write_dagster_yaml(settings.dagster_home)
+    path.write_text(f"{path.read_text()}storage: {{sqlite: {{base_dir: {tmp_path / 'elsewhere'}}}}}\n")
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions("release", ["r1"])
+    with open_to_read(settings) as instance:
+        assert instance.get_dynamic_partitions("release") == ["r1"]
 
 
 def test_the_instance_keeps_its_state_and_the_users_edits_under_the_home(tmp_path: Path) -> None:
