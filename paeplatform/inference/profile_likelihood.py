@@ -26,8 +26,8 @@ from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
 from paeplatform.errors import InputError
-from paeplatform.inference.batches.lanes import LANE, sharded
 from paeplatform.inference.batches.runtime import source_mesh
+from paeplatform.inference.batches.sharding import LANE, sharded
 from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.inference.modes.starts import PriorBank, score_bank

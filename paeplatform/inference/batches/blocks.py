@@ -17,7 +17,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from paeplatform.inference.batches.lanes import LANE, metric_lane
+from paeplatform.inference.batches.geometry import metric_lane
+from paeplatform.inference.batches.sharding import LANE
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import StudentMixture, fit_mixture, log_prob, sample
 from paeplatform.inference.modes.starts import Geometry, accept, laplace_evidence, propose

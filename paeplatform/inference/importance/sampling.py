@@ -36,7 +36,7 @@ from paeplatform.inference.batches.blocks import (
     sample_block,
     stretch,
 )
-from paeplatform.inference.batches.lanes import lane_keys, stage_keys
+from paeplatform.inference.batches.keys import lane_keys, stage_keys
 from paeplatform.inference.batches.progress import SHOWN, GalaxyBar, Progress
 from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.model.draws import Pool, PosteriorDraws

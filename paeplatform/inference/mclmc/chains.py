@@ -21,30 +21,27 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
 from paeplatform.config import MclmcConfig
-from paeplatform.inference.batches.lanes import (
+from paeplatform.inference.batches.geometry import metric, whitening
+from paeplatform.inference.batches.keys import lane_keys, normals, stage_keys
+from paeplatform.inference.batches.progress import SHOWN, Progress
+from paeplatform.inference.batches.runtime import source_mesh
+from paeplatform.inference.batches.sharding import LANE
+from paeplatform.inference.mclmc.jump_banks import jump_bank
+from paeplatform.inference.mclmc.jumps import Jumps, jump_times
+from paeplatform.inference.mclmc.kernel import (
     CHUNK,
     FIRST_STEP,
-    LANE,
     Drawn,
     Frame,
     Tuning,
     Walker,
     advance,
     land,
-    lane_keys,
     leave,
     log_weight,
-    metric,
-    normals,
     shared_tuning,
-    stage_keys,
     tune,
-    whitening,
 )
-from paeplatform.inference.batches.progress import SHOWN, Progress
-from paeplatform.inference.batches.runtime import source_mesh
-from paeplatform.inference.mclmc.jump_banks import jump_bank
-from paeplatform.inference.mclmc.jumps import Jumps, jump_times
 from paeplatform.inference.model.draws import Found, Pool
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.modes.starts import (

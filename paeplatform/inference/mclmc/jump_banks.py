@@ -28,7 +28,7 @@ from paeplatform.inference.batches.blocks import (
     stretch,
     target_block,
 )
-from paeplatform.inference.batches.lanes import lane_keys, stage_keys
+from paeplatform.inference.batches.keys import lane_keys, stage_keys
 from paeplatform.inference.model.draws import Found, Pool
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import BASE_INFLATION, INFLATION, StudentMixture

@@ -27,11 +27,11 @@ from blackjax.mcmc.integrators import (
     esh_dynamics_momentum_update_one_step,
     mclachlan_coefficients,
 )
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array
 
+from paeplatform.inference.batches.sharding import sharded
 from paeplatform.inference.model.posterior import LOG_2PI, LogPosterior, WhitenedPhotometry
-from paeplatform.inference.modes.starts import Geometry
 
 CHUNK = 100  # steps per compiled call: the grain of the progress bar and of the metric's renewal in burn-in
 # Wanted variance of the energy error per dimension, ten times BlackJAX's default: steps grow as its sixth root, by
@@ -45,7 +45,6 @@ ENERGY_VARIANCE = 5e-3
 SHORTEST_L, LONGEST_L = 3.0, 6.0
 FIRST_STEP = 0.25  # of sqrt(dim): step size before anything is known (BlackJAX's default)
 MEMORY = 149.0 / 151.0  # forgetting of the burn-in step size average: 150 effective steps
-LANE = PartitionSpec("lane")
 
 
 class Frame(NamedTuple):
@@ -112,33 +111,6 @@ _kernel = blackjax.mcmc.mclmc.build_kernel(integrator=_scanned_mclachlan)
 
 def _density(posterior: LogPosterior, photometry: WhitenedPhotometry, frame: Frame) -> Any:
     return lambda y: posterior.free_log_prob(frame.centre + frame.factor @ y, photometry)
-
-
-def metric_lane(posterior: LogPosterior, photometry: WhitenedPhotometry, v: Array) -> Geometry:
-    """Gauss-Newton picture of ln L at v; zero matrix, zero gradient and -inf where something is not finite."""
-
-    def residual(v: Array) -> tuple[Array, Array]:
-        r = posterior.free_residual(v, photometry)
-        return r, r
-
-    jacobian, r = jax.jacfwd(residual, has_aux=True)(v)
-    fisher, gradient, log_like = jacobian.T @ jacobian, -jacobian.T @ r, -0.5 * jnp.sum(r**2)
-    good = jnp.isfinite(fisher).all() & jnp.isfinite(gradient).all() & jnp.isfinite(log_like)
-    return Geometry(
-        jnp.where(good, fisher, 0.0), jnp.where(good, gradient, 0.0), jnp.where(good, log_like, -jnp.inf)
-    )
-
-
-@jax.jit
-def whitening(fisher: Array) -> Array:
-    """A square root of (fisher + 1)^-1, (lane, dim, dim); 1 is the prior's share."""
-    eye = jnp.eye(fisher.shape[-1])
-
-    def one(fisher: Array) -> Array:
-        root = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(fisher + eye), eye, lower=True).T
-        return jnp.where(jnp.isfinite(root).all(), root, eye)
-
-    return jax.vmap(one)(fisher)
 
 
 def _advance_lane(
@@ -225,26 +197,6 @@ def _tune_lane(
     return Walker(*state), tuned
 
 
-def sharded(function: Any, posterior: LogPosterior, mesh: Mesh, lanes: tuple, shared: tuple = ()) -> Any:
-    """vmap of `function(posterior, *lanes, *shared)` over lanes, lanes split over the mesh's devices."""
-    arrays, static = eqx.partition(posterior, eqx.is_array)
-
-    def local(arrays: Any, lanes: tuple, shared: tuple) -> Any:
-        one = partial(function, eqx.combine(arrays, static))
-        return jax.vmap(lambda lane: one(*lane, *shared))(lanes)
-
-    specs = (PartitionSpec(), LANE, PartitionSpec())
-    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=LANE, check_vma=False)(
-        arrays, lanes, shared
-    )
-
-
-@eqx.filter_jit
-def metric(posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, v: Array) -> Geometry:
-    """Gauss-Newton picture of ln L at v, for all lanes."""
-    return sharded(metric_lane, posterior, mesh, (photometry, v))
-
-
 @eqx.filter_jit
 def advance(
     posterior: LogPosterior, mesh: Mesh, lanes: tuple, n_active: Array, adapt: Array
@@ -257,29 +209,6 @@ def advance(
 def tune(posterior: LogPosterior, mesh: Mesh, lanes: tuple, n_tune: int) -> tuple[Walker, Tuning]:
     """BlackJAX's tuning of all lanes; `lanes` as for `advance`."""
     return sharded(partial(_tune_lane, n_tune=n_tune), posterior, mesh, lanes)
-
-
-@eqx.filter_jit
-def lane_keys(seed: Array, low: Array, high: Array, n_chains: int) -> Array:
-    """Keys (lane, 2) from the seed and the two halves of each source's id."""
-
-    def one(low: Array, high: Array) -> Array:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.PRNGKey(seed), low), high)
-        return jax.vmap(lambda chain: jax.random.fold_in(key, chain))(jnp.arange(n_chains))
-
-    return jax.vmap(one)(low, high).reshape(-1, 2)
-
-
-@jax.jit
-def stage_keys(keys: Array, stage: Array) -> Array:
-    """Each lane's key of one stage."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, stage))(keys)
-
-
-@eqx.filter_jit
-def normals(keys: Array, dim: int) -> Array:
-    """Standard normal numbers (lane, dim)."""
-    return jax.vmap(lambda key: jax.random.normal(key, (dim,)))(keys)
 
 
 @eqx.filter_jit
