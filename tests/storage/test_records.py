@@ -65,25 +65,25 @@ def test_a_look_in_postgres_reads_what_is_new(
     with open_instance(settings) as instance:
         filled(instance)
         with pytest.raises(records.NotAllRead, match="posteriors: 0 of 5 records read so far"):
-            records.latest_records(instance, KEY, time.monotonic() - 1)
-        assert len(records.latest_records(instance, KEY)) == 5
+            records.latest_slim_records(instance, KEY, time.monotonic() - 1)
+        assert len(records.latest_slim_records(instance, KEY)) == 5
     with open_instance(settings) as instance:  # another connection, the same database
         read.clear()
         report(instance, CELLS[2], "v2")
-        found = records.latest_records(instance, KEY, time.monotonic() + 60)
+        found = records.latest_slim_records(instance, KEY, time.monotonic() + 60)
         assert read == [1]
         versions = {partition: (record.tags or {})[DATA_VERSION] for partition, record in found.items()}
         assert versions == {f"{cell}|r1": "v2" if cell == CELLS[2] else "v1" for cell in CELLS}
         assert all("preview" not in record.metadata for record in found.values())
         read.clear()
-        assert len(records.latest_records(instance, KEY, time.monotonic() - 1)) == 5 and read == []
+        assert len(records.latest_slim_records(instance, KEY, time.monotonic() - 1)) == 5 and read == []
         instance.wipe_assets([KEY])
-        assert records.latest_records(instance, KEY) == {}
+        assert records.latest_slim_records(instance, KEY) == {}
 
 
 def test_a_look_in_sqlite_reads_everything_whatever_the_time(read: list[int]) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         filled(instance)
         for _ in range(2):
-            assert len(records.latest_records(instance, KEY, time.monotonic() - 1)) == 5
+            assert len(records.latest_slim_records(instance, KEY, time.monotonic() - 1)) == 5
         assert sum(read) == 10
