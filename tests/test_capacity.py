@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from paeplatform.capacity import STEPS, load_rates, plan
@@ -122,3 +123,24 @@ def test_the_command_says_what_is_assumed_and_takes_rates() -> None:
     assert tree["minutes_per_cell"] == pytest.approx(60 * 4.5e8 / 12_288 / 1e6)
     wrong = runner.invoke(app, ["plan-capacity", "--rate", "speed"])
     assert isinstance(wrong.exception, InputError)
+
+
+def test_measured_rates_are_those_of_the_benchmarks(project_root: Path) -> None:
+    """To three digits, as the file gives them: it is written from the JSON of `make bench`."""
+    tree = yaml.safe_load((project_root / "paeplatform" / "capacity_rates.yaml").read_text())
+    figures = [*tree["rates"].values(), *tree["bytes_per_source"].values()]
+    checked = 0
+    for figure in figures:
+        if figure["basis"] != "measured":
+            continue
+        benchmark, name = figure["source"].split(": ")
+        results = json.loads((project_root / "benchmarks" / "results" / f"{benchmark}.json").read_text())
+        assert figure["value"] == pytest.approx(_value(results, name), rel=0.015), figure
+        checked += 1
+    assert checked >= 10
+
+
+def _value(results: list, name: str) -> float:
+    found = [one["value"] for one in results if one["name"] == name]
+    assert len(found) == 1, name
+    return found[0]
