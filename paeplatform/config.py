@@ -29,14 +29,14 @@ class _Section(BaseModel):
 
 
 class TemplatesConfig(_Section):
-    """Row D1/D2: which SED library, and the dust laws applied to it."""
+    """Which SED library, and the dust laws applied to it."""
 
     folder: Path | None = None  # a user's own templates (two columns: um, f_nu); None = the packaged 160
     dust_laws: tuple[Literal["prevot", "calzetti", "allen"], ...] = ("prevot", "calzetti", "allen")
 
 
 class RestGridConfig(_Section):
-    """Row D4: the rest-frame wavelength grid of the training spectra (paper section III)."""
+    """The rest-frame wavelength grid of the training spectra (paper section III)."""
 
     wave_min_um: PositiveFloat = 0.1
     wave_max_um: PositiveFloat = 5.0
@@ -52,14 +52,14 @@ class RestGridConfig(_Section):
 
 
 class InstrumentConfig(_Section):
-    """Row D5: noise level and the tables of the fast forward operator."""
+    """Noise level and the tables of the fast forward operator."""
 
     depth: Literal["mev", "inflight"] = "mev"
     n_redshift_nodes: Annotated[int, Field(ge=64)] = 1024  # nodes in ln(1+z) of the folded table
 
 
 class CatalogConfig(_Section):
-    """Row D3: the COSMOS-like mock catalogue."""
+    """The COSMOS-like mock catalogue."""
 
     n_sources: PositiveInt
     mag_i_min: float = 18.0
@@ -74,7 +74,7 @@ class CatalogConfig(_Section):
 
 
 class TrainingSetConfig(_Section):
-    """Row D4: the augmented, noiseless rest-frame training set."""
+    """The augmented, noiseless rest-frame training set."""
 
     n_spectra: PositiveInt
     mag_z_max: float = 23.0
@@ -114,7 +114,7 @@ class ConvNetConfig(_Section):
 
 
 class AutoencoderConfig(_Section):
-    """Row P1."""
+    """The autoencoder of rest-frame spectra: a compact decoder, or strided convolutions."""
 
     architecture: Literal["compact", "conv"] = "compact"
     compact: CompactNetConfig = CompactNetConfig()
@@ -123,7 +123,7 @@ class AutoencoderConfig(_Section):
 
 
 class FlowConfig(_Section):
-    """Row P2."""
+    """The normalising flow on the latents: coupling layers, or inverse autoregressive ones (`iaf`)."""
 
     architecture: Literal["coupling", "iaf"] = "coupling"
     n_layers: PositiveInt = 8
@@ -139,7 +139,7 @@ class FlowConfig(_Section):
 
 
 class PaeConfig(_Section):
-    """Rows P1-P4: the model family. `n_latents` are the Dagster partitions; `n_latent` the one the bundle uses."""
+    """The model family. `n_latents` are the Dagster partitions; `n_latent` the one the bundle uses."""
 
     n_latents: tuple[PositiveInt, ...] = (10,)
     n_latent: PositiveInt = 10
@@ -154,7 +154,7 @@ class PaeConfig(_Section):
 
 
 class PriorConfig(_Section):
-    """Row I1: which priors enter the posterior, and how the amplitude is treated (eq. 4-7)."""
+    """Which priors enter the posterior, and how the amplitude is treated (eq. 4-7)."""
 
     nf_prior: bool = True
     redshift: Literal["uniform", "bpz"] = "bpz"
@@ -170,7 +170,7 @@ class PriorConfig(_Section):
 
 
 class MclmcConfig(_Section):
-    """Row I2: the paper's stages (section IV.2.1)."""
+    """The paper's stages (section IV.2.1)."""
 
     n_chains: Annotated[int, Field(ge=2)] = 4
     n_burnin: PositiveInt = 500
@@ -196,7 +196,7 @@ class MclmcConfig(_Section):
 
 
 class ProposalConfig(_Section):
-    """Row E6: the amortised proposal that importance sampling draws from (`pae.proposal`)."""
+    """The amortised proposal that importance sampling draws from (`pae.proposal`)."""
 
     encoder_widths: tuple[PositiveInt, ...] = (384, 384, 256)
     n_layers: PositiveInt = 6
@@ -212,7 +212,7 @@ class ProposalConfig(_Section):
 
 
 class ImportanceConfig(_Section):
-    """Row E6: stages of importance sampling (`inference.importance`)."""
+    """Stages of importance sampling (`inference.importance.sampling`)."""
 
     n_proposal: PositiveInt = 1000  # draws of the amortised proposal, for every source
     n_adapted: PositiveInt = 1000  # draws of each adaptive round, for sources that need it
@@ -229,7 +229,7 @@ class ImportanceConfig(_Section):
 
 
 class SbiEncoderConfig(_Section):
-    """Row B1: what turns photometry into a context vector (`sbi.encoder`)."""
+    """What turns photometry into a context vector (`sbi.encoder`)."""
 
     features: Literal["scale_free", "paper"] = "scale_free"  # paper: (arcsinh flux, uncertainty) alone
     token_width: PositiveInt = 10  # bands
@@ -252,7 +252,7 @@ class SbiEncoderConfig(_Section):
 
 
 class SbiHeadConfig(_Section):
-    """Row B1: the density of ln(1+z) given the context (`sbi.heads`)."""
+    """The density of ln(1+z) given the context (`sbi.heads`)."""
 
     kind: Literal["spline", "maf"] = "spline"
     hidden: PositiveInt = 128
@@ -281,7 +281,7 @@ class SbiBankConfig(_Section):
 
 
 class SbiFitConfig(_Section):
-    """Row B2: Adam with decoupled weight decay, early stopping on the validation loss (`sbi.training`)."""
+    """Adam with decoupled weight decay, early stopping on the validation loss (`sbi.training`)."""
 
     learning_rate: PositiveFloat = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
@@ -294,7 +294,7 @@ class SbiFitConfig(_Section):
 
 
 class SbiConfig(_Section):
-    """Rows B1-B3: simulation-based inference."""
+    """Simulation-based inference."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     encoder: SbiEncoderConfig = SbiEncoderConfig()
@@ -338,7 +338,7 @@ DEFAULT_TRUST = TrustConfig()  # for tables that are made outside of a run with 
 
 
 class TemplateFitConfig(_Section):
-    """Row T1: the grid of the baseline (paper section IV.3)."""
+    """The grid of the baseline (paper section IV.3)."""
 
     z_max: PositiveFloat = 3.0
     z_step: PositiveFloat = 0.002
@@ -347,7 +347,7 @@ class TemplateFitConfig(_Section):
 
 
 class StressTestConfig(_Section):
-    """Row I6: the missing-band test (paper section V.3)."""
+    """The missing-band test (paper section V.3)."""
 
     fractions: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = (0.0, 0.25, 0.5, 0.75)
     n_sources: PositiveInt = 200
@@ -385,7 +385,7 @@ class ReleaseConfig(_Section):
 
 
 class ValidationConfig(_Section):
-    """Row V1: the cuts in sigma_z/(1+z) of the metric table, and what the models are held to."""
+    """The cuts in sigma_z/(1+z) of the metric table, and what the models are held to."""
 
     sigma_cuts: tuple[PositiveFloat, ...] = (0.01, 0.02, 0.03, 0.1, 0.2)
     n_bootstrap: PositiveInt = 200
@@ -393,7 +393,7 @@ class ValidationConfig(_Section):
 
 
 class TablesConfig(_Section):
-    """Rows V2-V6: sizes of the paper's tables, made on the validation sample (`validation.paper_tables`)."""
+    """Sizes of the paper's tables, made on the validation sample (`paper.tables`)."""
 
     n_sources: PositiveInt = 2000  # for template fitting, SBI and the PAE by importance sampling
     n_chained: Annotated[int, Field(ge=0)] = 100  # of these, for what Markov chains alone can sample

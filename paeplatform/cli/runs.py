@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(home: HomeOption = None) -> None:
-    """Run the whole way of the data once with the demo preset: templates, model, posteriors, metrics.
+    """Run the whole pipeline once with the demo preset: templates, model, posteriors, metrics.
 
     Some ten minutes on two cores. Interrupted, it goes on where it stopped when run again; when everything is
     current, it does nothing.

@@ -1,6 +1,6 @@
 """Photometry to the channels and tokens that the encoder reads.
 
-`paper`: arcsinh of the flux and the uncertainty (section VII); a missing band has both at nought.
+`paper`: arcsinh of the flux and the uncertainty (section VII); a missing band has both at zero.
 `scale_free`: the whitened flux divided by the total SNR, so that a spectrum looks the same at every brightness; its
 arcsinh; the error against the survey's depth, in ln; and which bands there are. Brightness enters once, as ln SNR.
 """
@@ -67,7 +67,7 @@ class Features(nn.Module):
         return torch.stack(channels, dim=1), whole
 
     def tokens(self, channels: Tensor) -> Tensor:
-        """(source, channel, band) to (source, token, channel * width), the last token filled up with noughts."""
+        """(source, channel, band) to (source, token, channel * width), the last token filled up with zeros."""
         windows = F.pad(channels, (0, self._padding)).unfold(2, self._width, self._stride)
         return windows.permute(0, 2, 1, 3).flatten(2)
 

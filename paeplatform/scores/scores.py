@@ -111,7 +111,7 @@ def cde_loss_from_quantiles(
 ) -> FloatArray:
     """Integral of p^2 minus 2 p(z_true), p the mean density in cells; lower is better (Izbicki & Lee 2017).
 
-    Mass beyond the outermost edges is not in the integral, and p(z_true) is nought for a truth beyond them.
+    Mass beyond the outermost edges is not in the integral, and p(z_true) is zero for a truth beyond them.
 
     Args:
         z_true: shape (source,).

@@ -5,7 +5,7 @@
 | status | meaning |
 |---|---|
 | fitted | a model with positive amplitude is the best |
-| misfit | the best model misses the data (`inference.status.misses_data`): its redshift means nothing |
+| misfit | the best model misses the data (`inference.results.status.misses_data`): its redshift means nothing |
 | no_signal | no model beats an amplitude of zero: p(z) is the prior, there is no best model |
 | no_bands | no usable band: nulls |
 | bad_flux | a usable band has a flux that is not finite: nulls |

@@ -1,7 +1,7 @@
 """Band fluxes of the template grid: template x dust law x E(B-V) x redshift (paper section VI).
 
 The paper's 15.1 million models in 102 bands would be 6.2 GB in float32, so they are never stored. Kept are exact
-fluxes at a few Chebyshev-Lobatto nodes in E(B-V), nought among them, 0.7 GB; between the nodes
+fluxes at a few Chebyshev-Lobatto nodes in E(B-V), zero among them, 0.7 GB; between the nodes
 
     m(E) = exp(-E kappa) sum_k ell_k(E) g_k,    g_k = m(E_k) exp(E_k kappa),
 
@@ -195,7 +195,7 @@ def build_template_grid(
             block = np.stack([_through(band, spectra) for band in weights], axis=-1)
             node_flux[rows] = block.reshape(-1, len(library), n_slot, n_band)
             bar.update(len(block))
-    # from m(E_k) to g_k: nought dims nothing, the later nodes of each law follow
+    # from m(E_k) to g_k: zero dims nothing, the later nodes of each law follow
     growth = np.exp(exponent[:, :, None] * config.ebv_nodes[1:, None])
     node_flux[:, :, 1:] *= growth.reshape(len(config.z), 1, -1, n_band).astype(np.float32)
     grid = TemplateGrid(

@@ -34,8 +34,8 @@ class ProfileFit:
 
     Attributes:
         chi2: (source, z) minimum over template, dust law, E(B-V) and amplitude >= 0.
-        chi2_null: (source,) of no galaxy at all, the amplitude nought: an upper bound of `chi2`.
-        z_index: (source,) where `chi2` is least; -1 when no model beats an amplitude of nought.
+        chi2_null: (source,) of no galaxy at all, the amplitude zero: an upper bound of `chi2`.
+        z_index: (source,) where `chi2` is least; -1 when no model beats an amplitude of zero.
         template: (source,) index of the best model's template there; -1 likewise.
         law: (source,) index into the grid's dust laws; the first for a model without dust.
         ebv_index: (source,) index into the grid's E(B-V).
@@ -116,7 +116,7 @@ class _Batch:
     ) -> None:
         self._grid, self._sweep = grid, sweep
         self._n = len(whitened)
-        # the compiled sizes are powers of two: a batch is filled up with sources of flux nought
+        # the compiled sizes are powers of two: a batch is filled up with sources of flux zero
         n_padded = max(MIN_SHARED, 1 << (self._n - 1).bit_length())
         # scaled to lengths of one, so that no unit is too large or small for float32
         self._norm = np.sqrt(np.sum(whitened**2, axis=1))

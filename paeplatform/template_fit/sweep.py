@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from paeplatform.template_fit.grid import TemplateGrid, node_slots
 
-# |m w|^2 of a model without flux in any usable band is nought; its score becomes nought too
+# |m w|^2 of a model without flux in any usable band is zero; its score becomes zero too
 _TINY = 1e-36
 
 
@@ -48,12 +48,12 @@ class Sweep:
         direction: Float[np.ndarray, "source band"],
         weight: Float[np.ndarray, "pattern band"],
     ) -> Float[Array, "z template source"]:
-        """The largest q (before the cut at nought) over dust law and E(B-V).
+        """The largest q (before the cut at zero) over dust law and E(B-V).
 
         Args:
             z_index: (z,) indices of one tile.
-            direction: d / |d|; nought in masked bands.
-            weight: 1 / flux_err up to a factor, nought in masked bands: one row for all sources, or one each.
+            direction: d / |d|; zero in masked bands.
+            weight: 1 / flux_err up to a factor, zero in masked bands: one row for all sources, or one each.
         """
         tile = jnp.asarray(self._grid.node_flux[z_index])
         exponent = jnp.asarray(self._grid.exponent[z_index], jnp.float32)

@@ -31,7 +31,7 @@ def test_masses_of_cells_add_up_to_what_lies_between_the_outermost_quantiles():
     assert mass[90:110] == pytest.approx(np.diff(LAW.cdf(edges[90:111])), rel=0.02)
 
 
-def test_the_cdf_rises_from_nought_to_one_and_meets_every_quantile():
+def test_the_cdf_rises_from_zero_to_one_and_meets_every_quantile():
     at = np.concatenate([[-50.0], QUANTILES[0], [50.0]])
     found = cdf_of_quantiles(QUANTILES, LEVELS, at, 1e-6)
     assert found[0, 1:-1] == pytest.approx(LEVELS)

@@ -167,7 +167,7 @@ def test_order_and_splitting_of_draws(seed, n, shape):
     whole = of_draws(z, weight)
     order = rng.permutation(n)
     assert max(distances(of_draws(z[order], weight[order]), whole).values()) < 1e-9
-    # draws of weight nought change nothing
+    # draws of weight zero change nothing
     padded = of_draws(np.append(z, [0.01, 2.9]), np.append(weight, [0.0, 0.0]))
     assert max(distances(padded, whole).values()) < 1e-9
     # one draw as two of half its weight: moments stay, quantiles stay within the window of 1/n
@@ -202,7 +202,7 @@ def test_gaussian_on_a_grid():
 
 
 def test_piecewise_linear_density_is_integrated_exactly():
-    """Uneven nodes, some of them nought, against adaptive quadrature and the CDF itself."""
+    """Uneven nodes, some of them zero, against adaptive quadrature and the CDF itself."""
     rng = np.random.default_rng(4)
     grid = np.sort(rng.uniform(0.0, 2.0, 12))
     pz = rng.gamma(0.7, size=(70, 12))

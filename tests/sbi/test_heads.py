@@ -53,7 +53,7 @@ def test_density_is_the_slope_of_the_cdf(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cdf_rises_from_nought_to_one(kind: str) -> None:
+def test_cdf_rises_from_zero_to_one(kind: str) -> None:
     density = random_density(kind)
     with torch.no_grad():
         cdf = density.cdf(density.nodes()).numpy()

@@ -2,7 +2,7 @@
 
 Weighted quantiles are those of Akinshin 2023 (arXiv:2304.07265), type 7: the mean of the inverse CDF over a
 window of width 1/n, n = (sum w)^2 / sum w^2 (Kish's effective size), that starts at q (n - 1) / n. Equal weights
-give `np.quantile`'s "linear", draws of weight nought change nothing, and a quantile lies at most 1/n from the
+give `np.quantile`'s "linear", draws of weight zero change nothing, and a quantile lies at most 1/n from the
 weighted CDF. A draw split in two equal ones moves n alone, hence the window by no more than 1/n.
 """
 
@@ -64,7 +64,7 @@ def redshift_columns(
 
     Args:
         z: redshifts; a row with a value that is not finite has no posterior.
-        weight: not negative, any scale; None for equal weights. A row that sums to nought, or holds a weight
+        weight: not negative, any scale; None for equal weights. A row that sums to zero, or holds a weight
             that is negative or not finite, has no posterior.
         z_min: lower end of the prior's range.
         z_max: upper end.
@@ -109,9 +109,9 @@ def summarise_pz_grid(
     """Redshift statistics of densities tabulated on a grid and linear between its nodes; all of them exact.
 
     Args:
-        z_grid: over -1; the density is nought outside it. One grid for all sources increases strictly; with one for
+        z_grid: over -1; the density is zero outside it. One grid for all sources increases strictly; with one for
             each, neighbouring nodes may coincide.
-        pz: not negative, any scale. A row that is nought throughout, or holds a value that is negative or not
+        pz: not negative, any scale. A row that is zero throughout, or holds a value that is negative or not
             finite, has no posterior.
         prefix: of the columns, e.g. "tf".
         z_min: lower end of the range that `at_edge` refers to; None for the first node of all.
@@ -307,7 +307,7 @@ def _of_grid(z: np.ndarray, pz: np.ndarray, z_min: float, z_max: float) -> _Chun
     border = np.expm1(np.interp([EDGE_RANGE, 1.0 - EDGE_RANGE], [0.0, 1.0], np.log1p([z_min, z_max])))
     between = _mass_between(z, pz, cdf, float(border[0]), float(border[1]))
     multimodal = [
-        # a density may peak at the grid's end: noughts beyond it make a peak of that too
+        # a density may peak at the grid's end: zeros beyond it make a peak of that too
         _several_peaks(np.pad(p, 1), np.concatenate([[0.0], c, c[-1:]]))
         for p, c in zip(pz, cdf, strict=True)
     ]

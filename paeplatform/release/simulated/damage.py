@@ -1,4 +1,4 @@
-"""What the defects of `release.defects` do to rows, files and manifest."""
+"""What the defects of `release.simulated.defects` do to rows, files and manifest."""
 
 from __future__ import annotations
 
