@@ -26,12 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import chisquare, kstest
 
-from benchmarks.standard import galaxies, sources_of, standard_model
+from benchmarks.standard import galaxies, sources_of, staged, standard_model
 from benchmarks.timing import best_seconds, figure
 from paeplatform.inference.batches.progress import SILENT
 from paeplatform.inference.batches.runtime import enable_compile_cache
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.importance.sampling import ImportanceResult, run_importance
+from paeplatform.inference.importance.sampling import ImportanceResult
 from paeplatform.inference.mclmc.chains import PosteriorSamples, run_mclmc
 from paeplatform.inference.mclmc.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
 from paeplatform.inference.model.draws import Found
@@ -98,14 +98,14 @@ def run(model: Estimator | None = None, per_bin: int = PER_BIN) -> list[dict[str
 def _importance(
     model: Estimator, sources: Sources, snr: np.ndarray, density_us: float
 ) -> tuple[list[dict[str, Any]], ImportanceResult, float]:
-    _staged(model, sources.rows(np.arange(0, len(sources), 12)))  # compiles
+    staged(model, sources.rows(np.arange(0, len(sources), 12)))  # compiles
     seconds, parts = {}, {}
     for name, here in (("faint", snr < BRIGHT), ("bright", snr >= BRIGHT)):
         began = time.perf_counter()
-        parts[name] = _staged(model, sources.rows(here))
+        parts[name] = staged(model, sources.rows(here))
         seconds[name] = time.perf_counter() - began
     began = time.perf_counter()
-    result = _staged(model, sources, keep_pools=True)
+    result = staged(model, sources, keep_pools=True)
     whole = time.perf_counter() - began
     left = np.flatnonzero(~result.trusted)
     fallback_s, rescued = 0.0, 0
@@ -147,21 +147,6 @@ def _importance(
     return figures, result, per_hour
 
 
-def _staged(model: Estimator, sources: Sources, *, keep_pools: bool = False) -> ImportanceResult:
-    assert model.bundle.proposal is not None
-    preset = model.preset
-    return run_importance(
-        model.posterior,
-        model.bundle.proposal,
-        sources,
-        preset.importance,
-        preset.trust,
-        n_kept=preset.inference.n_kept,
-        keep_pools=keep_pools,
-        progress=SILENT,
-    )
-
-
 def _fallback(
     model: Estimator, sources: Sources, rows: np.ndarray, result: ImportanceResult, steps: float = 1.0
 ) -> PosteriorSamples:
@@ -180,7 +165,7 @@ def _mclmc(model: Estimator, sources: Sources, snr: np.ndarray) -> tuple[list[di
     rows = np.arange(0, len(sources), MCLMC_EVERY)
 
     def sample(rows: np.ndarray, steps: float) -> PosteriorSamples:
-        found = _staged(model, replace(sources, seed=1).rows(rows), keep_pools=True)
+        found = staged(model, replace(sources, seed=1).rows(rows), keep_pools=True)
         return run_mclmc(
             model.posterior,
             sources.rows(rows),
@@ -333,7 +318,7 @@ def prior_sources(
 def _calibration(model: Estimator) -> list[dict[str, Any]]:
     u, z, flux, flux_err = prior_sources(model, N_CALIBRATION, 99)
     began = time.perf_counter()
-    result = _staged(model, Sources.numbered(flux, flux_err, seed=1))
+    result = staged(model, Sources.numbered(flux, flux_err, seed=1))
     seconds = time.perf_counter() - began
     draws = np.concatenate([result.draws.u, result.draws.z[..., None]], axis=2)
     truth = np.concatenate([u, z[:, None]], axis=1)

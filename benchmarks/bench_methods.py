@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_sbi import champion_and_seconds
-from benchmarks.standard import standard_model
+from benchmarks.standard import staged, standard_model
 from benchmarks.timing import figure, less_is_better
-from paeplatform.config import MclmcConfig, load_preset
+from paeplatform.config import MclmcConfig, SbiConfig, load_preset
 from paeplatform.inference.batches.progress import SILENT
 from paeplatform.inference.batches.runtime import enable_compile_cache
 from paeplatform.inference.estimate import Estimator
-from paeplatform.inference.importance.sampling import ImportanceResult, run_importance
 from paeplatform.inference.mclmc.chains import PosteriorSamples, run_mclmc
 from paeplatform.inference.model.draws import Found, Pool
 from paeplatform.inference.samplers import fallback_config
@@ -101,10 +100,10 @@ def _timed(method: Callable[[Arrays], np.ndarray], arrays: Arrays) -> tuple[np.n
 
 def _sbi() -> Callable[[Arrays], np.ndarray]:
     model, _ = champion_and_seconds()
-    summaries = load_preset("standard").sbi.summaries
+    cfg = SbiConfig(summaries=load_preset("standard").sbi.summaries)
 
     def estimate(arrays: Arrays) -> np.ndarray:
-        table = estimate_sbi(model, *arrays, summaries=summaries, progress=False)
+        table = estimate_sbi(model, *arrays, cfg, progress=False)
         return np.asarray(table["sbi_z_mean"].to_numpy(), dtype=np.float64)
 
     return estimate
@@ -120,30 +119,15 @@ def _templates() -> Callable[[Arrays], np.ndarray]:
     return estimate
 
 
-def _staged(model: Estimator, sources: Sources, *, keep_pools: bool = False) -> ImportanceResult:
-    assert model.bundle.proposal is not None
-    preset = model.preset
-    return run_importance(
-        model.posterior,
-        model.bundle.proposal,
-        sources,
-        preset.importance,
-        preset.trust,
-        n_kept=preset.inference.n_kept,
-        keep_pools=keep_pools,
-        progress=SILENT,
-    )
-
-
 def _importance(model: Estimator, arrays: Arrays) -> Callable[[Arrays], np.ndarray]:
     """With the fallback, as the platform makes a catalogue; few sources need it, so it is compiled here."""
     few = Sources(*arrays, seed=SEED).rows(slice(WARM))
-    pools = _staged(model, few, keep_pools=True).pools
+    pools = staged(model, few, keep_pools=True).pools
     _chained(model, few, np.arange(2), pools, fallback_config(model.preset))
 
     def estimate(arrays: Arrays) -> np.ndarray:
         sources = Sources(*arrays, seed=SEED)
-        found = _staged(model, sources)
+        found = staged(model, sources)
         z = found.columns["pae_z_mean"].astype(np.float64)
         left = np.flatnonzero(~found.trusted)
         if len(left):
@@ -160,7 +144,7 @@ def _chains(model: Estimator) -> Callable[[Arrays], np.ndarray]:
     def estimate(arrays: Arrays) -> np.ndarray:
         sources = Sources(*arrays, seed=SEED)
         rows = np.arange(len(sources))
-        pools = _staged(model, sources, keep_pools=True).pools
+        pools = staged(model, sources, keep_pools=True).pools
         samples = _chained(model, sources, rows, pools, model.preset.mclmc)
         return samples.z.reshape(len(rows), -1).astype(np.float64).mean(axis=1)
 

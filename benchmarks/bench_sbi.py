@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.standard import HOME, ROOT
 from benchmarks.timing import best_seconds, figure, less_is_better
-from paeplatform.config import Preset, load_preset
+from paeplatform.config import Preset, SbiConfig, load_preset
 from paeplatform.instrument.bands import load_bands
 from paeplatform.sbi.bundle import load_sbi
 from paeplatform.sbi.domain import trained_range
@@ -79,16 +79,7 @@ def _rates(
     identity = np.arange(len(flux))
 
     def estimate() -> None:
-        estimate_sbi(
-            model,
-            flux,
-            flux_err,
-            identity,
-            summaries=preset.sbi.summaries,
-            n_samples=preset.sbi.n_samples,
-            batch_size=preset.sbi.batch_size,
-            progress=False,
-        )
+        estimate_sbi(model, flux, flux_err, identity, preset.sbi, progress=False)
 
     target = TARGET_PER_HOUR if preset.name == "standard" else None
     whole, encoder = (3600.0 * len(flux) / best_seconds(work, 3) for work in (estimate, encode))
@@ -107,9 +98,8 @@ def _quality(
     model, seconds = champion_and_seconds()
     z_true = test["z_true"].to_numpy().astype(np.float64)
     pit, log_prob = at_redshift(model, flux, flux_err, z_true)
-    table = estimate_sbi(
-        model, flux, flux_err, test["object_id"].to_numpy(), summaries=preset.sbi.summaries, progress=False
-    )
+    cfg = SbiConfig(summaries=preset.sbi.summaries)
+    table = estimate_sbi(model, flux, flux_err, test["object_id"].to_numpy(), cfg, progress=False)
     mean, median = (table[f"sbi_z_{name}"].cast(pl.Float64).to_numpy() for name in ("mean", "median"))
     bright = test["mag_z"].to_numpy() < BRIGHT_Z_AB
     ks = METRICS["pit_ks"].of(pit)

@@ -13,8 +13,10 @@ import polars as pl
 from paeplatform.catalog.mock import draw_mock_catalog
 from paeplatform.catalog.photometry import mock_photometry
 from paeplatform.config import load_preset
+from paeplatform.inference.batches.progress import SILENT
 from paeplatform.inference.batches.runtime import use_host_devices
 from paeplatform.inference.estimate import Estimator
+from paeplatform.inference.importance.sampling import ImportanceResult, run_importance
 from paeplatform.inference.model.priors import prior_from_preset
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
@@ -90,3 +92,19 @@ def sources_of(table: pl.DataFrame, seed: int) -> Sources:
 
 def _stacked(table: pl.DataFrame, name: str) -> np.ndarray:
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
+
+
+def staged(model: Estimator, sources: Sources, *, keep_pools: bool = False) -> ImportanceResult:
+    """Importance sampling as the platform does it, without its fallback."""
+    assert model.bundle.proposal is not None
+    preset = model.preset
+    return run_importance(
+        model.posterior,
+        model.bundle.proposal,
+        sources,
+        preset.importance,
+        preset.trust,
+        n_kept=preset.inference.n_kept,
+        keep_pools=keep_pools,
+        progress=SILENT,
+    )

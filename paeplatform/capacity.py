@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
+from pydantic import PositiveFloat
 
+from paeplatform.config import Section, validated, yaml_mapping
 from paeplatform.errors import ConfigError
 
 ON_GPU = ("pae_posteriors", "sbi_posteriors", "template_fits")
@@ -35,7 +35,7 @@ NEW_PRIOR = ("reweighted_posteriors", "redshift_catalog")
 CELLS_PER_RUN = 8  # of a backfill (paeplatform.assets.recording.partitions.SHARED_RUN)
 
 
-class Rate(BaseModel):
+class Rate(Section):
     """A figure with where it comes from.
 
     Attributes:
@@ -44,15 +44,13 @@ class Rate(BaseModel):
         source: "<results file>: <figure>" for a measured one, else why.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     value: PositiveFloat
     unit: str
     basis: Literal["measured", "assumed", "given"]
     source: str
 
 
-class Rates(BaseModel):
+class Rates(Section):
     """The figures of the model; `capacity_rates.yaml` holds those that ship.
 
     Attributes:
@@ -63,8 +61,6 @@ class Rates(BaseModel):
         bytes_per_source: of each table.
         bytes_per_cell: of Dagster's event log, all steps of a cell.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rates: Mapping[str, Rate]
     gpu_speedup: Rate
@@ -137,16 +133,10 @@ def load_rates(
     """
     origin = str(path) if path is not None else "capacity_rates.yaml"
     try:
-        text = path.read_text() if path is not None else _shipped()
-        tree = yaml.safe_load(text)
-        rates = Rates.model_validate(tree)
+        text = (resources.files("paeplatform") / origin if path is None else path).read_text()
     except OSError as error:
         raise ConfigError(f"rates {origin} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"{origin}: {faults}") from error
+    rates = validated(Rates, yaml_mapping(text, origin), origin)
     missing = sorted(set(STEPS) - set(rates.rates))
     if missing:
         raise ConfigError(f"{origin}: no rate of {', '.join(missing)}")
@@ -189,29 +179,24 @@ def plan(
     count = cells if cells is not None else sky
     runs = math.ceil(count / CELLS_PER_RUN)
 
-    def work(steps: tuple[str, ...], share: Mapping[str, float] | None = None, starts: int = runs) -> Work:
-        share = share or {}
-        gpu_hours = worker_hours = 0.0
+    run_start = rates.run_start.value / 3600
+
+    def work(*steps: str, again: float = 1.0, more_runs: int = 0) -> Work:
+        """Hours of some steps; `again` is the share of sources that the PAE infers, `more_runs` are of workers."""
+        gpu_hours, worker_hours = 0.0, more_runs * run_start
         for step in steps:
-            hours = sources * share.get(step, 1.0) / _rate(rates, step, gpus)
+            share = again if step == "pae_posteriors" else 1.0
+            hours = sources * share / _rate(rates, step, gpus)
             if gpus and step in ON_GPU:
                 gpu_hours += hours
             else:
                 worker_hours += hours
-        start = starts * rates.run_start.value / 3600
-        if gpus and any(step in ON_GPU for step in steps):
-            gpu_hours += start
+        if gpus and not set(steps).isdisjoint(ON_GPU):
+            gpu_hours += runs * run_start
         else:
-            worker_hours += start
+            worker_hours += runs * run_start
         return Work(gpu_hours, worker_hours, max(gpu_hours / gpus if gpus else 0.0, worker_hours / workers))
 
-    first = work(STEPS)
-    photometry_starts = count * rates.run_start.value / 3600  # the gate takes one cell a run
-    first = Work(
-        first.gpu_hours,
-        first.worker_hours + photometry_starts,
-        max(first.gpu_hours / gpus if gpus else 0.0, (first.worker_hours + photometry_starts) / workers),
-    )
     terabytes = {name: sources * rate.value / 1e12 for name, rate in rates.bytes_per_source.items()}
     return Plan(
         sources=sources,
@@ -219,9 +204,9 @@ def plan(
         sources_per_cell=sources / count,
         runs=count + runs,
         minutes_per_cell=60 * sources / count / _rate(rates, "pae_posteriors", gpus),
-        first=first,
-        new_champion=work(NEW_CHAMPION),
-        new_prior=work(("pae_posteriors", *NEW_PRIOR), {"pae_posteriors": rates.inferred_again.value}),
+        first=work(*STEPS, more_runs=count),  # the gate takes one cell a run
+        new_champion=work(*NEW_CHAMPION),
+        new_prior=work("pae_posteriors", *NEW_PRIOR, again=rates.inferred_again.value),
         terabytes={**terabytes, "total": sum(terabytes.values())},
         objects=count * (len(rates.bytes_per_source) + 2),  # and what is set aside, and statistics
         event_log_gigabytes=count * rates.bytes_per_cell.value / 1e9,
@@ -277,7 +262,3 @@ def _given(rates: Rates, given: Mapping[str, float]) -> Rates:
         for step, value in given.items()
     }
     return rates.model_copy(update={"rates": {**rates.rates, **new}})
-
-
-def _shipped() -> str:
-    return (resources.files("paeplatform") / "capacity_rates.yaml").read_text()

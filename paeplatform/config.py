@@ -9,33 +9,64 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from paeplatform.errors import ConfigError
 from paeplatform.names import LONGEST_NAME, RELEASE_PATTERN
 
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+UpToOne = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class _Section(BaseModel):
+# How two settings of a section may have to stand to each other, as the message says it.
+_RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
+    "must exceed": operator.gt,
+    "must be below": operator.lt,
+    "must not exceed": operator.le,
+    "must differ from": operator.ne,
+    "must be a multiple of": lambda value, divisor: value % divisor == 0,
+    "must be one of": lambda value, values: value in values,
+}
+
+
+S = TypeVar("S", bound="Section")
+
+
+class Section(BaseModel):
+    """Settings that cannot be changed, without unknown keys.
+
+    Attributes:
+        rules_of_pairs: how some of them must stand to each other, as (name, relation, name).
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+    rules_of_pairs: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+
+    @model_validator(mode="after")
+    def _pairs_agree(self) -> Self:
+        for left, relation, right in self.rules_of_pairs:
+            first, second = (operator.attrgetter(name)(self) for name in (left, right))
+            if not _RELATIONS[relation](first, second):
+                raise ValueError(f"{left} {first} {relation} {right} {second}")
+        return self
 
 
-class TemplatesConfig(_Section):
+class TemplatesConfig(Section):
     """Which SED library, and the dust laws applied to it."""
 
     folder: Path | None = None  # a user's own templates (two columns: um, f_nu); None = the packaged 160
     dust_laws: tuple[Literal["prevot", "calzetti", "allen"], ...] = ("prevot", "calzetti", "allen")
 
 
-class RestGridConfig(_Section):
+class RestGridConfig(Section):
     """The rest-frame wavelength grid of the training spectra (paper section III)."""
 
     wave_min_um: PositiveFloat = 0.1
@@ -44,36 +75,31 @@ class RestGridConfig(_Section):
     # linear, 500 points, is the paper's; it moves lines (decision 20)
     spacing: Literal["log", "linear"] = "log"
 
-    @model_validator(mode="after")
-    def _ordered(self) -> RestGridConfig:
-        if self.wave_max_um <= self.wave_min_um:
-            raise ValueError(f"wave_max_um {self.wave_max_um} must exceed wave_min_um {self.wave_min_um}")
-        return self
+    rules_of_pairs = (("wave_max_um", "must exceed", "wave_min_um"),)
 
 
-class InstrumentConfig(_Section):
+class InstrumentConfig(Section):
     """Noise level and the tables of the fast forward operator."""
 
     depth: Literal["mev", "inflight"] = "mev"
     n_redshift_nodes: Annotated[int, Field(ge=64)] = 1024  # nodes in ln(1+z) of the folded table
 
 
-class CatalogConfig(_Section):
+class CatalogConfig(Section):
     """The COSMOS-like mock catalogue."""
 
     n_sources: PositiveInt
     mag_i_min: float = 18.0
     mag_i_max: float = 25.0
-    counts_slope: (
-        PositiveFloat  # d log10 N / d i; tuned so that 19 % of 18<i<25 has zAB<23 (paper: 31,492 of 166,014)
-    )
+    # d log10 N / d i; tuned so that 19 % of 18<i<25 has zAB<23 (paper: 31,492 of 166,014)
+    counts_slope: PositiveFloat
     z_max: PositiveFloat = 3.0
-    ebv_max: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    ebv_max: UpToOne = 1.0
     field_ra_deg: float = 150.1  # centre and side of the sky patch that sources are scattered over (COSMOS)
     field_dec_deg: float = 2.2
 
 
-class TrainingSetConfig(_Section):
+class TrainingSetConfig(Section):
     """The augmented, noiseless rest-frame training set."""
 
     n_spectra: PositiveInt
@@ -83,7 +109,7 @@ class TrainingSetConfig(_Section):
     chunk_size: PositiveInt = 8192
 
 
-class FitConfig(_Section):
+class FitConfig(Section):
     """The training loop, shared by autoencoder and flow."""
 
     learning_rate: PositiveFloat
@@ -93,11 +119,11 @@ class FitConfig(_Section):
     decay_rate: Fraction = 0.9  # exponential: factor every `decay_epochs`
     decay_epochs: PositiveInt = 5
     patience: PositiveInt = 10
-    threshold: Annotated[float, Field(ge=0.0)] = 1e-3  # relative improvement that resets the patience
+    threshold: NonNegativeFloat = 1e-3  # relative improvement that resets the patience
     validation_fraction: Fraction = 0.2
 
 
-class CompactNetConfig(_Section):
+class CompactNetConfig(Section):
     """MLP encoder; MLP decoder ending in a linear layer of `n_components` spectra (folds into the forward table)."""
 
     encoder_widths: tuple[PositiveInt, ...] = (256, 128, 64)
@@ -105,7 +131,7 @@ class CompactNetConfig(_Section):
     n_components: PositiveInt = 48
 
 
-class ConvNetConfig(_Section):
+class ConvNetConfig(Section):
     """The paper's 1-D CNN (section IV.1.1), with strides so that the decoder is affordable."""
 
     filters: tuple[PositiveInt, ...] = (12, 32, 128, 256)
@@ -113,7 +139,7 @@ class ConvNetConfig(_Section):
     dense: tuple[PositiveInt, ...] = (256, 64, 16)
 
 
-class AutoencoderConfig(_Section):
+class AutoencoderConfig(Section):
     """The autoencoder of rest-frame spectra: a compact decoder, or strided convolutions."""
 
     architecture: Literal["compact", "conv"] = "compact"
@@ -122,7 +148,7 @@ class AutoencoderConfig(_Section):
     fit: FitConfig
 
 
-class FlowConfig(_Section):
+class FlowConfig(Section):
     """The normalising flow on the latents: coupling layers, or inverse autoregressive ones (`iaf`)."""
 
     architecture: Literal["coupling", "iaf"] = "coupling"
@@ -134,11 +160,11 @@ class FlowConfig(_Section):
     width: PositiveInt = 64
     depth: PositiveInt = 2
     # noise on the standardised latents: 160 templates lie on thin sheets, and float32 round trips need them thicker
-    jitter: Annotated[float, Field(ge=0.0)] = 0.05
+    jitter: NonNegativeFloat = 0.05
     fit: FitConfig
 
 
-class PaeConfig(_Section):
+class PaeConfig(Section):
     """The model family. `n_latents` are the Dagster partitions; `n_latent` the one the bundle uses."""
 
     n_latents: tuple[PositiveInt, ...] = (10,)
@@ -146,14 +172,10 @@ class PaeConfig(_Section):
     autoencoder: AutoencoderConfig
     flow: FlowConfig
 
-    @model_validator(mode="after")
-    def _default_is_trained(self) -> PaeConfig:
-        if self.n_latent not in self.n_latents:
-            raise ValueError(f"n_latent {self.n_latent} must be one of n_latents {list(self.n_latents)}")
-        return self
+    rules_of_pairs = (("n_latent", "must be one of", "n_latents"),)
 
 
-class PriorConfig(_Section):
+class PriorConfig(Section):
     """Which priors enter the posterior, and how the amplitude is treated (eq. 4-7)."""
 
     nf_prior: bool = True
@@ -162,14 +184,10 @@ class PriorConfig(_Section):
     z_max: PositiveFloat = 3.0
     amplitude: Literal["profile", "marginal"] = "profile"
 
-    @model_validator(mode="after")
-    def _ordered(self) -> PriorConfig:
-        if self.z_max <= self.z_min:
-            raise ValueError(f"z_max {self.z_max} must exceed z_min {self.z_min}")
-        return self
+    rules_of_pairs = (("z_max", "must exceed", "z_min"),)
 
 
-class MclmcConfig(_Section):
+class MclmcConfig(Section):
     """The paper's stages (section IV.2.1)."""
 
     n_chains: Annotated[int, Field(ge=2)] = 4
@@ -177,25 +195,19 @@ class MclmcConfig(_Section):
     n_tune: PositiveInt = 600
     n_steps: PositiveInt = 2000
     n_discard: PositiveInt = 1000
-    init_draws: PositiveInt = (
-        32768  # prior draws searched for starts and jumps; at most n_chains is the paper's way
-    )
-    jump_every: PositiveInt = (
-        3  # steps between jumps (`inference.jumps`) of kept draws; each costs a gradient
-    )
+    # prior draws searched for starts and jumps; at most n_chains is the paper's way
+    init_draws: PositiveInt = 32768
+    # steps between jumps (`inference.jumps`) of kept draws; each costs a gradient
+    jump_every: PositiveInt = 3
     reinit_delta_log_like: PositiveFloat = 5.0
     reinit_scatter: PositiveFloat = 0.05
     batch_size: PositiveInt = 32  # sources per compiled call and device, padded
     keep_latent_every: PositiveInt = 10
 
-    @model_validator(mode="after")
-    def _something_kept(self) -> MclmcConfig:
-        if self.n_discard >= self.n_steps:
-            raise ValueError(f"n_discard {self.n_discard} must be below n_steps {self.n_steps}")
-        return self
+    rules_of_pairs = (("n_discard", "must be below", "n_steps"),)
 
 
-class ProposalConfig(_Section):
+class ProposalConfig(Section):
     """The amortised proposal that importance sampling draws from (`pae.proposal`)."""
 
     encoder_widths: tuple[PositiveInt, ...] = (384, 384, 256)
@@ -203,23 +215,22 @@ class ProposalConfig(_Section):
     width: PositiveInt = 128
     n_knots: PositiveInt = 8
     interval: PositiveFloat = 5.0
-    n_bank: PositiveInt = (
-        200000  # prior draws with their noiseless fluxes; noise is drawn anew in every batch
-    )
+    # prior draws with their noiseless fluxes; noise is drawn anew in every batch
+    n_bank: PositiveInt = 200000
     snr_min: PositiveFloat = 4.0
     snr_max: PositiveFloat = 250.0
     fit: FitConfig
 
 
-class ImportanceConfig(_Section):
+class ImportanceConfig(Section):
     """Stages of importance sampling (`inference.importance.sampling`)."""
 
     n_proposal: PositiveInt = 1000  # draws of the amortised proposal, for every source
     n_adapted: PositiveInt = 1000  # draws of each adaptive round, for sources that need it
-    n_rounds: Annotated[int, Field(ge=0)] = 16
+    n_rounds: NonNegativeInt = 16
     n_components: PositiveInt = 2  # of the mixture fitted to a source's weighted draws
     n_starts: PositiveInt = 16  # draws climbed from, for sources whose first stage found next to nothing
-    climb_below_ess: Annotated[float, Field(ge=0.0)] = 15.0
+    climb_below_ess: NonNegativeFloat = 15.0
     # Rounds end when a source has so many effective draws: how fine the answer shall be. How many it must have to be
     # trusted at all is `trust.ess_min`.
     ess_target: PositiveFloat = 500.0
@@ -228,7 +239,7 @@ class ImportanceConfig(_Section):
     fallback_jump_every: PositiveInt = 10  # ... whose draws are seldom worth a jump
 
 
-class SbiEncoderConfig(_Section):
+class SbiEncoderConfig(Section):
     """What turns photometry into a context vector (`sbi.encoder`)."""
 
     features: Literal["scale_free", "paper"] = "scale_free"  # paper: (arcsinh flux, uncertainty) alone
@@ -240,18 +251,13 @@ class SbiEncoderConfig(_Section):
     mlp_ratio: PositiveInt = 2
     global_widths: tuple[PositiveInt, ...] = (512, 256)  # MLP over all bands that starts CLS; () for none
 
-    @model_validator(mode="after")
-    def _divides(self) -> SbiEncoderConfig:
-        if self.width % self.n_heads:
-            raise ValueError(f"width {self.width} must be a multiple of n_heads {self.n_heads}")
-        if self.token_stride > self.token_width:
-            raise ValueError(
-                f"token_stride {self.token_stride} must not exceed token_width {self.token_width}"
-            )
-        return self
+    rules_of_pairs = (
+        ("width", "must be a multiple of", "n_heads"),
+        ("token_stride", "must not exceed", "token_width"),
+    )
 
 
-class SbiHeadConfig(_Section):
+class SbiHeadConfig(Section):
     """The density of ln(1+z) given the context (`sbi.heads`)."""
 
     kind: Literal["spline", "maf"] = "spline"
@@ -261,39 +267,37 @@ class SbiHeadConfig(_Section):
     n_steps: PositiveInt = 8  # maf
 
 
-class SbiBankConfig(_Section):
+class SbiBankConfig(Section):
     """Noiseless photometry that SBI trains on (`sbi.bank`), and the noise drawn for it in every epoch (`sbi.noise`)."""
 
     n_sources: PositiveInt = 300000
-    delta_mag: Annotated[float, Field(ge=0.0)] = (
-        0.2  # Gaussian width of the perturbation of i, beside z and E(B-V)
-    )
+    delta_mag: NonNegativeFloat = 0.2  # Gaussian width of the perturbation of i, beside z and E(B-V)
     exchange_seds: bool = True  # a copy takes template, dust law and E(B-V) of another source of its type
     leave_out_release: bool = True  # the mock release's sources, which results are judged on
     brightness: Literal["catalog", "flat", "importance"] = "catalog"
     correct_density: bool = True  # importance: weight the loss so that p(z) is the catalogue's all the same
     n_visits: PositiveInt = 3
     visit_loss_max: Fraction = 0.12  # each source's share of lost exposures is uniform up to this
-    error_scatter: Annotated[float, Field(ge=0.0)] = 0.1  # of a band's error, largest; in ln
-    depth_scatter: Annotated[float, Field(ge=0.0)] = 0.1  # of a source's depth, in ln
-    mask_probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2  # of a source to lose bands at random ...
+    error_scatter: NonNegativeFloat = 0.1  # of a band's error, largest; in ln
+    depth_scatter: NonNegativeFloat = 0.1  # of a source's depth, in ln
+    mask_probability: UpToOne = 0.2  # of a source to lose bands at random ...
     mask_fraction_max: Fraction = 0.8  # ... a share uniform up to this
 
 
-class SbiFitConfig(_Section):
+class SbiFitConfig(Section):
     """Adam with decoupled weight decay, early stopping on the validation loss (`sbi.training`)."""
 
     learning_rate: PositiveFloat = 1e-3
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
+    weight_decay: NonNegativeFloat = 1e-5
     batch_size: PositiveInt = 512
     epochs: PositiveInt = 30
     schedule: Literal["constant", "cosine"] = "cosine"
     patience: PositiveInt = 10
-    threshold: Annotated[float, Field(ge=0.0)] = 0.0
+    threshold: NonNegativeFloat = 0.0
     validation_fraction: Fraction = 0.1
 
 
-class SbiConfig(_Section):
+class SbiConfig(Section):
     """Simulation-based inference."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -306,7 +310,7 @@ class SbiConfig(_Section):
     batch_size: PositiveInt = 1024  # sources per forward pass of inference
 
 
-class InferenceConfig(_Section):
+class InferenceConfig(Section):
     """Which method makes a source's posterior, and what is kept of it."""
 
     method: Literal["importance", "mclmc", "pocomc"] = "importance"
@@ -314,7 +318,7 @@ class InferenceConfig(_Section):
     n_kept: PositiveInt = 500  # equally weighted draws kept of each source, for reweighting and predictions
 
 
-class TrustConfig(_Section):
+class TrustConfig(Section):
     """What a result must satisfy to be trusted: the limits behind every status, flag and caption.
 
     Attributes:
@@ -337,16 +341,16 @@ class TrustConfig(_Section):
 DEFAULT_TRUST = TrustConfig()  # for tables that are made outside of a run with a preset
 
 
-class TemplateFitConfig(_Section):
+class TemplateFitConfig(Section):
     """The grid of the baseline (paper section IV.3)."""
 
     z_max: PositiveFloat = 3.0
     z_step: PositiveFloat = 0.002
-    ebv_max: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    ebv_max: UpToOne = 1.0
     ebv_step: PositiveFloat = 0.05
 
 
-class StressTestConfig(_Section):
+class StressTestConfig(Section):
     """The missing-band test (paper section V.3)."""
 
     fractions: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], ...] = (0.0, 0.25, 0.5, 0.75)
@@ -354,20 +358,20 @@ class StressTestConfig(_Section):
     min_snr: PositiveFloat = 20.0
 
 
-class PromotionConfig(_Section):
+class PromotionConfig(Section):
     """The frozen test set, and the rules by which a challenger is promoted on it (`validation.promotion`)."""
 
     n_sources: PositiveInt = 2000
-    test_seed: Annotated[int, Field(ge=0)] = 771_000_001  # `seed` is that of the trainings
+    test_seed: NonNegativeInt = 771_000_001  # `seed` is that of the trainings
     rules: Path | None = None  # a file of own rules, relative to the preset's; None = promotion_rules.yaml
 
 
-class ReleaseConfig(_Section):
+class ReleaseConfig(Section):
     """The mock release that stands in for a delivery: which sky cells, how many sources."""
 
     name: Annotated[str, Field(pattern=RELEASE_PATTERN, max_length=LONGEST_NAME)] = "mock-r1"
     healpix_order: Annotated[int, Field(ge=0, le=12)] = 6
-    cells: tuple[Annotated[int, Field(ge=0)], ...]  # NESTED indices at `healpix_order`: the partitions
+    cells: tuple[NonNegativeInt, ...]  # NESTED indices at `healpix_order`: the partitions
     sources_per_cell: PositiveInt
     mag_z_max: float = 22.5
     n_visits: PositiveInt = 3  # exposures of a source in each channel
@@ -384,7 +388,7 @@ class ReleaseConfig(_Section):
         return self
 
 
-class ValidationConfig(_Section):
+class ValidationConfig(Section):
     """The cuts in sigma_z/(1+z) of the metric table, and what the models are held to."""
 
     sigma_cuts: tuple[PositiveFloat, ...] = (0.01, 0.02, 0.03, 0.1, 0.2)
@@ -392,26 +396,26 @@ class ValidationConfig(_Section):
     median_mse_max: PositiveFloat = 1e-4  # autoencoder, held-out spectra; the paper quotes 1e-4 to 1e-3
 
 
-class TablesConfig(_Section):
+class TablesConfig(Section):
     """Sizes of the paper's tables, made on the validation sample (`paper.tables`)."""
 
     n_sources: PositiveInt = 2000  # for template fitting, SBI and the PAE by importance sampling
-    n_chained: Annotated[int, Field(ge=0)] = 100  # of these, for what Markov chains alone can sample
+    n_chained: NonNegativeInt = 100  # of these, for what Markov chains alone can sample
     priors: tuple[Literal["nf_bpz", "nf_uniform", "free"], ...] = ("nf_bpz", "nf_uniform", "free")
     piece: PositiveInt = 500  # sources inferred between two checkpoints
     n_spectra: PositiveInt = 10000  # held-out spectra behind Figs. 3 and 5
     n_examples: PositiveInt = 16  # sources of the report's browser
-    n_profiled: Annotated[int, Field(ge=0)] = 2  # sources with a profile likelihood
+    n_profiled: NonNegativeInt = 2  # sources with a profile likelihood
     n_simulated: PositiveInt = 400  # prior draws of the rank tests
     n_bootstrap: PositiveInt = 200
     leave_out: tuple[str, ...] = ()  # templates that the PAE's training does not see; tables tell them apart
 
 
-class Preset(_Section):
+class Preset(Section):
     """One run of the platform, whole."""
 
     name: str
-    seed: Annotated[int, Field(ge=0)] = 20260324
+    seed: NonNegativeInt = 20260324
     templates: TemplatesConfig = TemplatesConfig()
     rest_grid: RestGridConfig = RestGridConfig()
     instrument: InstrumentConfig = InstrumentConfig()
@@ -432,19 +436,10 @@ class Preset(_Section):
     tables: TablesConfig = TablesConfig()
     promotion: PromotionConfig = PromotionConfig()
 
-    @model_validator(mode="after")
-    def _redshifts_covered(self) -> Preset:
-        if self.prior.z_max > self.catalog.z_max:
-            raise ValueError(
-                f"prior.z_max {self.prior.z_max} must not exceed catalog.z_max {self.catalog.z_max}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _test_set_apart(self) -> Preset:
-        if self.promotion.test_seed == self.seed:
-            raise ValueError(f"promotion.test_seed {self.seed} must differ from seed, that of the trainings")
-        return self
+    rules_of_pairs = (
+        ("prior.z_max", "must not exceed", "catalog.z_max"),
+        ("promotion.test_seed", "must differ from", "seed"),  # that of the trainings
+    )
 
     def digest(self, *sections: str) -> str:
         """Ten hex digits over the seed and the named top-level sections (all of them when none is named)."""
@@ -479,21 +474,40 @@ def load_preset(name: str | Path) -> Preset:
         raise ConfigError(
             f"unknown preset {str(name)!r}: give one of {', '.join(preset_names())} or a path to a .yaml"
         )
+    tree = yaml_mapping(text, origin)
+    promotion = tree.get("promotion")
+    if isinstance(promotion, dict) and isinstance(promotion.get("rules"), str):
+        promotion["rules"] = str(path.parent.resolve() / promotion["rules"])
+    return validated(Preset, tree, origin)
+
+
+def yaml_mapping(text: str, origin: str) -> dict[str, Any]:
+    """The sections of a YAML text; `origin` says in messages where it comes from.
+
+    Raises:
+        ConfigError: it is no YAML, or no mapping.
+    """
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{origin}: expected a mapping of sections, got {type(tree).__name__}")
-    promotion = tree.get("promotion")
-    if isinstance(promotion, dict) and isinstance(promotion.get("rules"), str):
-        promotion["rules"] = str(path.parent.resolve() / promotion["rules"])
+    return tree
+
+
+def validated(kind: type[S], tree: dict[str, Any], origin: str) -> S:
+    """Settings of a kind from the sections of a file.
+
+    Raises:
+        ConfigError: an unknown key, a missing one, or a value outside its range; one line with every fault.
+    """
     try:
-        return Preset.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         plain = {"extra_forbidden": "unknown key", "missing": "missing"}
         faults = (
-            f"{'.'.join(str(part) for part in e['loc']) or 'preset'}: "
+            f"{'.'.join(str(part) for part in e['loc']) or kind.__name__.lower()}: "
             + plain.get(e["type"], f"{e['msg']} (got {str(e['input'])[:60]!r})")
             for e in error.errors()
         )

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm.auto import tqdm
 
-from paeplatform.errors import CheckpointError
+from paeplatform.config import FitConfig, SbiFitConfig
+from paeplatform.errors import CheckpointError, TrainingError
 from paeplatform.model_files import read_state_bytes, write_state_bytes
 
 CHECKPOINT_SHARE = 0.05  # writing checkpoints may take this share of the run
@@ -25,6 +26,21 @@ class EpochRecord:
     train_loss: float
     validation_loss: float
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a training is kept and shown; none of it changes the result.
+
+    Attributes:
+        checkpoint_dir: where the state is kept for a resume; None keeps none.
+        progress: shows a bar.
+        on_epoch: called after each new epoch (not for epochs restored from a checkpoint).
+    """
+
+    checkpoint_dir: Path | None = None
+    progress: bool = True
+    on_epoch: Callable[[EpochRecord], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,25 +62,6 @@ class FitResult:
     stopped: str
     resumed_from: int
     seconds: float
-
-
-class StopRule(Protocol):
-    """The settings that end a training."""
-
-    @property
-    def epochs(self) -> int:
-        """At most so many."""
-        ...
-
-    @property
-    def patience(self) -> int:
-        """Epochs without improvement."""
-        ...
-
-    @property
-    def threshold(self) -> float:
-        """Relative improvement that counts."""
-        ...
 
 
 class Trainee(Protocol):
@@ -101,34 +98,31 @@ class Trainee(Protocol):
 
 def run_epochs(
     trainee: Trainee,
-    cfg: StopRule,
+    cfg: FitConfig | SbiFitConfig,
     *,
     name: str,
     identity: Mapping[str, str],
-    checkpoint_dir: Path | None,
-    progress: bool,
-    on_epoch: Callable[[EpochRecord], None] | None,
+    options: FitOptions,
 ) -> FitResult:
     """Trains until the epochs are done or the validation loss has stopped improving.
 
     Args:
         trainee: the model in training.
-        cfg: when to stop.
+        cfg: when to stop: after `epochs`, or `patience` epochs without an improvement by `threshold`.
         name: of the model, in messages, progress bar and checkpoint file.
         identity: digests of all that decides the result; a checkpoint with other ones is not resumed from.
-        checkpoint_dir: where the state is kept for a resume; None keeps none.
-        progress: shows a bar.
-        on_epoch: called after each new epoch (not for epochs restored from a checkpoint).
+        options: checkpoints and progress.
 
     Raises:
         TrainingError: a loss was not finite.
     """
     started = last_write = time.monotonic()
     write_seconds = 0.0
-    path = None if checkpoint_dir is None else Path(checkpoint_dir) / f"{name}.ckpt"
-    history, finished = _resume(path, identity, trainee, name, progress)
+    folder = options.checkpoint_dir
+    path = None if folder is None else Path(folder) / f"{name}.ckpt"
+    history, finished = _resume(path, identity, trainee, name, options.progress)
     resumed_from = len(history)
-    bar = tqdm(total=cfg.epochs, initial=len(history), desc=name, unit="epoch", disable=not progress)
+    bar = tqdm(total=cfg.epochs, initial=len(history), desc=name, unit="epoch", disable=not options.progress)
     while finished is None:
         record = trainee.epoch(len(history) + 1)
         if record.validation_loss < min((r.validation_loss for r in history), default=np.inf):
@@ -142,8 +136,8 @@ def run_epochs(
             write_state_bytes(path, header, trainee.state())
             last_write = time.monotonic()
             write_seconds = last_write - before
-        if on_epoch is not None:
-            on_epoch(record)
+        if options.on_epoch is not None:
+            options.on_epoch(record)
         bar.update()
         bar.set_postfix(train=f"{record.train_loss:.3e}", val=f"{record.validation_loss:.3e}")
     bar.close()
@@ -152,16 +146,32 @@ def run_epochs(
     return FitResult(trainee.best_model(), tuple(history), best_epoch, finished, resumed_from, seconds)
 
 
-def stop_reason(history: Sequence[EpochRecord], cfg: StopRule) -> str | None:
+def check_finite(
+    name: str, epoch: int, losses: np.ndarray, validation_loss: float, rate: float, remedy: str
+) -> None:
+    """Refuses an epoch with a loss, of a step or of the validation, that is not finite.
+
+    Raises:
+        TrainingError: names model, epoch, step and learning rate, and says the remedy.
+    """
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size == 0 and np.isfinite(validation_loss):
+        return
+    where = f"step {bad[0] + 1} of {losses.size}" if bad.size else "the validation pass"
+    raise TrainingError(
+        f"{name}: loss is not finite in epoch {epoch}, {where} (learning rate {rate:.1e}); {remedy}"
+    )
+
+
+def stop_reason(history: Sequence[EpochRecord], cfg: FitConfig | SbiFitConfig) -> str | None:
     """ "patience", "epochs", or None while training goes on.
 
     The patience starts anew when the validation loss has fallen by more than `threshold` of its size.
     """
     reference, waited = np.inf, 0
     for record in history:
-        if record.validation_loss < reference - cfg.threshold * abs(
-            reference if np.isfinite(reference) else 0.0
-        ):
+        least = cfg.threshold * abs(reference) if np.isfinite(reference) else 0.0  # improvement that counts
+        if record.validation_loss < reference - least:
             reference, waited = record.validation_loss, 0
         else:
             waited += 1

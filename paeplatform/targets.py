@@ -14,6 +14,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from paeplatform.errors import InputError
@@ -39,91 +40,121 @@ def file_fault(path: Path) -> str | None:
     return None if written_by_platform(path) else _NOT_OURS
 
 
-def check_target(
-    path: Path,
-    *,
-    overwrite: bool = False,
-    option: str = "target",
-    folder: bool = False,
-    fault: Fault = file_fault,
-) -> None:
-    """Refuses a path that may not be written to. Commands call this before their work starts.
+@dataclass(frozen=True)
+class Target:
+    """A file or folder that is to be written.
 
-    Args:
-        path: where the file or folder is to go.
+    Attributes:
+        path: where it is to go.
         overwrite: whether one that the platform wrote may be replaced.
         option: that named the path, for messages.
         folder: a folder is to be written, not a file.
         fault: says of what exists why it is not the platform's, or None when it is.
-
-    Raises:
-        InputError: the path exists and may not be replaced, or its parent is no folder or cannot be written to.
     """
-    path = Path(path)
-    said = f"{option} {path}"
-    try:
-        mode = path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        _check_parent(path, said)
-        return
-    except OSError as error:
-        raise InputError(f"{said} cannot be reached: {error.strerror}") from error
-    if stat.S_ISLNK(mode):
-        raise InputError(f"{said} is a symbolic link, which is not followed or replaced: choose another path")
-    if stat.S_ISDIR(mode) and not folder:
-        raise InputError(f"{said} is a folder: name a file, which may lie in that folder")
-    if not stat.S_ISDIR(mode) and folder:
-        raise InputError(f"{said} is no folder: choose another path")
-    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-        raise InputError(f"{said} is no regular file: choose another path")
-    found = fault(path)
-    if found is not None:
-        raise InputError(f"{said} exists and {found}: it is not replaced, choose another path")
-    if not overwrite:
-        raise InputError(f"{said} exists: add --overwrite to replace it, or choose another path")
-    _check_parent(path, said)
 
+    path: Path
+    overwrite: bool = False
+    option: str = "target"
+    folder: bool = False
+    fault: Fault = file_fault
 
-@contextmanager
-def new_target(
-    path: Path,
-    *,
-    overwrite: bool = False,
-    option: str = "target",
-    folder: bool = False,
-    fault: Fault = file_fault,
-) -> Iterator[Path]:
-    """A hidden name beside `path`, of the same ending, whose file or folder takes that place at the end.
+    def __str__(self) -> str:
+        return f"{self.option} {self.path}"
 
-    What stands at `path` is checked at the beginning and again just before the end, so that a file that somebody put
-    there meanwhile is not replaced. On an error, which is passed on, the hidden one is removed and `path` stays as it
-    was.
+    def check(self) -> None:
+        """Refuses a path that may not be written to. Commands call this before their work starts.
 
-    Args:
-        path: where the file or folder goes; its parent folders are made.
-        overwrite: see `check_target`.
-        option: see `check_target`.
-        folder: see `check_target`.
-        fault: see `check_target`.
+        Raises:
+            InputError: the path exists and may not be replaced, or its parent is no folder or cannot be written to.
+        """
+        try:
+            mode = self.path.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_parent()
+            return
+        except OSError as error:
+            raise InputError(f"{self} cannot be reached: {error.strerror}") from error
+        if stat.S_ISLNK(mode):
+            raise InputError(
+                f"{self} is a symbolic link, which is not followed or replaced: choose another path"
+            )
+        if stat.S_ISDIR(mode) and not self.folder:
+            raise InputError(f"{self} is a folder: name a file, which may lie in that folder")
+        if not stat.S_ISDIR(mode) and self.folder:
+            raise InputError(f"{self} is no folder: choose another path")
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            raise InputError(f"{self} is no regular file: choose another path")
+        found = self.fault(self.path)
+        if found is not None:
+            raise InputError(f"{self} exists and {found}: it is not replaced, choose another path")
+        if not self.overwrite:
+            raise InputError(f"{self} exists: add --overwrite to replace it, or choose another path")
+        self._check_parent()
 
-    Raises:
-        InputError: see `check_target`.
-    """
-    path = Path(path)
-    check_target(path, overwrite=overwrite, option=option, folder=folder, fault=fault)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
-    try:
-        yield unfinished
-        check_target(path, overwrite=overwrite, option=option, folder=folder, fault=fault)
-        if not os.path.lexists(path):
-            _place(unfinished, path, option)
-        elif folder:
-            _exchange(unfinished, path, option, fault)
-        else:
-            os.replace(unfinished, path)
-    finally:
-        remove(unfinished)
+    @contextmanager
+    def new(self) -> Iterator[Path]:
+        """A hidden name beside the path, of the same ending, whose file or folder takes that place at the end.
+
+        The parent folders are made. What stands at the path is checked at the beginning and again just before the end,
+        so that a file that somebody put there meanwhile is not replaced. On an error, which is passed on, the hidden
+        one is removed and the path stays as it was.
+
+        Raises:
+            InputError: see `check`.
+        """
+        self.check()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_name(f".{uuid.uuid4().hex[:8]}.tmp{self.path.suffix}")
+        try:
+            yield unfinished
+            self.check()
+            if not os.path.lexists(self.path):
+                self._place(unfinished)
+            elif self.folder:
+                self._exchange(unfinished)
+            else:
+                os.replace(unfinished, self.path)
+        finally:
+            remove(unfinished)
+
+    def _check_parent(self) -> None:
+        for parent in self.path.absolute().parents:
+            if not os.path.lexists(parent):
+                continue
+            if not parent.is_dir():
+                raise InputError(f"{self} cannot be written: {parent} is not a folder")
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise InputError(f"{self} cannot be written: there is no permission to write in {parent}")
+            return
+
+    def _place(self, unfinished: Path) -> None:
+        """Moves a file or folder to the free path; unlike a rename it fails if the path is not free any more."""
+        try:
+            if unfinished.is_dir():
+                self.path.mkdir()
+                try:
+                    os.rename(unfinished, self.path)  # fails if the new folder is not empty any more
+                except OSError:
+                    self.path.rmdir()
+                    raise
+                return
+            try:
+                os.link(unfinished, self.path)
+            except FileExistsError:
+                raise
+            except OSError:  # the file system has no hard links
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                os.replace(unfinished, self.path)
+        except FileExistsError:
+            raise InputError(f"{self} appeared while it was being written: it is not replaced") from None
+
+    def _exchange(self, unfinished: Path) -> None:
+        """Replaces a folder, which is checked once more when nobody can reach it by its name any more."""
+        with set_aside(self.path) as old:
+            found = self.fault(old)
+            if found is not None:
+                raise InputError(f"{self} {found}: it is not replaced")
+            self._place(unfinished)
 
 
 def written_by_platform(path: Path) -> bool:
@@ -136,48 +167,6 @@ def written_by_platform(path: Path) -> bool:
             return any(marked(path, head) for start, marked in _MARKED if head.startswith(start))
     except Exception:  # a reader of some format met a damaged file, which is not known to be ours then
         return False
-
-
-def _check_parent(path: Path, said: str) -> None:
-    for parent in path.absolute().parents:
-        if not os.path.lexists(parent):
-            continue
-        if not parent.is_dir():
-            raise InputError(f"{said} cannot be written: {parent} is not a folder")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise InputError(f"{said} cannot be written: there is no permission to write in {parent}")
-        return
-
-
-def _place(unfinished: Path, path: Path, option: str) -> None:
-    """Moves a file or folder to a free path; unlike a rename it fails if the path is not free any more."""
-    try:
-        if unfinished.is_dir():
-            path.mkdir()
-            try:
-                os.rename(unfinished, path)  # fails if the new folder is not empty any more
-            except OSError:
-                path.rmdir()
-                raise
-            return
-        try:
-            os.link(unfinished, path)
-        except FileExistsError:
-            raise
-        except OSError:  # the file system has no hard links
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            os.replace(unfinished, path)
-    except FileExistsError:
-        raise InputError(f"{option} {path} appeared while it was being written: it is not replaced") from None
-
-
-def _exchange(unfinished: Path, path: Path, option: str, fault: Fault) -> None:
-    """Replaces a folder, which is checked once more when nobody can reach it by its name any more."""
-    with set_aside(path) as old:
-        found = fault(old)
-        if found is not None:
-            raise InputError(f"{option} {path} {found}: it is not replaced")
-        _place(unfinished, path, option)
 
 
 # -- marks ------------------------------------------------------------------------------------------------------------

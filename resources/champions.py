@@ -54,7 +54,7 @@ class Champions:
         """All recorded moves, oldest first."""
         if not self._registry.versions(self.name):
             return []
-        tags = self._registry.tags_of_model(self.name)
+        tags = self._registry.client().get_registered_model(self.name).tags
         return [Move(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(_ENTRY)]
 
     def notice(self) -> Move | None:
@@ -102,7 +102,8 @@ class Champions:
     def _record(self, version: int | None, previous: int | None, by: str, reason: str, number: int) -> Move:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         move = Move(version, previous, by, at, reason[:_REASON_LENGTH])
-        self._registry.tag_model(self.name, f"{_ENTRY}{number + 1:04d}", json.dumps(asdict(move)))
+        entry = f"{_ENTRY}{number + 1:04d}"
+        self._registry.client().set_registered_model_tag(self.name, entry, json.dumps(asdict(move)))
         there = self._registry.versions(self.name)
         if version in there:
             over = "none" if previous is None else f"v{previous}"

@@ -42,6 +42,19 @@ def one_line_failures() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def failing_alone() -> Iterator[None]:
+    """Re-raises `InputError` as a Dagster failure without it as the cause: it is one partition's alone, others go on.
+
+    Raises:
+        dagster.Failure: says its line and is not retried.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
 def is_busy(error: BaseException | None) -> bool:
     """Whether an error, or one of its causes, says that a database is locked or not to be reached now."""
     while error is not None:

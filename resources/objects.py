@@ -89,8 +89,8 @@ def put_file(finished: Path, path: UPath | Path) -> None:
         upload(finished, UPath(path))
         finished.unlink()
         return
-    Path(str(path)).parent.mkdir(parents=True, exist_ok=True)
-    finished.replace(Path(str(path)))
+    with replaced(Path(str(path))) as unfinished:
+        shutil.move(finished, unfinished)
 
 
 def upload(local: Path, path: UPath) -> str:

@@ -8,9 +8,7 @@ and reads them with `paeplatform.pae.bundle`: the platform itself never runs cod
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,15 +20,14 @@ import dagster as dg
 from paeplatform.config import Preset
 from paeplatform.errors import RegistryError
 from paeplatform.resources.locks import CREATION, alone
+from paeplatform.resources.models.runs import TrainingRun, log_model
+from paeplatform.resources.models.tracking import flatten, git_commit, quiet
 from paeplatform.resources.relocation import follow_home, own_artifact
 from paeplatform.resources.settings import QUIET_ENVIRONMENT, PlatformSettings, address, code_root
-from paeplatform.resources.tracking import flatten, git_commit, model_requirements, quiet
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    import polars as pl
-    from matplotlib.figure import Figure
     from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
@@ -52,8 +49,6 @@ DESCRIPTIONS = {
 }
 _SQLITE = "sqlite:///"
 _opened: set[Path] = set()  # databases that this process has seen created, and their home's files named
-_PYFUNC = Path(__file__).parent / "pyfunc"
-PYFUNC_CODE = {name: _PYFUNC / f"{name.replace('-', '_')}_model.py" for name in DESCRIPTIONS}
 
 
 @dataclass(frozen=True)
@@ -70,45 +65,6 @@ class ModelVersion:
     def label(self) -> str:
         """As people write it: v3."""
         return f"v{self.version}"
-
-
-class TrainingRun:
-    """An open MLflow run: curves, plots and, at the end, the model."""
-
-    def __init__(self, client: MlflowClient, run_id: str, url: str) -> None:
-        self._client = client
-        self.run_id = run_id
-        self.url = url
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Logs a point of every named curve but those that are not finite: MLflow's UI cannot draw them."""
-        import math
-        import time
-
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        points = [Metric(k, float(v), now, step) for k, v in metrics.items() if math.isfinite(float(v))]
-        self._client.log_batch(self.run_id, metrics=points)
-
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """Logs a matplotlib figure as `plots/<name>.png`."""
-        self._client.log_figure(self.run_id, figure, f"plots/{name}.png")
-
-    def log_file(self, path: Path, folder: str) -> None:
-        """Logs a finished file into a folder of the run's artifacts."""
-        self._client.log_artifact(self.run_id, str(path), folder)
-
-    def log_json(self, tree: Any, name: str) -> None:
-        """Logs a JSON file."""
-        self._client.log_text(self.run_id, json.dumps(tree, indent=1, sort_keys=True), name)
-
-    def log_table(self, table: pl.DataFrame, name: str) -> None:
-        """Logs a table as `<name>.parquet`."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{name}.parquet"
-            table.write_parquet(path)
-            self._client.log_artifact(self.run_id, str(path))
 
 
 class ModelRegistry(dg.ConfigurableResource):
@@ -171,7 +127,9 @@ class ModelRegistry(dg.ConfigurableResource):
             "dagster_run_id": dagster_run_id,
         }
         with mlflow.start_run(experiment_id=self._experiment_id(client), run_name=name, tags=tags) as active:
-            run = TrainingRun(client, active.info.run_id, self._run_url(active.info))
+            info = active.info
+            page = f"{self.ui_url}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+            run = TrainingRun(client, info.run_id, page)
             mlflow.log_params({**flatten(preset.model_dump(mode="json")), **(params or {})})
             run.log_json(preset.model_dump(mode="json"), "preset.json")
             yield run
@@ -200,41 +158,27 @@ class ModelRegistry(dg.ConfigurableResource):
             until the gate has judged it.
         """
         mlflow, client = self._mlflow(), self.client()
-        known = self._all(name)
-        for version in reversed(known):
-            if "content" in tags and version.tags.get("content") == str(tags["content"]):
-                return version
+        texts = {key: str(value) for key, value in tags.items()}
+        known = self._with_content(name, texts["content"]) if "content" in texts else None
+        if known is not None:
+            return known
         run_id = mlflow.active_run().info.run_id
-        # `mlflow.pyfunc.log_model` in its steps, since it would also run the input example, which for the
-        # bundle compiles and runs the sampler (minutes).
-        logged = mlflow.initialize_logged_model(
-            name=name,
-            source_run_id=run_id,
-            model_type="pyfunc",
-            tags={key: str(value) for key, value in tags.items()},
+        logged = log_model(
+            client,
+            run_id,
+            name,
+            artifacts,
+            signature=signature,
+            input_example=input_example,
+            tags=texts,
         )
-        with tempfile.TemporaryDirectory() as folder:
-            mlflow.pyfunc.save_model(
-                path=f"{folder}/model",
-                mlflow_model=mlflow.models.Model(
-                    run_id=run_id, model_id=logged.model_id, model_uuid=logged.model_id
-                ),
-                python_model=str(PYFUNC_CODE[name]),
-                artifacts={key: str(path) for key, path in artifacts.items()},
-                signature=signature,
-                input_example=input_example,
-                pip_requirements=model_requirements(),
-            )
-            client.log_model_artifacts(logged.model_id, f"{folder}/model")
-        client.finalize_logged_model(logged.model_id, "READY")
-        client.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(logged.model_id, step=0)])
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name, description=DESCRIPTIONS[name])
         created = client.create_model_version(
             name,
             source=logged.artifact_location,
             run_id=run_id,
-            tags={key: str(value) for key, value in tags.items()},
+            tags=texts,
             model_id=logged.model_id,
         )
         version = str(created.version)
@@ -265,7 +209,8 @@ class ModelRegistry(dg.ConfigurableResource):
         if not self.exists:
             return None
         client = self.client()
-        if not self._has_alias(client, name, alias):
+        found = client.search_registered_models(f"name='{name}'")
+        if not found or alias not in found[0].aliases:
             return None
         return self._described(client.get_model_version_by_alias(name, alias))
 
@@ -281,14 +226,12 @@ class ModelRegistry(dg.ConfigurableResource):
         Raises:
             RegistryError: no such version.
         """
-        found = (
-            next((one for one in self._all(name) if one.version == version), None) if self.exists else None
-        )
-        if found is None:
-            raise RegistryError(
-                f"no version {version} of model {name}: there are {self.versions(name) or 'none'}"
-            )
-        return found
+        there = self._all(name) if self.exists else []
+        for found in there:
+            if found.version == version:
+                return found
+        known = [found.version for found in there] or "none"
+        raise RegistryError(f"no version {version} of model {name}: there are {known}")
 
     def by_content(self, name: str, content: str) -> ModelVersion:
         """The latest version that holds this content.
@@ -297,12 +240,12 @@ class ModelRegistry(dg.ConfigurableResource):
             RegistryError: there is none, for instance because MLflow's database was removed and the store
                 was not.
         """
-        for version in reversed(self._all(name)):
-            if version.tags.get("content") == content:
-                return version
-        raise RegistryError(
-            f"no version of model {name} with content {content} in {self.tracking_uri}: train it again"
-        )
+        found = self._with_content(name, content)
+        if found is None:
+            raise RegistryError(
+                f"no version of model {name} with content {content} in {self.tracking_uri}: train it again"
+            )
+        return found
 
     def aliases(self, model: ModelVersion) -> list[str]:
         """The aliases that point at a version now."""
@@ -314,10 +257,7 @@ class ModelRegistry(dg.ConfigurableResource):
         Raises:
             RegistryError: no such version.
         """
-        if version not in self.versions(name):
-            raise RegistryError(
-                f"no version {version} of model {name}: there are {self.versions(name) or 'none'}"
-            )
+        self.by_version(name, version)
         self.client().set_registered_model_alias(name, alias, str(version))
 
     def drop_alias(self, name: str, alias: str) -> None:
@@ -337,14 +277,6 @@ class ModelRegistry(dg.ConfigurableResource):
         for key in keys:
             if key in there:
                 client.delete_model_version_tag(name, str(version), key)
-
-    def tags_of_model(self, name: str) -> dict[str, str]:
-        """The tags of a registered model itself, whatever the version."""
-        return dict(self.client().get_registered_model(name).tags)
-
-    def tag_model(self, name: str, key: str, value: str) -> None:
-        """Sets a tag of a registered model itself."""
-        self.client().set_registered_model_tag(name, key, value)
 
     def run_file(self, run_id: str, name: str) -> Path | None:
         """The local path of a file that a run logged, fetched when it lies elsewhere; None when there is none."""
@@ -446,9 +378,10 @@ class ModelRegistry(dg.ConfigurableResource):
         ]
         return sorted(found, key=lambda version: version.version)
 
-    def _has_alias(self, client: MlflowClient, name: str, alias: str) -> bool:
-        found = client.search_registered_models(f"name='{name}'")
-        return bool(found) and alias in found[0].aliases
+    def _with_content(self, name: str, content: str) -> ModelVersion | None:
+        """The latest version that holds this content."""
+        versions = reversed(self._all(name))
+        return next((found for found in versions if found.tags.get("content") == content), None)
 
     def _described(self, found: Any) -> ModelVersion:
         return ModelVersion(
@@ -458,6 +391,3 @@ class ModelRegistry(dg.ConfigurableResource):
             tags=dict(found.tags),
             url=f"{self.ui_url}/#/models/{found.name}/versions/{found.version}",
         )
-
-    def _run_url(self, info: Any) -> str:
-        return f"{self.ui_url}/#/experiments/{info.experiment_id}/runs/{info.run_id}"

@@ -13,15 +13,25 @@ import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 
 import dagster as dg
 import polars as pl
 from upath import UPath
 
-from paeplatform.errors import CheckpointError, InputError, StoreError
+from paeplatform.errors import CheckpointError, StoreError
 from paeplatform.files import replace_folder, replaced
 from paeplatform.names import check_name
-from paeplatform.resources.objects import fetch_folder, fetched, is_remote, publish_folder, store_path, upload
+from paeplatform.resources.failures import failing_alone
+from paeplatform.resources.objects import (
+    fetch_folder,
+    fetched,
+    is_remote,
+    publish_folder,
+    put_file,
+    store_path,
+    upload,
+)
 
 SCRATCH = ".scratch"  # name of the folder for what is not finished yet
 
@@ -38,12 +48,23 @@ def table_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in schema.items()])
 
 
-class _ParquetIOManager(dg.UPathIOManager):
-    extension = ".parquet"
+class _StoreIOManager(dg.UPathIOManager):
+    """What tables and folders share: a place for copies of what lies elsewhere, and paths made of names."""
 
     def __init__(self, base_path: UPath, cache: Path) -> None:
         super().__init__(base_path)
         self._cache = cache
+
+    def get_path_for_partition(
+        self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
+    ) -> UPath:
+        """Dagster orders the dimensions by name, cell before release; people look for the release first."""
+        parts = _checked_keys(context, partition)
+        return super().get_path_for_partition(context, path, "/".join(reversed(parts)))
+
+
+class _ParquetIOManager(_StoreIOManager):
+    extension = ".parquet"
 
     def dump_to_path(
         self, context: dg.OutputContext, obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath
@@ -91,13 +112,6 @@ class _ParquetIOManager(dg.UPathIOManager):
                 return fetched(path, self._cache) if is_remote(path) else Path(str(path))
             return table.collect() if wanted is pl.DataFrame else table
 
-    def get_path_for_partition(
-        self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
-    ) -> UPath:
-        """Dagster orders the dimensions by name, cell before release; people look for the release first."""
-        parts = _checked_keys(context, partition)
-        return super().get_path_for_partition(context, path, "/".join(reversed(parts)))
-
     def load_partitions(self, context: dg.InputContext) -> object:
         """Several partitions arrive as one table, or as a dict when the input is annotated so."""
         loaded = super().load_partitions(context)
@@ -112,17 +126,15 @@ def _checked_keys(context: dg.InputContext | dg.OutputContext, partition: str) -
     """The keys of a partition, one for each of its dimensions, as names that lead to no other folder.
 
     Raises:
-        dagster.Failure: a key is no name. Without the `InputError` as its cause: other partitions go on.
+        dagster.Failure: a key is no name.
     """
     cut = context.asset_partitions_def
     dimensions = len(cut.partitions_defs) if isinstance(cut, dg.MultiPartitionsDefinition) else 1
     keys = partition.split("/")
     if len(keys) != dimensions:  # a key holds a slash itself
         keys = [partition]
-    try:
+    with failing_alone():
         return [check_name(key, "partition key") for key in keys]
-    except InputError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
 
 
 @contextmanager
@@ -153,54 +165,42 @@ def storage_errors(path: Path | UPath, what: str) -> Iterator[None]:
 
 
 def _write(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:
-    if is_remote(path):
-        _send(obj, path)
-        return
-    with replaced(Path(str(path))) as unfinished:
-        if isinstance(obj, Path):  # an asset that streamed its own table hands over the finished file
-            shutil.move(obj, unfinished)
-            _leave(obj)
-        else:
+    if isinstance(obj, Path):  # an asset that streamed its own table hands over the finished file
+        put_file(obj, path)
+        _leave(obj)
+    elif is_remote(
+        path
+    ):  # made here, whole: a failing query sends nothing, a failing transfer repeats no work
+        with tempfile.TemporaryDirectory(prefix="paeplatform-") as folder:
+            local = Path(folder) / path.name
+            obj.lazy().sink_parquet(str(local))
+            upload(local, path)
+    else:
+        with replaced(Path(str(path))) as unfinished:
             obj.lazy().sink_parquet(str(unfinished))
 
 
-def _send(obj: pl.DataFrame | pl.LazyFrame | Path, path: UPath) -> None:
-    """Makes the table here, whole, and sends it: a failing query sends nothing, a failing transfer repeats no work."""
-    if isinstance(obj, Path):
-        upload(obj, path)
-        obj.unlink()
-        _leave(obj)
-        return
-    with tempfile.TemporaryDirectory(prefix="paeplatform-") as folder:
-        local = Path(folder) / path.name
-        obj.lazy().sink_parquet(str(local))
-        upload(local, path)
+class _Store(dg.ConfigurableIOManagerFactory):
+    base: str
+    cache: str = ""
+    _manager: ClassVar[type[_StoreIOManager]]
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> _StoreIOManager:
+        """Called by Dagster once a run."""
+        return self._manager(store_path(self.base), Path(self.cache or tempfile.gettempdir()) / "store")
 
 
-class ParquetStore(dg.ConfigurableIOManagerFactory):
+class ParquetStore(_Store):
     """Tables as Parquet under `base`, a local folder or s3://bucket/prefix.
 
     An input annotated `pl.LazyFrame` is scanned, `pl.DataFrame` read, `pathlib.Path` given as the file's
     path, of a copy under `cache` when the file lies elsewhere.
     """
 
-    base: str
-    cache: str = ""
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> _ParquetIOManager:
-        """Called by Dagster once a run."""
-        return _ParquetIOManager(store_path(self.base), _cache(self.cache))
+    _manager = _ParquetIOManager
 
 
-def _cache(folder: str) -> Path:
-    return Path(folder or tempfile.gettempdir()) / "store"
-
-
-class _FolderIOManager(dg.UPathIOManager):
-    def __init__(self, base_path: UPath, cache: Path) -> None:
-        super().__init__(base_path)
-        self._cache = cache
-
+class _FolderIOManager(_StoreIOManager):
     def dump_to_path(self, context: dg.OutputContext, obj: Path, path: UPath) -> None:
         context.add_output_metadata({"files": sorted(entry.name for entry in obj.iterdir())})
         if not is_remote(path):
@@ -217,22 +217,11 @@ class _FolderIOManager(dg.UPathIOManager):
             raise FileNotFoundError(str(path))
         return Path(str(path))
 
-    def get_path_for_partition(
-        self, context: dg.InputContext | dg.OutputContext, path: UPath, partition: str
-    ) -> UPath:
-        """Only names become parts of a path."""
-        return super().get_path_for_partition(context, path, "/".join(_checked_keys(context, partition)))
 
-
-class FolderStore(dg.ConfigurableIOManagerFactory):
+class FolderStore(_Store):
     """Model folders under `base`, local or s3://: an asset returns a finished folder, a reader gets a local path.
 
     Copies of folders that lie elsewhere are kept under `cache`.
     """
 
-    base: str
-    cache: str = ""
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> _FolderIOManager:
-        """Called by Dagster once a run."""
-        return _FolderIOManager(store_path(self.base), _cache(self.cache))
+    _manager = _FolderIOManager

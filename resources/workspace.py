@@ -37,26 +37,12 @@ class Workspace(dg.ConfigurableResource):
     @classmethod
     def from_settings(cls, settings: PlatformSettings) -> Workspace:
         """The folders under the platform's home."""
-        return cls(
-            checkpoints=str(settings.checkpoints),
-            report=str(settings.report),
-            results=str(settings.results),
-            scratch=str(settings.scratch),
-            cache=str(settings.cache),
-            store=str(settings.store),
-            landing=str(settings.landing),
-            prior_file=str(settings.prior_file),
-        )
+        return cls(**{name: str(getattr(settings, name)) for name in cls.model_fields})
 
     @property
     def folders(self) -> dict[str, str]:
         """Where the folders under `var/` are that hold what assets made."""
-        return {
-            "store": self.store,
-            "landing": self.landing,
-            "report": self.report,
-            "results": self.results,
-        }
+        return {name: getattr(self, name) for name in ("store", "landing", "report", "results")}
 
     def delivery(self, release: str) -> Path:
         """The folder a release is delivered in."""
@@ -84,9 +70,7 @@ class Workspace(dg.ConfigurableResource):
     def checkpoint_dir(self, name: str, *pins: str) -> Path:
         """The folder a training called `name` resumes from after a kill.
 
-        Args:
-            name: readable.
-            pins: versions of settings and data; another value is another training and starts afresh.
+        Another value of `pins`, versions of settings and data, is another training and starts afresh.
         """
         digest = hashlib.sha256("\0".join(pins).encode()).hexdigest()[:10]
         folder = Path(self.checkpoints) / f"{check_name(name, 'checkpoint')}-{digest}"

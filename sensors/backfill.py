@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from paeplatform.assets.recording.partitions import cell_partition
-from paeplatform.assets.recording.provenance import GATE_TAG, HELD, latest_records
+from paeplatform.assets.recording.provenance import is_held, latest_of_cells
 from paeplatform.assets.release.deliveries import CELL_EXPOSURES, delivered_cells
 from paeplatform.assets.release.photometry import PHOTOMETRY
 from paeplatform.errors import InputError
@@ -56,7 +56,7 @@ def backfill(
     cells: Sequence[str] | None = None,
     only_failed: bool = False,
     instance: dg.DagsterInstance | None = None,
-    on_cell: Callable[[str, str, str], None] | None = None,
+    on_cell: Callable[[str, str, str], object] = lambda cell, outcome, why: None,
 ) -> BackfillSummary:
     """Makes photometry, posteriors, template fits and catalogue of cells, whether stale or not; a run a cell.
 
@@ -84,7 +84,7 @@ def backfill(
         keys = _assets_of_a_cell(checker, defs)
         pools = pools_of(defs, keys)
         for cell in chosen:
-            wait_for_pools(live, pools, lambda line, cell=cell: _told(on_cell, cell, "waits", line))
+            wait_for_pools(live, pools, lambda line, cell=cell: on_cell(cell, "waits", line))
             start = time.monotonic()
             fault = materialize(
                 defs,
@@ -96,17 +96,12 @@ def backfill(
             )
             if fault is None:
                 summary.made[cell] = time.monotonic() - start
-                _told(on_cell, cell, "made", f"{summary.made[cell]:.1f} s")
+                on_cell(cell, "made", f"{summary.made[cell]:.1f} s")
             else:
                 (summary.held if fault.held else summary.failed)[cell] = fault.line
-                _told(on_cell, cell, "held" if fault.held else "failed", fault.line)
+                on_cell(cell, "held" if fault.held else "failed", fault.line)
     summary.seconds = time.monotonic() - began
     return summary
-
-
-def _told(on_cell: Callable[[str, str, str], None] | None, cell: str, outcome: str, why: str) -> None:
-    if on_cell is not None:
-        on_cell(cell, outcome, why)
 
 
 def _ingest(
@@ -146,9 +141,8 @@ def _cells(
     if not only_failed:
         return chosen
     stale = {target.partition_key for target in checker.stale()}
-    gate = latest_records(instance, PHOTOMETRY, [cell_partition(release, cell) for cell in chosen])
-    held = {name for name, record in gate.items() if (record.tags or {}).get(GATE_TAG) == HELD}
-    return [cell for cell in chosen if cell_partition(release, cell) in stale | held]
+    gate = latest_of_cells(instance, PHOTOMETRY, release, chosen)
+    return [cell for cell in chosen if cell_partition(release, cell) in stale or is_held(gate.get(cell))]
 
 
 def _assets_of_a_cell(checker: StalenessChecker, defs: dg.Definitions) -> list[dg.AssetKey]:

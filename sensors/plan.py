@@ -18,12 +18,8 @@ from paeplatform.sensors.staleness import SETTINGS_CHANGED, StalenessChecker, Ta
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run.
-
-    Attributes:
-        targets: what it makes, in order.
-        asset_keys: all assets that it selects; those made in the same step as a target are among them.
-        key: of its state; the same state is asked for once.
+    """One run: what it makes, in order; all assets that it selects, with those made in the same step as a target; and
+    the key of its state, as the same state is asked for once.
     """
 
     targets: tuple[Target, ...]

@@ -14,14 +14,15 @@ from collections.abc import Iterator
 import dagster as dg
 
 from paeplatform.assets.recording.partitions import release_and_cell, release_cells, releases
+from paeplatform.assets.recording.provenance import first_three
 from paeplatform.resources.settings import PlatformSettings
 from paeplatform.sensors.plan import PlannedRun, plan_runs
 from paeplatform.sensors.records import NotAllRead
 from paeplatform.sensors.releases import changed_deliveries
+from paeplatform.sensors.slots import REASON_TAG
 from paeplatform.sensors.staleness import StalenessChecker
 
 TARGET_TAG = "paeplatform/target"
-REASON_TAG = "paeplatform/reason"
 READ_AT_MOST_S = 30.0  # of a look that finds many records it does not know
 ASKED_AT_MOST = 50  # runs that one look asks for
 QUEUED_AT_MOST = 100  # runs that are queued or at work, beyond which none is asked for
@@ -30,11 +31,7 @@ _ACTIVE = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterR
 
 
 def release_sensor(settings: PlatformSettings) -> dg.SensorDefinition:
-    """Watches the landing zone; its cursor holds nothing, as what was noticed is recorded with the asset.
-
-    Args:
-        settings: where the landing zone is.
-    """
+    """Watches the landing zone; its cursor holds nothing, as what was noticed is recorded with the asset."""
 
     @dg.sensor(
         name="release_sensor",
@@ -67,12 +64,7 @@ def release_sensor(settings: PlatformSettings) -> dg.SensorDefinition:
 
 
 def reconcile_sensor(defs: dg.Definitions, settings: PlatformSettings) -> dg.SensorDefinition:
-    """The sensor for a code location.
-
-    Args:
-        defs: the assets it looks after.
-        settings: home and preset.
-    """
+    """The sensor for a code location, whose assets it looks after."""
 
     @dg.sensor(
         name="reconcile_sensor",
@@ -125,10 +117,8 @@ def next_requests(
 
 def _held(checker: StalenessChecker) -> str:
     """What the quality gate holds, in front of what else a tick says; empty when it holds nothing."""
-    held = checker.held()
-    shown = "; ".join(part.line for part in held[:3])
-    more = f" (and {len(held) - 3} more)" if len(held) > 3 else ""
-    return f"held: {shown}{more}. " if held else ""
+    held = [part.line for part in checker.held()]
+    return f"held: {first_three(held)}. " if held else ""
 
 
 def _status(settings: PlatformSettings) -> dg.DefaultSensorStatus:

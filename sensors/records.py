@@ -8,13 +8,11 @@ reads what is new. SQLite may give the number of a deleted event again; there ev
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from paeplatform.assets.recording.provenance import CONTENT, GATE, INPUTS
+from paeplatform.assets.recording.provenance import CONTENT, GATE, INPUTS, chunks, records_by_number
 
-CHUNK = 500  # events read at a time
 PATHS = ("path", "page")  # metadata that names the file an asset made
 _NEEDED = (CONTENT, INPUTS, GATE, *PATHS)
 _kept: dict[tuple[str, dg.AssetKey], dict[int, dg.AssetMaterialization]] = {}
@@ -29,13 +27,8 @@ def latest_slim_records(
 ) -> dict[str, dg.AssetMaterialization]:
     """The last materialisation of each partition of an asset, with the metadata that staleness asks for.
 
-    Args:
-        instance: where they are recorded.
-        key: a partitioned asset.
-        until: when to stop reading (`time.monotonic`); None reads on.
-
     Raises:
-        NotAllRead: time was up; only in PostgreSQL, where the next call goes on from there.
+        NotAllRead: it was after `until` (`time.monotonic`); only in PostgreSQL, where the next call goes on from there.
     """
     ids = instance.event_log_storage.get_latest_storage_id_by_partition(
         key, dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -45,13 +38,11 @@ def latest_slim_records(
     for number in known.keys() - wanted:
         del known[number]
     missing = sorted(wanted - known.keys())
-    for chunk in _chunks(missing):
+    for chunk in chunks(missing):
         if until is not None and _keeps(instance) and time.monotonic() > until:
             raise NotAllRead(f"{key.to_user_string()}: {len(known)} of {len(wanted)} records read so far")
-        chosen = dg.AssetRecordsFilter(key, storage_ids=chunk)
-        for record in instance.fetch_materializations(chosen, limit=len(chunk)).records:
-            if record.asset_materialization is not None:
-                known[record.storage_id] = slim(record.asset_materialization)
+        found = records_by_number(instance, key, chunk)
+        known.update({number: slim(record) for number, record in found.items()})
     return {partition: known[number] for partition, number in ids.items() if number in known}
 
 
@@ -72,7 +63,3 @@ def _known(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[int, dg.Asset
         return {}
     database = instance.run_storage.get_run_storage_id()  # type: ignore[attr-defined] # of those in SQL
     return _kept.setdefault((str(database), key), {})
-
-
-def _chunks(ids: Sequence[int]) -> Iterator[list[int]]:
-    return (list(ids[low : low + CHUNK]) for low in range(0, len(ids), CHUNK))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from paeplatform.assets.recording.partitions import RELEASE
-from paeplatform.assets.recording.provenance import DATA_VERSION, latest_records
+from paeplatform.assets.recording.provenance import DATA_VERSION, latest_records, tag_of_record
 from paeplatform.assets.release.deliveries import RAW_RELEASE, delivery_version
 from paeplatform.names import is_name
 from paeplatform.resources.objects import names_in
@@ -49,10 +49,12 @@ def changed_deliveries(settings: PlatformSettings, instance: dg.DagsterInstance)
     `misnamed_deliveries` lists it.
     """
     known = {
-        release: (record.tags or {}).get(DATA_VERSION)
+        release: tag_of_record(record, DATA_VERSION)
         for release, record in latest_records(instance, RAW_RELEASE).items()
     }
-    return [one for one in _deliveries(settings) if known.get(one.release) != one.version]
+    names = filter(is_name, _delivered(settings))
+    found = (Delivery(name, *delivery_version(settings.landing / name)) for name in names)
+    return [one for one in found if known.get(one.release) != one.version]
 
 
 def notice_deliveries(settings: PlatformSettings, instance: dg.DagsterInstance) -> list[Delivery]:
@@ -71,14 +73,6 @@ def misnamed_deliveries(settings: PlatformSettings) -> list[str]:
     `paeplatform.names.NAME_FORM` says which can. Hidden folders are deliveries that are being written.
     """
     return [name for name in _delivered(settings) if not is_name(name) and not name.startswith(".")]
-
-
-def _deliveries(settings: PlatformSettings) -> list[Delivery]:
-    found = []
-    for name in filter(is_name, _delivered(settings)):
-        version, fault = delivery_version(settings.landing / name)
-        found.append(Delivery(name, version, fault))
-    return found
 
 
 def _delivered(settings: PlatformSettings) -> list[str]:

@@ -6,7 +6,7 @@ import fcntl
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,13 @@ from paeplatform.resources.instance import open_instance
 from paeplatform.resources.registry import ModelRegistry
 from paeplatform.resources.settings import PlatformSettings
 from paeplatform.sensors.releases import notice_deliveries
-from paeplatform.sensors.slots import LAUNCHER, LAUNCHER_TAG, end_dead_runs, wait_for_pools
+from paeplatform.sensors.slots import LAUNCHER, LAUNCHER_TAG, REASON_TAG, end_dead_runs, wait_for_pools
 from paeplatform.sensors.staleness import INGESTED, HeldPart, StalenessChecker, Target
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _log = logging.getLogger(__name__)
-REASON = "paeplatform/reason"
 MAX_RETRIES = (
     "dagster/max_retries"  # by the daemon, of a run whose process died: `end_dead_runs` sees to ours
 )
@@ -98,7 +97,7 @@ def materialize_stale(
     chosen = _selection(defs, select)
     with home_lock(settings), home_instance(settings, instance) as live:
         end_dead_runs(live, ModelRegistry.from_settings(settings))
-        work = _CatchUp(settings, defs, live, console if progress else None, progress)
+        work = _CatchUp(settings, defs, live, console, progress)
         while work.one_round(chosen):
             pass
         work.note_waiting()
@@ -137,7 +136,7 @@ class _CatchUp:
         if self._first:
             _check_champion(targets, self._settings)
             self._first = False
-        lines = _Lines(self._console, len(targets)) if self._progress and targets else None
+        lines = _Lines(self._console, len(targets), shown=self._progress)
         before = len(self.summary.made)
         for target in targets:
             self._one(target, lines)
@@ -149,30 +148,30 @@ class _CatchUp:
         now = {target.label for target, _ in self.summary.held}
         self.summary.waiting = [part for part in self._checker.held() if part.label not in now]
 
-    def _one(self, target: Target, lines: _Lines | None) -> None:
+    def _one(self, target: Target, lines: _Lines) -> None:
         identity = target.asset_key, target.partition_key
         self._checker.forget()
         if self._broken.intersection(self._checker.parents(*identity)):
             self._broken.add(identity)
             self.summary.skipped.append(target)
-            _say(lines, target, "skipped", "upstream failed or held")
+            lines.say(target, "skipped", "upstream failed or held")
             return
         if self._checker.reason(*identity) is None:  # its inputs came out as they were
             self.summary.kept.append(target)
-            _say(lines, target, "kept", "inputs unchanged")
+            lines.say(target, "kept", "inputs unchanged")
             return
         together = self._checker.made_with(target.asset_key)
-        wait_for_pools(self._instance, pools_of(self._defs, together), lambda line: _wait(lines, line))
+        wait_for_pools(self._instance, pools_of(self._defs, together), lines.note)
         began = time.monotonic()
         fault = materialize(self._defs, self._instance, together, target.partition_key, target.reason)
         took = time.monotonic() - began
         if fault is None:
             self.summary.made.append((target, took))
-            _say(lines, target, f"{took:.1f} s", target.reason)
+            lines.say(target, f"{took:.1f} s", target.reason)
             return
         self._broken.add(identity)
         (self.summary.held if fault.held else self.summary.failed).append((target, fault.line))
-        _say(lines, target, "HELD" if fault.held else "FAILED", fault.line)
+        lines.say(target, "HELD" if fault.held else "FAILED", fault.line)
 
 
 def pools_of(defs: dg.Definitions, keys: Sequence[dg.AssetKey]) -> set[str]:
@@ -213,7 +212,7 @@ def materialize(
             partition_key=partition_key,
             instance=instance,
             run_config=_QUIET,
-            tags={LAUNCHER_TAG: LAUNCHER, REASON: reason[:200], MAX_RETRIES: "0", **(tags or {})},
+            tags={LAUNCHER_TAG: LAUNCHER, REASON_TAG: reason[:200], MAX_RETRIES: "0", **(tags or {})},
         )
     except Exception as error:
         if type(error).__name__ == _CHECK_FAILED:
@@ -251,12 +250,7 @@ def _selection(defs: dg.Definitions, select: Sequence[str] | None) -> set[dg.Ass
         made = (key for key in graph.toposorted_asset_keys if graph.get(key).is_executable)
         known = ", ".join(key.to_user_string() for key in made)
         raise InputError(f"unknown asset {', '.join(unknown)}: give some of {known}")
-    chosen: set[dg.AssetKey] = set()
-    while keys:
-        key = keys.pop()
-        chosen.add(key)
-        keys |= graph.get(key).parent_keys - chosen
-    return chosen
+    return {above for key in keys for above in graph.get_ancestor_asset_keys(key, include_self=True)}
 
 
 def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> None:
@@ -269,16 +263,11 @@ def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> No
             registry.by_alias(kind.name)
 
 
-@contextmanager
 def home_instance(
     settings: PlatformSettings, instance: dg.DagsterInstance | None
-) -> Iterator[dg.DagsterInstance]:
-    """The instance given, or the one under the home."""
-    if instance is not None:
-        yield instance
-        return
-    with open_instance(settings) as instance:
-        yield instance
+) -> AbstractContextManager[dg.DagsterInstance]:
+    """The instance given, which stays open, or the one under the home."""
+    return open_instance(settings) if instance is None else nullcontext(instance)
 
 
 @contextmanager
@@ -303,30 +292,21 @@ def home_lock(settings: PlatformSettings) -> Iterator[None]:
 class _Lines:
     """One line a target: position, name, time, why."""
 
-    def __init__(self, console: Console | None, n_targets: int) -> None:
+    def __init__(self, console: Console | None, n_targets: int, *, shown: bool) -> None:
         from rich.console import Console as RichConsole
 
-        self._console = console or RichConsole()
+        self._console, self._shown = console or RichConsole(), shown
         self._total, self._position = n_targets, 0
 
     def say(self, target: Target, outcome: str, why: str) -> None:
         self._position += 1
         count = f"[{self._position:>{len(str(self._total))}}/{self._total}]"
-        text = f"{count} {target.label:<44} {outcome:>9}  {why}"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if self._shown:
+            self.note(f"{count} {target.label:<44} {outcome:>9}  {why}")
 
     def note(self, line: str) -> None:
-        """A line between two targets."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _wait(lines: _Lines | None, line: str) -> None:
-    if lines is not None:
-        lines.note(line)
-    else:
-        _log.warning(line)
-
-
-def _say(lines: _Lines | None, target: Target, outcome: str, why: str) -> None:
-    if lines is not None:
-        lines.say(target, outcome, why)
+        """A line between two targets; where none is shown, a warning in the log."""
+        if self._shown:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            _log.warning(line)

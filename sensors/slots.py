@@ -16,6 +16,7 @@ from paeplatform.resources.registry import ModelRegistry
 
 LAUNCHER_TAG = "paeplatform/launcher"  # marks the runs that a command of ours makes in its own process
 LAUNCHER = "materialize_stale"
+REASON_TAG = "paeplatform/reason"  # of a run: why it was asked for
 # A run of the daemon or of Dagster's page may still be ending its last step; Dagster waits as long.
 GRACE_S = 60.0
 POLL_S, SAY_EVERY_S = 1.0, 60.0
@@ -50,11 +51,7 @@ def end_dead_runs(instance: dg.DagsterInstance, registry: ModelRegistry) -> None
 
 
 def free_slots(instance: dg.DagsterInstance, dead: Iterable[str] = ()) -> set[str]:
-    """Frees the slots of runs that ended, were deleted, or are known to be dead.
-
-    Args:
-        instance: where slots are recorded.
-        dead: ids of unfinished runs whose process is gone.
+    """Frees the slots of runs that ended, were deleted, or are `dead`: unfinished, with their process gone.
 
     Returns:
         The ids of the runs whose slots were freed.
@@ -76,11 +73,6 @@ def wait_for_pools(instance: dg.DagsterInstance, pools: Iterable[str], say: Call
 
     Waiting here rather than in the run costs no CPU and is visible. The slot may be lost to another run in between;
     then Dagster queues the step as usual.
-
-    Args:
-        instance: where slots are recorded.
-        pools: names.
-        say: takes one line.
     """
     events = instance.event_log_storage
     if not events.supports_global_concurrency_limits:

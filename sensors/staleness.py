@@ -21,16 +21,16 @@ from paeplatform.assets.recording.partitions import RELEASE, cell_partition, rel
 from paeplatform.assets.recording.provenance import (
     CODE_VERSION,
     DATA_VERSION,
-    GATE_TAG,
-    HELD,
     NOT_COMPARED,
     PRIOR_FILE,
     STOOD_FOR_BY,
     VERSION_FROM,
     content_of_record,
     faults_of_record,
+    first_three,
     hash_of_versions,
     input_of_record,
+    is_held,
     registered_model,
 )
 from paeplatform.assets.release.deliveries import (
@@ -38,7 +38,6 @@ from paeplatform.assets.release.deliveries import (
     RAW_RELEASE,
     delivered_cells,
     held_delivery,
-    held_version,
 )
 from paeplatform.assets.release.photometry import PHOTOMETRY
 from paeplatform.names import is_name
@@ -87,8 +86,7 @@ class HeldPart:
     @property
     def line(self) -> str:
         """The label and the first faults."""
-        more = f" (and {len(self.faults) - 3} more)" if len(self.faults) > 3 else ""
-        return f"{self.label}: {'; '.join(self.faults[:3]) or 'see `paeplatform quality`'}{more}"
+        return f"{self.label}: {first_three(self.faults) or 'see `paeplatform quality`'}"
 
 
 def stale_targets(
@@ -97,13 +95,8 @@ def stale_targets(
     """Everything that is missing or stale, in an order in which it can be made.
 
     What lies downstream of a stale target is listed too, though it may turn out to be fresh if the target
-    comes out with the same content as before. The cells of a delivery are known once it is ingested.
-
-    Args:
-        defs: the code location.
-        instance: where materialisations are recorded.
-        settings: home and preset. Releases are those whose delivery was noticed; metrics and report need the
-            truth, and are wanted of the preset's mock release alone.
+    comes out with the same content as before. The cells of a delivery are known once it is ingested. Releases are those
+    whose delivery was noticed; metrics and report need the truth, and are wanted of the preset's mock release alone.
     """
     return StalenessChecker(defs, instance, settings).stale()
 
@@ -118,14 +111,7 @@ class StalenessChecker:
         settings: PlatformSettings,
         until: float | None = None,
     ) -> None:
-        """A look that begins now.
-
-        Args:
-            defs: the code location.
-            instance: where materialisations are recorded.
-            settings: home and preset.
-            until: when to stop reading records (`time.monotonic`), with `NotAllRead`; None reads all.
-        """
+        """A look that begins now; records are read `until` a time (`time.monotonic`), with `NotAllRead`, or all."""
         self._until = until
         self._folders: dict[tuple[dg.AssetKey, str], str] = {}
         self._graph = defs.resolve_asset_graph()
@@ -175,9 +161,7 @@ class StalenessChecker:
         if definition is None:
             return [None]
         if isinstance(definition, dg.MultiPartitionsDefinition):
-            gated = key != PHOTOMETRY and PHOTOMETRY in self._graph.get(key).parent_keys | self._ancestors(
-                key
-            )
+            gated = PHOTOMETRY in self._graph.get_ancestor_asset_keys(key)
             return [
                 partition
                 for release in self.releases()
@@ -201,9 +185,8 @@ class StalenessChecker:
 
     def delivery_held(self, release: str) -> bool:
         """Whether the delivery noticed last was tried and did not pass."""
-        record = self._latest(RAW_RELEASE, release)
-        held = held_version(self._workspace, release)
-        return record is not None and held is not None and held == content_of_record(record)
+        record, held = self._latest(RAW_RELEASE, release), held_delivery(self._workspace, release)
+        return record is not None and held is not None and held.version == content_of_record(record)
 
     def held(self) -> list[HeldPart]:
         """What the quality gate holds now: nothing is made of it until it is delivered again or backfilled."""
@@ -336,11 +319,7 @@ class StalenessChecker:
         }
         if any(record is None for record in found.values()):
             return None
-        versions = {
-            upstream: content_of_record(record) or ""
-            for upstream, record in found.items()
-            if record is not None
-        }
+        versions = {name: content_of_record(record) or "" for name, record in found.items() if record}
         if self._graph.get(parent).partitions_def is None:
             return versions[None]
         if not by_itself:  # Dagster's hash over the partitions, also when there is one
@@ -376,15 +355,7 @@ class StalenessChecker:
         return [partition for partition in partitions if partition in made and not self._held(partition)]
 
     def _held(self, partition: str) -> bool:
-        record = self._latest(PHOTOMETRY, partition)
-        return record is not None and (record.tags or {}).get(GATE_TAG) == HELD
-
-    def _ancestors(self, key: dg.AssetKey) -> set[dg.AssetKey]:
-        return {
-            above
-            for parent in self._graph.get(key).parent_keys
-            for above in (parent, *self._ancestors(parent))
-        }
+        return is_held(self._latest(PHOTOMETRY, partition))
 
     def _all(self, key: dg.AssetKey) -> dict[str | None, dg.AssetMaterialization]:
         if key not in self._records:

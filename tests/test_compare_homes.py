@@ -1,6 +1,5 @@
 """The comparison of two homes that stands behind "this change altered no result"."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,12 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-_spec = importlib.util.spec_from_file_location(
-    "compare_homes", Path(__file__).parents[1] / "scripts" / "compare_homes.py"
-)
-assert _spec is not None and _spec.loader is not None
-compare_homes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(compare_homes)
+from tests.scripts import load_script
+
+compare_homes = load_script("compare_homes")
 
 TABLE = pl.DataFrame(
     {

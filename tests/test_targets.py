@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from paeplatform.errors import InputError
-from paeplatform.targets import check_target, new_target, written_by_platform
+from paeplatform.targets import Target, written_by_platform
 
 OWN = "object_id,pae_z_mean,pae_status\n1,0.5,converged\n"
 
@@ -17,7 +17,7 @@ def refused(path: Path, *parts: str, **options: bool) -> None:
     """It is refused before the work, on one line that names the path."""
     for overwrite in (False, True):
         with pytest.raises(InputError) as caught:
-            check_target(path, overwrite=overwrite, option="--to", **options)
+            Target(path, overwrite, "--to", **options).check()
         text = str(caught.value)
         assert text.startswith(f"--to {path}") and "\n" not in text
         for part in parts:
@@ -26,9 +26,9 @@ def refused(path: Path, *parts: str, **options: bool) -> None:
 
 def test_a_new_file_is_written_whole_with_its_folders(tmp_path: Path) -> None:
     path = tmp_path / "new" / "table.csv"
-    check_target(path)
+    Target(path).check()
     assert not path.parent.exists(), "the check makes nothing"
-    with new_target(path) as unfinished:
+    with Target(path).new() as unfinished:
         unfinished.write_text(OWN)
         assert not path.exists() and unfinished.suffix == ".csv"
     assert path.read_text() == OWN and list(path.parent.iterdir()) == [path]
@@ -38,8 +38,8 @@ def test_own_file_needs_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text(OWN)
     with pytest.raises(InputError, match=r"exists: add --overwrite to replace it"):
-        check_target(path)
-    with new_target(path, overwrite=True) as unfinished:
+        Target(path).check()
+    with Target(path, overwrite=True).new() as unfinished:
         unfinished.write_text("new")
     assert path.read_text() == "new"
 
@@ -89,7 +89,7 @@ def test_a_file_that_appears_meanwhile_stays(
     assert path.read_text() == "mine" and list(tmp_path.iterdir()) == [path]
     path.unlink()
     # the last moment: after the second check, which sees nothing
-    monkeypatch.setattr("paeplatform.targets.check_target", lambda *_, **__: None)
+    monkeypatch.setattr(Target, "check", lambda _: None)
     monkeypatch.setattr("os.path.lexists", lambda _: False)
     with pytest.raises(InputError, match="appeared while it was being written"):
         _appears(path)
@@ -100,7 +100,7 @@ def test_a_file_system_without_hard_links_takes_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.link", _no_links)
-    with new_target(tmp_path / "x.csv") as unfinished:
+    with Target(tmp_path / "x.csv").new() as unfinished:
         unfinished.write_text("1")
     assert (tmp_path / "x.csv").read_text() == "1" and len(list(tmp_path.iterdir())) == 1
 
@@ -119,7 +119,7 @@ def test_a_file_put_into_an_own_folder_at_the_last_moment_stays(tmp_path: Path) 
 
     with (
         pytest.raises(InputError, match="holds mine"),
-        new_target(path, overwrite=True, folder=True, fault=fault) as unfinished,
+        Target(path, overwrite=True, folder=True, fault=fault).new() as unfinished,
     ):
         unfinished.mkdir()
     assert sorted(one.name for one in path.iterdir()) == ["mine", "own"]
@@ -127,7 +127,7 @@ def test_a_file_put_into_an_own_folder_at_the_last_moment_stays(tmp_path: Path) 
 
 
 def _appears(path: Path) -> None:
-    with new_target(path, overwrite=True) as unfinished:
+    with Target(path, overwrite=True).new() as unfinished:
         unfinished.write_text("new")
         path.write_text("mine")
 

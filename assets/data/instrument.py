@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import dagster as dg
-import polars as pl
 
-from paeplatform.assets.recording.metadata import plot, preview
+from paeplatform.assets.recording.metadata import TableResult, plot, table_result
+from paeplatform.assets.recording.report_figures import depths_figure
 from paeplatform.assets.recording.tables import bands_table
 from paeplatform.assets.recording.versions import file_digest
 from paeplatform.resources.failures import one_line_failures
@@ -15,24 +15,14 @@ def instrument_assets() -> list[dg.AssetsDefinition]:
     """The assets of this group."""
 
     @dg.asset(group_name="instrument", kinds={"parquet", "polars"}, code_version=f"1-{_packaged_digest()}")
-    def spherex_bands() -> dg.MaterializeResult[pl.DataFrame]:
+    def spherex_bands() -> TableResult:
         """The 102 channels: centre and width [um], detector, 1-sigma depths [uJy] expected and in flight."""
-        from paeplatform.figures.convergence import band_depths
         from paeplatform.instrument.bands import load_bands
 
         with one_line_failures():
             bands = load_bands()
-        table = bands_table(bands)
-        depths = {"maximum expected value": bands.depth("mev"), "in flight": bands.depth("inflight")}
-        return dg.MaterializeResult(
-            value=table,
-            data_version=dg.DataVersion(bands.content_hash()),
-            metadata={
-                "channels": len(bands),
-                "depths": plot(band_depths(bands.wave_um, depths, bands.detector, bands.bandwidth_um)),
-                "preview": preview(table),
-            },
-        )
+        metadata = {"channels": len(bands), "depths": plot(depths_figure(bands))}
+        return table_result(bands_table(bands), metadata, version=dg.DataVersion(bands.content_hash()))
 
     return [spherex_bands]
 

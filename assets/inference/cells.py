@@ -29,13 +29,8 @@ cell_asset = partial(
 
 @dataclass(frozen=True)
 class Cell:
-    """One sky cell of a release, and what its result is made from.
-
-    Attributes:
-        release: its name.
-        key: of the cell.
-        inputs: the tables of the cell, by the asset's name.
-        versions: of the content of each input.
+    """One sky cell of a release, and what its result is made from: by the asset's name, its tables and the version of
+    the content of each.
     """
 
     release: str
@@ -47,11 +42,8 @@ class Cell:
 class CellResults:
     """The results of a run, a table for each of its cells, with what is recorded of each.
 
-    An asset makes this first: it refuses cells that the quality gate holds before any work.
-
-    Args:
-        context: of the step.
-        inputs: the tables of all cells, by the asset's name.
+    An asset makes this first, with the tables of all cells by the asset's name: it refuses cells that the quality gate
+    holds before any work.
 
     Raises:
         Held: the gate holds a cell of the run.
@@ -64,11 +56,7 @@ class CellResults:
         self._versions: dict[str, str] = {}
 
     def make(self, make: Callable[[Cell], tuple[pl.DataFrame, Shown]]) -> None:
-        """Makes one cell after the other, and records the versions of its content and inputs.
-
-        Args:
-            make: a cell to its table and metadata.
-        """
+        """Makes one cell after the other, and records the versions of its content and inputs."""
         for partition in next(iter(self._inputs.values())):
             inputs = {name: tables[partition] for name, tables in self._inputs.items()}
             versions = {name: content_of_table(table) for name, table in inputs.items()}
@@ -82,12 +70,7 @@ class CellResults:
     def estimate(
         self, estimate: Callable[[Cell], pl.DataFrame], show: Callable[[pl.DataFrame], Shown]
     ) -> None:
-        """Estimates one cell after the other, and records how fast; compiling programs counts.
-
-        Args:
-            estimate: a cell to its table, a row a galaxy.
-            show: the table to more metadata.
-        """
+        """Estimates one cell after the other, a row a galaxy, and records how fast; compiling programs counts."""
 
         def timed(cell: Cell) -> tuple[pl.DataFrame, Shown]:
             began = time.monotonic()
@@ -118,8 +101,3 @@ class CellResults:
 def content_of_table(table: pl.DataFrame) -> str:
     """The version of a table, whichever run made it."""
     return content_version(table.drop("run_id", strict=False)).value
-
-
-def counts(table: pl.DataFrame, column: str) -> dg.MetadataValue:
-    """How often each value of a column occurs."""
-    return dg.MetadataValue.json(dict(table[column].value_counts().sort(column).iter_rows()))

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.recording.tables import bands_from
+from paeplatform.assets.recording.tables import bands_from, library_from
 from paeplatform.assets.recording.versions import code_version
 from paeplatform.config import Preset
 from paeplatform.resources.failures import one_line_failures
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from paeplatform.inference.model.priors import RedshiftPrior
+    from paeplatform.template_fit.grid import TemplateGrid
 
 PAE_POSTERIORS = 6  # number of the code version of posteriors: raised when the same model answers otherwise
 CHAMPION_TAG = "paeplatform/champion"  # on a materialisation: the version of `pae` it used
@@ -54,6 +56,17 @@ class Estimation:
     estimate: "Callable[[np.ndarray, np.ndarray, np.ndarray], pl.DataFrame]"
 
 
+@dataclass(frozen=True)
+class EstimationInputs:
+    """What a registered model is loaded with: settings, tables of assets (no prior where none is read), resources."""
+
+    preset: Preset
+    spherex_bands: pl.DataFrame
+    redshift_prior: pl.DataFrame | None
+    registry: ModelRegistry
+    workspace: Workspace
+
+
 def posterior_code(number: int, preset: Preset, *settings: str) -> str:
     """The code version of an asset that samples posteriors."""
     return code_version(number, preset, *POSTERIOR_SETTINGS, *settings)
@@ -64,25 +77,46 @@ def trust_metadata(preset: Preset) -> dict[str, dg.MetadataValue]:
     return {"trust": dg.MetadataValue.json(preset.trust.model_dump())}
 
 
+def template_grid(preset: Preset, sed_templates: pl.DataFrame, spherex_bands: pl.DataFrame) -> "TemplateGrid":
+    """The models that template fitting holds against photometry.
+
+    Raises:
+        dagster.Failure: the settings of the grid are at fault.
+    """
+    from paeplatform.instrument.filters import gaussian_filters
+    from paeplatform.template_fit.grid import TemplateGridConfig, build_template_grid
+
+    with one_line_failures():
+        filters = gaussian_filters(bands_from(spherex_bands))
+        return build_template_grid(
+            library_from(sed_templates), filters, TemplateGridConfig.from_preset(preset)
+        )
+
+
+def fetch_model(
+    registry: ModelRegistry, name: str, version: int | None, artifact: str
+) -> tuple[ModelVersion, Path]:
+    """(a version of a registered model, the local folder of its weights); None takes the champion.
+
+    Raises:
+        RegistryError: no such version or champion, or its files are gone.
+    """
+    model = registry.by_alias(name) if version is None else registry.by_version(name, version)
+    return model, registry.artifact(model, artifact)
+
+
 def load_champion(
-    preset: Preset,
-    spherex_bands: pl.DataFrame,
-    redshift_prior: pl.DataFrame | None,
-    registry: ModelRegistry,
-    workspace: Workspace,
-    *,
+    inputs: EstimationInputs,
     version: int | None = None,
+    *,
     prior: "RedshiftPrior | None" = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Estimation:
     """Fetches the champion and binds bands, prior and settings.
 
     Args:
-        preset: settings of prior and samplers.
-        spherex_bands: table of the bands.
-        redshift_prior: table of the fitted prior; None when `prior` is given.
-        registry: where the champion is.
-        workspace: prepares JAX.
+        inputs: settings of prior and samplers, bands, fitted prior (None when `prior` is given), and where the champion
+            is.
         version: this version of `pae` in place of the champion.
         prior: this p(z) in place of the preset's.
         progress: shows bars.
@@ -91,21 +125,20 @@ def load_champion(
         dagster.Failure: no champion, or its files are at fault.
     """
     with one_line_failures():
-        champion = registry.by_alias(PAE) if version is None else registry.by_version(PAE, version)
-        folder = registry.artifact(champion, "bundle")
-    workspace.start_jax()
+        champion, folder = fetch_model(inputs.registry, PAE, version, "bundle")
+    inputs.workspace.start_jax()
     from paeplatform.inference.estimate import Estimator
     from paeplatform.inference.model.priors import prior_from_preset, prior_to_dict
     from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.pae.bundle import load_bundle
 
-    bands = bands_from(spherex_bands)
+    preset, bands = inputs.preset, bands_from(inputs.spherex_bands)
     filters = gaussian_filters(bands)
     with one_line_failures():
         bundle = load_bundle(folder)
         if prior is None:
-            assert redshift_prior is not None
-            prior = prior_from_preset(preset.prior, redshift_prior.row(0, named=True))
+            assert inputs.redshift_prior is not None
+            prior = prior_from_preset(preset.prior, inputs.redshift_prior.row(0, named=True))
         estimator = Estimator(bundle, prior, bands, filters, preset)
 
     def estimate(flux: "np.ndarray", flux_err: "np.ndarray", object_id: "np.ndarray") -> pl.DataFrame:

@@ -4,23 +4,27 @@ Content and inputs are recorded cell by cell (`paeplatform.assets.inference.cell
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.inference.cells import Cell, CellResults, Shown, Tables, cell_asset, counts
+from paeplatform.assets.inference.cells import Cell, CellResults, Shown, Tables, cell_asset
 from paeplatform.assets.inference.estimation import (
     CHAMPION_TAG,
     MISFIT_SETTINGS,
     PAE_POSTERIORS,
+    EstimationInputs,
     load_champion,
     posterior_code,
+    template_grid,
     trust_metadata,
 )
-from paeplatform.assets.recording.metadata import plot
+from paeplatform.assets.recording.groups import asset_group
+from paeplatform.assets.recording.metadata import counts, plot
 from paeplatform.assets.recording.partitions import COMPUTE
 from paeplatform.assets.recording.provenance import NOT_COMPARED
-from paeplatform.assets.recording.tables import bands_from, library_from, photometry_of
+from paeplatform.assets.recording.tables import photometry_of
 from paeplatform.assets.recording.versions import code_version
 from paeplatform.config import Preset
 from paeplatform.errors import CheckpointError
@@ -28,19 +32,14 @@ from paeplatform.resources.failures import one_line_failures
 from paeplatform.resources.registry import PAE, ModelRegistry
 from paeplatform.resources.workspace import Workspace
 
+if TYPE_CHECKING:
+    from paeplatform.inference.model.priors import RedshiftPrior
+
 SAMPLED_WITH = "pae_prior"  # of posteriors: the prior they were sampled with, as JSON
+# What the catalogue is made of: photometry, and beside it one table a method.
+CATALOG_OF = ("release_photometry", "reweighted_posteriors", "template_fits", "sbi_posteriors")
 # Bulky; the catalogue is what users of redshifts read.
 NOT_IN_CATALOG = ("flux", "flux_err", "n_exposures", "repeat_chi2", "pae_z_draws", SAMPLED_WITH)
-
-
-def inference_assets(preset: Preset) -> list[dg.AssetsDefinition]:
-    """The assets of this group for a preset."""
-    return [
-        _pae_posteriors(preset),
-        _template_fits(preset),
-        _reweighted_posteriors(preset),
-        _redshift_catalog(preset),
-    ]
 
 
 def _pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
@@ -64,7 +63,9 @@ def _pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Tables]:
         """Redshift posteriors of one cell from the @champion of `pae`: summaries, quantiles, draws, diagnostics."""
         results = CellResults(context, release_photometry=release_photometry)
-        chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace)
+        chosen = load_champion(
+            EstimationInputs(preset, spherex_bands, redshift_prior, registry, workspace), progress=True
+        )
 
         def estimate(cell: Cell) -> pl.DataFrame:
             return chosen.estimate(*photometry_of(cell.inputs["release_photometry"])).with_columns(
@@ -107,14 +108,10 @@ def _template_fits(preset: Preset) -> dg.AssetsDefinition:
         """The baseline: every source of one cell against every template, dust law, E(B-V) and redshift."""
         results = CellResults(context, release_photometry=release_photometry)
         workspace.start_jax()
-        from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.template_fit.fit import fit_templates
-        from paeplatform.template_fit.grid import TemplateGridConfig, build_template_grid
 
+        grid = template_grid(preset, sed_templates, spherex_bands)
         with one_line_failures():
-            filters = gaussian_filters(bands_from(spherex_bands))
-            extent = TemplateGridConfig.from_preset(preset)
-            grid = build_template_grid(library_from(sed_templates), filters, extent)
             results.estimate(
                 lambda cell: fit_templates(
                     grid, *photometry_of(cell.inputs["release_photometry"]), trust=preset.trust
@@ -139,7 +136,8 @@ def _reweighted_posteriors(preset: Preset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Tables]:
         """Posteriors under the p(z) in force: moved by weights where their draws allow it, else inferred again."""
         results = CellResults(context, pae_posteriors=pae_posteriors, release_photometry=release_photometry)
-        in_force = PriorMove(preset, inference_prior, spherex_bands, registry, workspace)
+        loaded_with = EstimationInputs(preset, spherex_bands, None, registry, workspace)
+        in_force = PriorMove(loaded_with, inference_prior)
 
         def move(cell: Cell) -> tuple[pl.DataFrame, Shown]:
             table, inferred_again = in_force.move(
@@ -154,22 +152,14 @@ def _reweighted_posteriors(preset: Preset) -> dg.AssetsDefinition:
 
 
 def _redshift_catalog(preset: Preset) -> dg.AssetsDefinition:
-    @cell_asset(kinds={"parquet", "polars"}, code_version=code_version(4, preset, "trust"))
-    def redshift_catalog(
-        context: dg.AssetExecutionContext,
-        release_photometry: Tables,
-        reweighted_posteriors: Tables,
-        template_fits: Tables,
-        sbi_posteriors: Tables,
-    ) -> dg.MaterializeResult[Tables]:
+    @cell_asset(
+        kinds={"parquet", "polars"},
+        ins={name: dg.AssetIn(dagster_type=Tables) for name in CATALOG_OF},
+        code_version=code_version(4, preset, "trust"),
+    )
+    def redshift_catalog(context: dg.AssetExecutionContext, **tables: Any) -> dg.MaterializeResult[Tables]:
         """The catalogue of one cell: source, redshifts by PAE, template fitting and SBI, flags, and what made each."""
-        results = CellResults(
-            context,
-            release_photometry=release_photometry,
-            reweighted_posteriors=reweighted_posteriors,
-            template_fits=template_fits,
-            sbi_posteriors=sbi_posteriors,
-        )
+        results = CellResults(context, **{name: tables[name] for name in CATALOG_OF})
         results.make(lambda cell: _joined(cell, preset))
         return results.result(metadata=trust_metadata(preset))
 
@@ -196,26 +186,10 @@ def _joined(cell: Cell, preset: Preset) -> tuple[pl.DataFrame, Shown]:
 
 
 class PriorMove:
-    """Moves posteriors from the prior that they were sampled with to the prior in force.
+    """Moves posteriors from the prior that they were sampled with to the prior in force."""
 
-    Args:
-        preset: settings of the samplers.
-        inference_prior: table of the prior in force.
-        spherex_bands: table of the bands.
-        registry: where the bundle is that made the posteriors.
-        workspace: prepares JAX.
-    """
-
-    def __init__(
-        self,
-        preset: Preset,
-        inference_prior: pl.DataFrame,
-        spherex_bands: pl.DataFrame,
-        registry: ModelRegistry,
-        workspace: Workspace,
-    ) -> None:
-        self._preset, self._workspace, self._registry = preset, workspace, registry
-        self._bands = spherex_bands
+    def __init__(self, loaded_with: EstimationInputs, inference_prior: pl.DataFrame) -> None:
+        self._loaded_with = loaded_with
         self._prior = inference_prior.row(0, named=True)
         self.prior_id: str = self._prior["prior_id"]
 
@@ -235,7 +209,7 @@ class PriorMove:
 
         new = prior_from_dict(json.loads(self._prior["prior"]))
         with one_line_failures():
-            moved = reweight_table(posteriors, sampled_with, new, trust=self._preset.trust)
+            moved = reweight_table(posteriors, sampled_with, new, trust=self._loaded_with.preset.trust)
         allowed = pl.col("pae_reweight_allowed")
         failed = pl.col("pae_status") == "failed"  # no data: no prior makes a posterior of it
         refused = moved.filter(~allowed & ~failed)["object_id"]
@@ -249,34 +223,23 @@ class PriorMove:
         )
         return _replaced(moved, again), refused.len()
 
-    def _inferred(self, photometry: pl.DataFrame, posteriors: pl.DataFrame, new: object) -> pl.DataFrame:
+    def _inferred(
+        self, photometry: pl.DataFrame, posteriors: pl.DataFrame, new: "RedshiftPrior"
+    ) -> pl.DataFrame:
         """With the very bundle that made the rest."""
-        chosen = load_champion(
-            self._preset,
-            self._bands,
-            None,  # the prior is given
-            self._registry,
-            self._workspace,
-            version=int(posteriors["bundle_version"][0]),
-            prior=new,  # type: ignore[arg-type]
-            progress=False,
-        )
+        version = int(posteriors["bundle_version"][0])
+        chosen = load_champion(self._loaded_with, version, prior=new)
         return chosen.estimate(*photometry_of(photometry)).with_columns(pl.lit("inferred").alias("pae_moved"))
 
 
 def _replaced(moved: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:
     """The rows of `again` in the place of those of the same source; other columns stay as they were."""
-    new = [name for name in again.columns if name in moved.columns and name != "object_id"]
-    kept = moved.drop(new).filter(pl.col("object_id").is_in(again["object_id"].implode()))
-    renewed = kept.join(again.select("object_id", *new), on="object_id", validate="1:1")
-    rest = moved.filter(~pl.col("object_id").is_in(again["object_id"].implode()))
-    order = moved.select("object_id").with_row_index("place")
-    stacked = pl.concat([rest, renewed.select(moved.columns).cast(dict(moved.schema))])
-    return stacked.join(order, on="object_id").sort("place").drop("place")
+    schema = {name: dtype for name, dtype in moved.schema.items() if name in again.columns}
+    return moved.update(again.select(*schema).cast(schema), on="object_id", include_nulls=True)
 
 
 def _convergence(table: pl.DataFrame, preset: Preset) -> Mapping[str, object]:
-    from paeplatform.figures.convergence import convergence
+    from paeplatform.figures.redshift import convergence
     from paeplatform.scores.calibration import posterior_summary
 
     summary = posterior_summary(table, preset.pae.n_latent)
@@ -295,3 +258,6 @@ def _check_complete(table: pl.DataFrame, sources: pl.DataFrame, cell: Cell) -> N
             "have a posterior, a template fit and an SBI redshift; materialise pae_posteriors, template_fits and "
             "sbi_posteriors again"
         )
+
+
+inference_assets = asset_group(_pae_posteriors, _template_fits, _reweighted_posteriors, _redshift_catalog)

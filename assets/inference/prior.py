@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from paeplatform.assets.recording.metadata import TableResult, table_result
 from paeplatform.assets.recording.provenance import PRIOR_FILE, VERSION_FROM
 from paeplatform.assets.recording.versions import code_version, file_digest
 from paeplatform.config import Preset
@@ -30,9 +31,7 @@ def prior_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         code_version=code_version(2, preset, "prior"),
         metadata={VERSION_FROM: PRIOR_FILE},
     )
-    def inference_prior(
-        redshift_prior: pl.DataFrame, workspace: Workspace
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    def inference_prior(redshift_prior: pl.DataFrame, workspace: Workspace) -> TableResult:
         """The p(z) that catalogues stand for: `var/prior/redshift_prior.csv`, or else the preset's.
 
         Posteriors carry the prior they were sampled with and are moved to this one by weights; a change of it, also
@@ -49,17 +48,13 @@ def prior_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 if source == PRESET
                 else read_prior_file(file)
             )
-        table = pl.DataFrame(
-            {
-                "prior_id": [prior.prior_id()],
-                "prior": [json.dumps(prior_to_dict(prior), sort_keys=True)],
-            }
-        )
-        return dg.MaterializeResult(
-            value=table,
-            data_version=dg.DataVersion(prior.prior_id()),
+        name, as_json = prior.prior_id(), json.dumps(prior_to_dict(prior), sort_keys=True)
+        return table_result(
+            pl.DataFrame({"prior_id": [name], "prior": [as_json]}),
+            {"prior": name, "source": str(file) if source != PRESET else PRESET},
+            version=dg.DataVersion(name),
+            show_rows=False,
             tags={PRIOR_TAG: source},
-            metadata={"prior": prior.prior_id(), "source": str(file) if source != PRESET else PRESET},
         )
 
     return [inference_prior]

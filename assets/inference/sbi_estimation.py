@@ -4,14 +4,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from paeplatform.assets.inference.estimation import Estimation
+from paeplatform.assets.inference.estimation import Estimation, EstimationInputs, fetch_model
 from paeplatform.assets.recording.tables import bands_from
 from paeplatform.assets.recording.versions import code_version
 from paeplatform.config import Preset
 from paeplatform.errors import CheckpointError
 from paeplatform.resources.failures import one_line_failures
-from paeplatform.resources.registry import SBI, ModelRegistry
-from paeplatform.resources.workspace import Workspace
+from paeplatform.resources.registry import SBI
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,23 +24,14 @@ def sbi_code(preset: Preset) -> str:
 
 
 def load_sbi_version(
-    preset: Preset,
-    spherex_bands: pl.DataFrame,
-    redshift_prior: pl.DataFrame | None,
-    registry: ModelRegistry,
-    workspace: Workspace,
-    version: int | None = None,
-    *,
-    progress: bool = False,
+    inputs: EstimationInputs, version: int | None = None, *, progress: bool = False
 ) -> Estimation:
     """A version of `sbi-redshift`, ready to answer.
 
     Args:
-        preset: uses sbi.summaries, n_samples, batch_size, device, and the seed of samples.
-        spherex_bands: table of the bands, which must be those the model was trained for.
-        redshift_prior: not read: p(z) is under the training set's own distribution.
-        registry: where the version is.
-        workspace: not read.
+        inputs: of the preset, sbi.summaries, n_samples, batch_size, device, and the seed of samples; bands, which must
+            be those the model was trained for; where the version is. The prior is not read: p(z) is under the training
+            set's own distribution.
         version: None takes the champion.
         progress: shows a bar.
 
@@ -49,29 +39,20 @@ def load_sbi_version(
         dagster.Failure: no such version, its files are at fault, or it was trained for other bands.
     """
     with one_line_failures():
-        model_version = registry.by_alias(SBI) if version is None else registry.by_version(SBI, version)
-        folder = registry.artifact(model_version, "sbi")
+        model_version, folder = fetch_model(inputs.registry, SBI, version, "sbi")
     from paeplatform.sbi.bundle import load_sbi
     from paeplatform.sbi.inference import estimate_sbi
 
+    preset = inputs.preset
     with one_line_failures():
         model, band_hash = load_sbi(folder)
-        if band_hash != bands_from(spherex_bands).content_hash():
+        if band_hash != bands_from(inputs.spherex_bands).content_hash():
             raise CheckpointError(f"{SBI} {model_version.label} was trained for other bands: train it again")
 
     def estimate(flux: "np.ndarray", flux_err: "np.ndarray", object_id: "np.ndarray") -> pl.DataFrame:
         with one_line_failures():
             return estimate_sbi(
-                model,
-                flux,
-                flux_err,
-                object_id,
-                summaries=preset.sbi.summaries,
-                n_samples=preset.sbi.n_samples,
-                batch_size=preset.sbi.batch_size,
-                device=preset.sbi.device,
-                seed=preset.seed,
-                progress=progress,
+                model, flux, flux_err, object_id, preset.sbi, seed=preset.seed, progress=progress
             )
 
     # the implicit prior is that of the training set, which the model's version names

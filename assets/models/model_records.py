@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paeplatform.inference.importance.proposal_check import ProposalCheck
     from paeplatform.pae.autoencoder import Autoencoder
     from paeplatform.pae.flow import LatentFlow
-    from paeplatform.resources.registry import TrainingRun
+    from paeplatform.resources.models.runs import TrainingRun
     from paeplatform.sbi.check import SbiCheck
 
 N_PLOTTED = 4000  # latents drawn in a scatter plot
@@ -37,7 +37,7 @@ class Record:
         cls, label: str, fit: "FitResult", metrics: Mapping[str, Any], figures: Mapping[str, "Figure"]
     ) -> "Record":
         """Adds to what a model shows how its training went; `label` names the training curves."""
-        from paeplatform.figures.convergence import training_curves
+        from paeplatform.figures.models import training_curves
 
         curves = training_curves({label: _history(fit)}, {label: fit.best_epoch})
         return cls(fit, {**metrics, **_fit_numbers(fit)}, {**figures, "training_curves": curves})
@@ -53,7 +53,7 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Writes record.json and the plots beside the weights, for the report."""
-        from paeplatform.figures.convergence import figure_png
+        from paeplatform.figures.style import figure_png
 
         (folder / "record.json").write_text(json.dumps(self._numbers(), indent=1))
         for name, figure in self.figures.items():
@@ -78,17 +78,10 @@ def log_epoch(run: "TrainingRun", epoch: "EpochRecord") -> None:
 def record_autoencoder(
     preset: Preset, model: "Autoencoder", fit: "FitResult", spectra: "np.ndarray"
 ) -> Record:
-    """Judges an autoencoder on the spectra it was not trained on.
-
-    Args:
-        preset: names the split and the grid.
-        model: trained.
-        fit: its training.
-        spectra: (n, n_wave), all of the training set.
-    """
+    """Judges an autoencoder on those of the training set's spectra (n, n_wave) that it was not trained on."""
     import numpy as np
 
-    from paeplatform.figures.convergence import example_spectra, reconstruction_error
+    from paeplatform.figures.models import example_spectra, reconstruction_error
     from paeplatform.pae.training import decode_latents, encode_spectra, split_indices
     from paeplatform.sed.grid import rest_grid
 
@@ -119,7 +112,7 @@ def record_autoencoder(
 
 def record_flow(model: "LatentFlow", fit: "FitResult", held_out: "np.ndarray") -> Record:
     """Judges a flow on held-out latents (n, n_latent): in its base they should be N(0, I)."""
-    from paeplatform.figures.convergence import latent_distributions
+    from paeplatform.figures.models import latent_distributions
     from paeplatform.pae.training import base_moments, latents_to_base
 
     moments = base_moments(model, held_out)
@@ -141,7 +134,7 @@ def record_proposal(fit: "FitResult", check: "ProposalCheck") -> Record:
     """Judges a proposal on simulated sources it was not trained on: its ranks of the truth should be uniform."""
     import numpy as np
 
-    from paeplatform.figures.convergence import proposal_recovery
+    from paeplatform.figures.models import proposal_recovery
     from paeplatform.scores.calibration import ks_distance_to_uniform
 
     error = np.abs(check.z_median - check.z_true) / (1.0 + check.z_true)
@@ -162,7 +155,7 @@ def record_proposal(fit: "FitResult", check: "ProposalCheck") -> Record:
 
 def record_sbi(fit: "FitResult", check: "SbiCheck") -> Record:
     """Judges an SBI network on sources it was not trained on: its ranks of the truth should be uniform."""
-    from paeplatform.figures.convergence import proposal_recovery
+    from paeplatform.figures.models import proposal_recovery
     from paeplatform.scores.metrics import METRICS
 
     error = (check.z_median - check.z_true) / (1.0 + check.z_median)

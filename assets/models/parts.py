@@ -5,12 +5,12 @@ from pathlib import Path
 import dagster as dg
 
 from paeplatform.assets.models.model_records import record_autoencoder, record_flow
-from paeplatform.assets.models.training import content_of, model_asset, part_tags, training, versions_of_parts
+from paeplatform.assets.models.training import model_asset, part_tags, training, versions_of_parts
 from paeplatform.assets.recording.partitions import COMPUTE, latent_sizes
-from paeplatform.assets.recording.versions import code_version, file_digest
+from paeplatform.assets.recording.versions import code_version, content_of_model, file_digest
 from paeplatform.config import Preset
+from paeplatform.resources.models.signatures import row_signature
 from paeplatform.resources.registry import AUTOENCODER, FLOW, ModelRegistry
-from paeplatform.resources.signatures import row_signature
 from paeplatform.resources.workspace import Workspace
 
 
@@ -82,7 +82,7 @@ def _latent_flow(preset: Preset) -> dg.AssetsDefinition:
 
         n_latent, data_version = int(context.partition_key), file_digest(training_spectra)
         parts = versions_of_parts(registry, autoencoder=autoencoder)
-        pins = settings, data_version, content_of(autoencoder)
+        pins = settings, data_version, content_of_model(autoencoder)
         checkpoint = workspace.checkpoint_dir(f"latent-flow-{n_latent}", *pins)
         with training(context, FLOW, preset, registry, workspace, checkpoint, data_version, n_latent) as run:
             latents = encode_spectra(load_autoencoder(autoencoder), read_spectra(training_spectra))

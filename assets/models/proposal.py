@@ -6,13 +6,13 @@ import dagster as dg
 import polars as pl
 
 from paeplatform.assets.models.model_records import example_photometry, record_proposal
-from paeplatform.assets.models.training import content_of, model_asset, part_tags, training, versions_of_parts
+from paeplatform.assets.models.training import model_asset, part_tags, training, versions_of_parts
 from paeplatform.assets.recording.partitions import COMPUTE, chosen_parts
 from paeplatform.assets.recording.tables import bands_from
-from paeplatform.assets.recording.versions import code_version, content_version
+from paeplatform.assets.recording.versions import code_version, content_of_model, content_version
 from paeplatform.config import Preset
+from paeplatform.resources.models.signatures import PROPOSAL_SUMMARIES, photometry_signature
 from paeplatform.resources.registry import PROPOSAL, ModelRegistry
-from paeplatform.resources.signatures import proposal_signature
 from paeplatform.resources.workspace import Workspace
 
 
@@ -44,7 +44,7 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
         n_latent, bands = preset.pae.n_latent, bands_from(spherex_bands)
         parts = versions_of_parts(registry, autoencoder=autoencoder, flow=latent_flow)
-        made_from = content_of(autoencoder), content_of(latent_flow), bands.content_hash()
+        made_from = content_of_model(autoencoder), content_of_model(latent_flow), bands.content_hash()
         prior_version = content_version(redshift_prior).value
         checkpoint = workspace.checkpoint_dir("posterior-proposal", settings, *made_from, prior_version)
         with training(
@@ -69,12 +69,11 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             )
             proposal = made.proposal
             check = check_proposal(proposal, forward, prior, depths, preset.proposal, seed=preset.seed)
-            shape = n_latent, proposal.n_band, proposal.z_limits
             run.register(
                 "proposal",
                 record_proposal(made.fit, check),
-                lambda folder: save_proposal(proposal, preset.proposal, *shape, folder),
-                signature=proposal_signature(),
+                lambda folder: save_proposal(proposal, preset.proposal, folder),
+                signature=photometry_signature(PROPOSAL_SUMMARIES),
                 input_example=example_photometry(len(bands)),
                 tags={**part_tags(parts), "band_hash": bands.content_hash(), "prior_id": prior.prior_id()},
             )

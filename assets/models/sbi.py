@@ -8,17 +8,18 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.inference.cells import Cell, CellResults, Tables, cell_asset, counts
-from paeplatform.assets.inference.estimation import CHAMPION_TAG
+from paeplatform.assets.inference.cells import Cell, CellResults, Tables, cell_asset
+from paeplatform.assets.inference.estimation import CHAMPION_TAG, EstimationInputs
 from paeplatform.assets.inference.sbi_estimation import load_sbi_version, sbi_code
 from paeplatform.assets.models.model_records import example_photometry, record_sbi
 from paeplatform.assets.models.training import model_asset, training
+from paeplatform.assets.recording.metadata import counts, model_links
 from paeplatform.assets.recording.partitions import COMPUTE
 from paeplatform.assets.recording.tables import bands_from, library_from, photometry_of
 from paeplatform.assets.recording.versions import code_version, content_version
 from paeplatform.config import Preset
+from paeplatform.resources.models.signatures import SBI_SUMMARIES, photometry_signature
 from paeplatform.resources.registry import SBI, ModelRegistry
-from paeplatform.resources.signatures import sbi_signature
 from paeplatform.resources.workspace import Workspace
 
 
@@ -57,7 +58,7 @@ def _sbi_model(preset: Preset) -> dg.AssetsDefinition:
                 "sbi",
                 record_sbi(fit, check_sbi(fit.model, bank, preset.sbi, seed=preset.seed)),
                 lambda folder: save_sbi(fit.model, bands.content_hash(), folder),
-                signature=sbi_signature(),
+                signature=photometry_signature(SBI_SUMMARIES),
                 input_example=example_photometry(len(bands)),
                 tags={"library_hash": library.content_hash(), "band_hash": bands.content_hash()},
             )
@@ -79,7 +80,9 @@ def _sbi_posteriors(preset: Preset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Tables]:
         """p(z) of one cell from the @champion of `sbi-redshift`: summaries, quantiles, flags."""
         results = CellResults(context, release_photometry=release_photometry)
-        chosen = load_sbi_version(preset, spherex_bands, None, registry, workspace, progress=True)
+        chosen = load_sbi_version(
+            EstimationInputs(preset, spherex_bands, None, registry, workspace), progress=True
+        )
 
         def estimate(cell: Cell) -> pl.DataFrame:
             return chosen.estimate(*photometry_of(cell.inputs["release_photometry"])).with_columns(
@@ -90,10 +93,7 @@ def _sbi_posteriors(preset: Preset) -> dg.AssetsDefinition:
         results.estimate(estimate, lambda table: {"status": counts(table, "sbi_status")})
         return results.result(
             tags={CHAMPION_TAG: chosen.champion.label},
-            metadata={
-                "model_version": f"{SBI} {chosen.champion.label}",
-                "model": dg.MetadataValue.url(chosen.champion.url),
-            },
+            metadata=model_links(chosen.champion),
         )
 
     return sbi_posteriors

@@ -13,16 +13,17 @@ import dagster as dg
 
 from paeplatform.assets.models.model_records import Record, log_epoch
 from paeplatform.assets.recording.metadata import mlflow_links, plot
-from paeplatform.assets.recording.versions import file_digest
+from paeplatform.assets.recording.versions import CONTENT_FILE, content_of_model, file_digest
 from paeplatform.config import Preset
+from paeplatform.fit_record import FitOptions
 from paeplatform.resources.failures import one_line_failures
+from paeplatform.resources.models.runs import TrainingRun
 from paeplatform.resources.registry import (
     AUTOENCODER,
     FLOW,
     PROPOSAL,
     ModelRegistry,
     ModelVersion,
-    TrainingRun,
 )
 from paeplatform.resources.workspace import Workspace
 
@@ -32,21 +33,12 @@ if TYPE_CHECKING:
 # Declares an asset whose result is the folder of a registered model.
 model_asset = partial(dg.asset, group_name="models", io_manager_key="folders")
 
-CONTENT_FILE = "content.txt"  # in the folder of a model: the content hash it was registered under
-
 
 @dataclass
 class Training:
-    """A training under way; `training` begins and ends it.
+    """A training under way of the registered model called `name`; `training` begins and ends it.
 
-    Attributes:
-        run: the open MLflow run.
-        name: of the registered model.
-        preset: settings.
-        registry: where the version goes.
-        workspace: gives the folder for the weights.
-        checkpoint: folder to resume from.
-        n_latent: latent size; None for a model that has none.
+    `n_latent` is None for a model without latents.
     """
 
     run: TrainingRun
@@ -62,8 +54,7 @@ class Training:
         """The keyword arguments that every trainer of the platform takes."""
         return {
             "seed": self.preset.seed,
-            "checkpoint_dir": self.checkpoint,
-            "on_epoch": lambda epoch: log_epoch(self.run, epoch),
+            "options": FitOptions(self.checkpoint, on_epoch=lambda epoch: log_epoch(self.run, epoch)),
         }
 
     def register(
@@ -78,13 +69,8 @@ class Training:
     ) -> None:
         """Saves the trained model in a folder of its own, logs how good it is, and makes it a registered version.
 
-        Args:
-            part: name of the folder among the version's files.
-            record: how good the model is.
-            save: writes the model into the folder it is given.
-            signature: typed inputs and outputs.
-            input_example: what the model is given, as it is shown in the registry.
-            tags: of the version, beside those that every registered model has.
+        The folder is called `part` among the version's files, and `save` writes into it; `tags` are those beside the
+        ones that every registered model has.
         """
         self._record, self._folder = record, self.workspace.scratch_path(part)
         save(self._folder)
@@ -124,9 +110,7 @@ def training(
     data_version: str,
     n_latent: int | None = None,
 ) -> Iterator[Training]:
-    """Opens an MLflow run for a training; the checkpoint is dropped when the block ends well.
-
-    Arguments are those of `Training`, with the context of the step and the version of the training data.
+    """Opens an MLflow run for a training; the checkpoint to resume from is dropped when the block ends well.
 
     Raises:
         dagster.Failure: caused by an input error or a loss that is not finite.
@@ -146,20 +130,12 @@ def training(
     workspace.forget_checkpoint(checkpoint)
 
 
-def content_of(folder: Path) -> str:
-    """The content hash a trained model's folder was registered under."""
-    return (folder / CONTENT_FILE).read_text()
-
-
 def versions_of_parts(registry: ModelRegistry, **parts: Path) -> dict[str, ModelVersion]:
-    """The registered versions of the parts of a PAE.
-
-    Args:
-        registry: where they are.
-        parts: folders of autoencoder, flow and proposal, by these names.
-    """
+    """The registered versions of the parts of a PAE, from the folders of autoencoder, flow and proposal."""
     names = {"autoencoder": AUTOENCODER, "flow": FLOW, "proposal": PROPOSAL}
-    return {part: registry.by_content(names[part], content_of(folder)) for part, folder in parts.items()}
+    return {
+        part: registry.by_content(names[part], content_of_model(folder)) for part, folder in parts.items()
+    }
 
 
 def part_tags(parts: Mapping[str, ModelVersion]) -> dict[str, object]:

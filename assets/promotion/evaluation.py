@@ -8,22 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 
+from paeplatform.assets.inference.estimation import EstimationInputs
 from paeplatform.assets.promotion.gated import Gated
+from paeplatform.assets.recording.metadata import markdown_table, model_links
+from paeplatform.assets.recording.tables import photometry_of
 from paeplatform.assets.recording.versions import content_version
 from paeplatform.config import Preset
 from paeplatform.resources.failures import one_line_failures
-from paeplatform.resources.registry import ModelRegistry, ModelVersion
-from paeplatform.resources.workspace import Workspace
+from paeplatform.resources.registry import ModelVersion
 from paeplatform.scores.promotion_rules import PACKAGED, PromotionRules, load_promotion_rules
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from paeplatform.assets.inference.estimation import Estimation
     from paeplatform.scores.promotion import Evidence
 
@@ -31,34 +31,29 @@ EVALUATED_ON, EVALUATED_AT, EVALUATION_RUN = "evaluated_on", "evaluated_at", "ev
 TEST_SET = "test_set"
 METRIC_TAG = "metric."  # + name, on a version: value and interval
 CODE = 1  # raised when the evaluation of the same posteriors changes
+# The assets that every evaluation is made on.
+JUDGED_ON = ("frozen_test_set", "spherex_bands", "redshift_prior")
 _RECORD, _SCORES, _INTERVALS = "evaluation", "scores", "intervals"
 _PARTS = 4  # at least so many calls: the first compiles, the others are timed
 _PART_SOURCES = 128
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What an evaluation needs beside the version.
+class Inputs(EstimationInputs):
+    """What an evaluation needs beside the version: what the version is loaded with, and more.
 
     Attributes:
-        preset: settings.
-        test_set: of `draw_test_sources`.
-        spherex_bands, redshift_prior: tables of the assets of these names.
-        registry, workspace: resources.
+        frozen_test_set: of `draw_test_sources`.
         run_id: of the Dagster run, or of whatever asks.
     """
 
-    preset: Preset
-    test_set: pl.DataFrame
-    spherex_bands: pl.DataFrame
     redshift_prior: pl.DataFrame
-    registry: ModelRegistry
-    workspace: Workspace
+    frozen_test_set: pl.DataFrame
     run_id: str
 
     def key(self, kind: Gated) -> str:
         """A hash over all that an evaluation's outcome depends on beside the version."""
-        tables = (self.test_set, self.spherex_bands, self.redshift_prior)
+        tables = (self.frozen_test_set, self.spherex_bands, self.redshift_prior)
         parts = [str(CODE), kind.code(self.preset), *(content_version(table).value for table in tables)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -118,8 +113,7 @@ def evaluation_metadata(evaluation: Evaluation) -> Mapping[str, dg.MetadataValue
 
     rate = evaluation.evidence.galaxies_per_hour
     return {
-        "model_version": f"{evaluation.model.name} {evaluation.model.label}",
-        "model": dg.MetadataValue.url(evaluation.model.url),
+        **model_links(evaluation.model),
         "sources": evaluation.evidence.scores.height,
         **values_of(evaluation.intervals),
         **({} if rate is None else {THROUGHPUT: rate}),
@@ -135,27 +129,22 @@ def intervals_markdown(intervals: pl.DataFrame) -> str:
     from paeplatform.scores.metrics import GATE_METRICS
 
     rows = intervals.to_dicts()
-    lines = [
-        "| metric | " + " | ".join(f"{row['selection']} (n = {row['n']})" for row in rows) + " |",
-        "|---|" + "---|" * len(rows),
-    ]
-    for name in GATE_METRICS:
-        cells = (interval_text(row[name], row[f"{name}_low"], row[f"{name}_high"]) for row in rows)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(
+        ["metric", *(f"{row['selection']} (n = {row['n']})" for row in rows)],
+        ([name, *(_interval_text(row, name) for row in rows)] for name in GATE_METRICS),
+    )
 
 
-def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+def _interval_text(row: Mapping[str, Any], name: str) -> str:
     """0.031 (0.028 to 0.034)."""
-    return "" if value is None else f"{value:.4g} ({low:.3g} to {high:.3g})"
+    value = row[name]
+    return "" if value is None else f"{value:.4g} ({row[f'{name}_low']:.3g} to {row[f'{name}_high']:.3g})"
 
 
 def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
     registry, preset = inputs.registry, inputs.preset
     inputs.workspace.start_jax()  # whatever the model: a process that has looked at JAX keeps its devices
-    estimation = kind.load(
-        preset, inputs.spherex_bands, inputs.redshift_prior, registry, inputs.workspace, model.version
-    )
+    estimation = kind.load(inputs, model.version)
     from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
     from paeplatform.scores.evaluate import join_truth
     from paeplatform.scores.metrics import THROUGHPUT
@@ -164,9 +153,9 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
     from paeplatform.scores.statistics import metric_intervals, values_of
 
     with one_line_failures():
-        posteriors, rate = _timed(estimation, inputs.test_set)
+        posteriors, rate = _timed(estimation, inputs.frozen_test_set)
         scores = score_sources(
-            join_truth(posteriors, inputs.test_set),
+            join_truth(posteriors, inputs.frozen_test_set),
             QUANTILE_LEVELS.tolist(),
             prefix=kind.short,
             z_range=(preset.prior.z_min, preset.prior.z_max),
@@ -185,7 +174,7 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
         "hardware": evidence.hardware,
         "metrics": intervals.to_dicts(),
     }
-    test_set = content_version(inputs.test_set).value
+    test_set = content_version(inputs.frozen_test_set).value
     name = f"{model.name}-evaluation-{model.label}"
     with registry.training_run(name, preset, data_version=test_set, dagster_run_id=inputs.run_id) as run:
         run.log_metrics(values)
@@ -193,11 +182,7 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
         run.log_table(scores, _SCORES)
         run.log_table(intervals, _INTERVALS)
     row = intervals.row(0, named=True)
-    shown = {
-        f"{METRIC_TAG}{metric}": interval_text(row[metric], row[f"{metric}_low"], row[f"{metric}_high"])
-        for metric in values
-        if metric in row
-    }
+    shown = {f"{METRIC_TAG}{name}": _interval_text(row, name) for name in values if name in row}
     if rate is not None:
         shown[f"{METRIC_TAG}{THROUGHPUT}"] = f"{rate:.0f}"
     registry.tag(
@@ -223,20 +208,15 @@ def _timed(estimation: "Estimation", test_set: pl.DataFrame) -> tuple[pl.DataFra
     """
     import numpy as np
 
-    columns = [test_set[name].to_numpy() for name in ("flux", "flux_err", "object_id")]
+    columns = photometry_of(test_set)
     n_parts = min(max(_PARTS, test_set.height // _PART_SOURCES), test_set.height)
     tables, rates = [], []
     for rows in np.array_split(np.arange(test_set.height), n_parts):
         began = time.monotonic()
-        tables.append(_answers(estimation, columns, rows))
+        tables.append(estimation.estimate(*(column[rows] for column in columns)))
         rates.append(len(rows) / (time.monotonic() - began) * 3600.0)
     rate = float(np.median(rates[1:])) if len(rates) > 1 else None
     return pl.concat(tables), rate
-
-
-def _answers(estimation: "Estimation", columns: "list[np.ndarray]", rows: "np.ndarray") -> pl.DataFrame:
-    flux, flux_err, object_id = (column[rows] for column in columns)
-    return estimation.estimate(flux, flux_err, object_id)
 
 
 def rules_file(preset: Preset) -> Path:

@@ -5,19 +5,21 @@ which acts at most once on one evaluation. Posteriors depend on the champion alo
 """
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from paeplatform.assets.promotion.evaluation import (
     CODE,
+    JUDGED_ON,
     Inputs,
     evaluate,
     evaluation_metadata,
     rules_file,
     rules_of,
 )
-from paeplatform.assets.promotion.gated import GATED, Gated, content_of_model
+from paeplatform.assets.promotion.gated import GATED, Gated
 from paeplatform.assets.promotion.verdicts import (
     REJECTED,
     VERDICT,
@@ -26,11 +28,12 @@ from paeplatform.assets.promotion.verdicts import (
     verdict_metadata,
     verdict_table,
 )
-from paeplatform.assets.recording.metadata import table_result
+from paeplatform.assets.recording.inputs import tables_in
+from paeplatform.assets.recording.metadata import TableResult, table_result
 from paeplatform.assets.recording.partitions import COMPUTE
 from paeplatform.assets.recording.provenance import from_registry
 from paeplatform.assets.recording.tables import bands_from, library_from
-from paeplatform.assets.recording.versions import code_version, content_version, file_digest
+from paeplatform.assets.recording.versions import code_version, content_of_model, file_digest
 from paeplatform.config import Preset
 from paeplatform.resources.champions import Champions
 from paeplatform.resources.failures import one_line_failures
@@ -60,9 +63,7 @@ def promotion_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             "instrument.depth",
         ),
     )
-    def frozen_test_set(
-        sed_templates: pl.DataFrame, spherex_bands: pl.DataFrame
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    def frozen_test_set(sed_templates: pl.DataFrame, spherex_bands: pl.DataFrame) -> TableResult:
         """Mock sources with a seed of their own, on which every registered model is judged and none is trained."""
         from paeplatform.scores.frozen_sources import draw_test_sources
 
@@ -93,7 +94,7 @@ def _evaluation(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
         name=_evaluation_name(kind),
         group_name="promotion",
         kinds={"mlflow", "parquet"},
-        ins={"model": dg.AssetIn(kind.model_asset)},
+        ins={"model": dg.AssetIn(kind.model_asset), **tables_in(JUDGED_ON)},
         pool=COMPUTE,
         code_version=f"{CODE}-{kind.code(preset)}-{code_version(1, preset, 'validation.sigma_cuts')}",
         description=f"{kind.name} on the frozen test set: metrics with intervals, in all and by bin of sigma.",
@@ -101,24 +102,18 @@ def _evaluation(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
     def evaluated(
         context: dg.AssetExecutionContext,
         model: Path,
-        frozen_test_set: pl.DataFrame,
-        spherex_bands: pl.DataFrame,
-        redshift_prior: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
-        inputs = Inputs(
-            preset, frozen_test_set, spherex_bands, redshift_prior, registry, workspace, context.run.run_id
-        )
+        **tables: Any,
+    ) -> TableResult:
+        run_id = context.run.run_id
+        inputs = Inputs(preset=preset, registry=registry, workspace=workspace, run_id=run_id, **tables)
         with one_line_failures():
             version = registry.by_content(kind.name, content_of_model(model))
         found = evaluate(kind, version, inputs)
         table = found.evidence.scores.with_columns(version=pl.lit(version.version, pl.Int32))
-        return dg.MaterializeResult(
-            value=table,
-            data_version=dg.DataVersion(f"{version.label}-{inputs.key(kind)}"),
-            metadata=dict(evaluation_metadata(found)),
-        )
+        key = dg.DataVersion(f"{version.label}-{inputs.key(kind)}")
+        return table_result(table, evaluation_metadata(found), version=key, show_rows=False)
 
     return evaluated
 
@@ -128,7 +123,7 @@ def _promotion(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
         name=kind.promotion_asset,
         group_name="promotion",
         kinds={"mlflow"},
-        ins={"evaluation": dg.AssetIn(_evaluation_name(kind))},
+        ins={"evaluation": dg.AssetIn(_evaluation_name(kind)), **tables_in(JUDGED_ON)},
         pool=COMPUTE,  # the champion is evaluated here when it was not yet on these sources
         code_version=f"1-{file_digest(rules_file(preset))}",
         description=f"The gate of {kind.name}: promotes a challenger that is shown to be better, or says why not.",
@@ -136,23 +131,17 @@ def _promotion(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
     def promoted(
         context: dg.AssetExecutionContext,
         evaluation: pl.DataFrame,
-        frozen_test_set: pl.DataFrame,
-        spherex_bands: pl.DataFrame,
-        redshift_prior: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
-        inputs = Inputs(
-            preset, frozen_test_set, spherex_bands, redshift_prior, registry, workspace, context.run.run_id
-        )
+        **tables: Any,
+    ) -> TableResult:
+        run_id = context.run.run_id
+        inputs = Inputs(preset=preset, registry=registry, workspace=workspace, run_id=run_id, **tables)
         with one_line_failures():
             version = registry.by_version(kind.name, int(evaluation["version"][0]))
             judged = judge_challenger(kind, version, inputs)
-        table = verdict_table(judged)
         context.log.info(f"{kind.name} {version.label}: {judged.outcome}: {judged.reason}")
-        return dg.MaterializeResult(
-            value=table, data_version=content_version(table), metadata=dict(verdict_metadata(judged))
-        )
+        return table_result(verdict_table(judged), verdict_metadata(judged), show_rows=False)
 
     return promoted
 

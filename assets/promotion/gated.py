@@ -7,20 +7,20 @@ A model of one's own joins by an entry in `GATED` (docs/models.md): assets of it
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
-from pathlib import Path
 
-import polars as pl
-
-from paeplatform.assets.inference.estimation import PAE_POSTERIORS, Estimation, load_champion, posterior_code
+from paeplatform.assets.inference.estimation import (
+    PAE_POSTERIORS,
+    Estimation,
+    EstimationInputs,
+    load_champion,
+    posterior_code,
+)
 from paeplatform.assets.inference.sbi_estimation import load_sbi_version, sbi_code
-from paeplatform.assets.recording.versions import file_digest
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
-from paeplatform.resources.registry import PAE, SBI, ModelRegistry
-from paeplatform.resources.workspace import Workspace
+from paeplatform.resources.registry import PAE, SBI
 
-# preset, spherex_bands, redshift_prior, registry, workspace, version -> ready to answer
-Loader = Callable[[Preset, pl.DataFrame, pl.DataFrame, ModelRegistry, Workspace, int], Estimation]
+Loader = Callable[[EstimationInputs, int], Estimation]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Gated:
         name: in MLflow.
         short: first part of its assets' names and of its posteriors' columns; what the served API calls the method.
         code: code version of its posteriors for a preset: whatever decides an answer beside the model itself.
-        load: reads a version, without running anything that is stored with it.
+        load: reads a version by its number, ready to answer, without running anything that is stored with it.
         max_sources: that a request may hold when it is served.
         flag_column: of its posteriors.
         flag_type: the names of these flags' bits.
@@ -61,19 +61,6 @@ class Gated:
         return f"{self.short}_champion"
 
 
-def _load_pae(
-    preset: Preset,
-    spherex_bands: pl.DataFrame,
-    redshift_prior: pl.DataFrame,
-    registry: ModelRegistry,
-    workspace: Workspace,
-    version: int,
-) -> Estimation:
-    return load_champion(
-        preset, spherex_bands, redshift_prior, registry, workspace, version=version, progress=False
-    )
-
-
 def _pae_flags() -> type[IntFlag]:
     from paeplatform.inference.results.summaries import ZFlag
 
@@ -91,7 +78,7 @@ GATED = {
         name=PAE,
         short="pae",
         code=lambda preset: posterior_code(PAE_POSTERIORS, preset),
-        load=_load_pae,
+        load=load_champion,
         max_sources=100,
         flag_column="z_flags",
         flag_type=_pae_flags,
@@ -118,9 +105,3 @@ def gated(name: str) -> Gated:
     if found is None:
         raise InputError(f"no model {name!r} passes through the gate: there are {', '.join(GATED)}")
     return found
-
-
-def content_of_model(folder: Path) -> str:
-    """The content hash under which a model asset's folder was registered."""
-    noted = folder / "content.txt"
-    return noted.read_text() if noted.is_file() else file_digest(folder)

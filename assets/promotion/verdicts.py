@@ -10,6 +10,7 @@ import polars as pl
 
 from paeplatform.assets.promotion.evaluation import Inputs, evaluate, rules_of
 from paeplatform.assets.promotion.gated import Gated
+from paeplatform.assets.recording.metadata import markdown_table, model_links
 from paeplatform.resources.champions import DEMOTED_AT, DEMOTED_BY, GATE, Champions
 from paeplatform.resources.registry import CHALLENGER, ModelVersion
 
@@ -118,8 +119,7 @@ def verdict_metadata(judged: Judged) -> Mapping[str, dg.MetadataValue | str]:
     shown: dict[str, dg.MetadataValue | str] = {
         "verdict": judged.outcome,
         "reason": judged.reason,
-        "model_version": f"{judged.model.name} {judged.model.label}",
-        "model": dg.MetadataValue.url(judged.model.url),
+        **model_links(judged.model),
     }
     if judged.verdict is not None:
         shown["against"] = judged.against
@@ -129,13 +129,13 @@ def verdict_metadata(judged: Judged) -> Mapping[str, dg.MetadataValue | str]:
 
 def verdict_markdown(verdict: "Verdict") -> str:
     """The verdict as a table."""
-    lines = ["| metric | challenger | champion | | why |", "|---|---|---|---|---|"]
+    rows = []
     for row in verdict.metrics:
         mark = {True: "passes", False: "FAILS", None: "not judged"}[row.passes]
         mark = "better" if row.passes and row.better else mark
         values = ("" if value is None else f"{value:.4g}" for value in (row.challenger, row.champion))
-        lines.append(f"| {row.name} | {' | '.join(values)} | {mark} | {row.reason} |")
-    return "\n".join(lines)
+        rows.append([row.name, *values, mark, row.reason])
+    return markdown_table(["metric", "challenger", "champion", "", "why"], rows)
 
 
 def _not_for_the_gate(model: ModelVersion, champions: Champions, inputs: Inputs) -> str | None:

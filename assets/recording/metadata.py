@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,7 +13,10 @@ from paeplatform.assets.recording.versions import content_version
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from paeplatform.resources.registry import ModelVersion, TrainingRun
+    from paeplatform.resources.models.runs import TrainingRun
+    from paeplatform.resources.registry import ModelVersion
+
+TableResult = dg.MaterializeResult[pl.DataFrame]  # of an asset that makes a table
 
 MAX_PNG_BYTES = 150_000  # metadata lives in Dagster's event log and is sent to the browser whole
 PREVIEW_ROWS = 6
@@ -22,52 +25,63 @@ PREVIEW_COLUMNS = 16
 
 def plot(figure: "Figure") -> dg.MetadataValue:
     """A figure as an inline image; its resolution is lowered until it is small enough for the event log."""
-    from paeplatform.figures.convergence import figure_png
+    from paeplatform.figures.style import figure_png
 
     png = figure_png(figure)
     while len(png) > MAX_PNG_BYTES and figure.dpi > 30:
         figure.set_dpi(figure.dpi * 0.8)
-        png = _png(figure)
-    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+        png = figure_png(figure, dpi=int(figure.dpi))
+    return _inline(png)
 
 
 def picture(png: bytes, figure: "Figure") -> dg.MetadataValue:
     """A figure that is drawn already as an inline image; drawn once more, smaller, when it is too large."""
-    if len(png) > MAX_PNG_BYTES:
-        return plot(figure)
+    return plot(figure) if len(png) > MAX_PNG_BYTES else _inline(png)
+
+
+def _inline(png: bytes) -> dg.MetadataValue:
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
-
-
-def _png(figure: "Figure") -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=figure.dpi)
-    return buffer.getvalue()
 
 
 def preview(table: pl.DataFrame, rows: int = PREVIEW_ROWS) -> dg.MetadataValue:
     """The first rows as a markdown table; array columns show their length and first values."""
     head = table.head(rows)
     names = head.columns[:PREVIEW_COLUMNS]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += [
-        "| " + " | ".join(_cell(value) for value in row) + " |" for row in head.select(names).iter_rows()
-    ]
+    text = markdown_table(names, ([_cell(value) for value in row] for row in head.select(names).iter_rows()))
     if len(head.columns) > len(names):
-        lines.append(f"\nand {len(head.columns) - len(names)} more columns")
-    return dg.MetadataValue.md("\n".join(lines))
+        text += f"\n\nand {len(head.columns) - len(names)} more columns"
+    return dg.MetadataValue.md(text)
+
+
+def markdown_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A head of column names, and rows of cells."""
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def table_result(
-    table: pl.DataFrame, metadata: Mapping[str, object] | None = None
-) -> dg.MaterializeResult[pl.DataFrame]:
-    """What an asset that made a table returns: its version is that of its content, and its first rows are shown."""
+    table: pl.DataFrame,
+    metadata: Mapping[str, object] | None = None,
+    *,
+    version: dg.DataVersion | None = None,
+    show_rows: bool = True,
+    **more: Any,
+) -> TableResult:
+    """What an asset that made a table returns: its version is that of its content unless another is given, and its
+    first rows are shown; `more` are arguments of `dagster.MaterializeResult`.
+    """
+    shown = {"preview": preview(table)} if show_rows else {}
     return dg.MaterializeResult(
         value=table,
-        data_version=content_version(table),
-        metadata={**(metadata or {}), "preview": preview(table)},  # type: ignore[arg-type]
+        data_version=version or content_version(table),
+        metadata={**(metadata or {}), **shown},  # type: ignore[arg-type]
+        **more,
     )
+
+
+def counts(table: pl.DataFrame, column: str) -> dg.MetadataValue:
+    """How often each value of a column occurs."""
+    return dg.MetadataValue.json(dict(table[column].value_counts().sort(column).iter_rows()))
 
 
 def _cell(value: Any) -> str:
@@ -81,11 +95,18 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|")
 
 
+def model_links(version: "ModelVersion") -> dict[str, dg.MetadataValue]:
+    """Which registered version it is about, and where that stands in MLflow."""
+    return {
+        "model_version": dg.MetadataValue.text(f"{version.name} {version.label}"),
+        "model": dg.MetadataValue.url(version.url),
+    }
+
+
 def mlflow_links(run: "TrainingRun", version: "ModelVersion") -> Mapping[str, dg.MetadataValue]:
     """Where the training and the model it made stand in MLflow."""
     return {
         "mlflow_run": dg.MetadataValue.url(run.url),
         "mlflow_run_id": dg.MetadataValue.text(run.run_id),
-        "model_version": dg.MetadataValue.text(f"{version.name} v{version.version}"),
-        "model": dg.MetadataValue.url(version.url),
+        **model_links(version),
     }

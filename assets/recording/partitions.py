@@ -1,5 +1,7 @@
 """How the work is cut: release and sky cell for data and results, latent size for models."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from paeplatform.config import Preset
@@ -26,8 +28,10 @@ def chosen_size(preset: Preset) -> dg.SpecificPartitionsPartitionMapping:
 
 def chosen_parts(preset: Preset) -> dict[str, dg.AssetIn]:
     """The inputs of an asset that takes autoencoder and flow of the latent size that the bundle uses."""
+    mapping = chosen_size(preset)
     return {
-        name: dg.AssetIn(partition_mapping=chosen_size(preset)) for name in ("autoencoder", "latent_flow")
+        name: dg.AssetIn(partition_mapping=mapping, dagster_type=Path)
+        for name in ("autoencoder", "latent_flow")
     }
 
 

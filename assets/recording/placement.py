@@ -16,9 +16,7 @@ Asset = dg.AssetsDefinition | dg.AssetSpec
 def place_steps(assets: Iterable[Asset], cluster: ClusterSettings | None) -> list[Asset]:
     """Gives every step its tries after a lost pod, and those in the pool `compute` their pod's specification.
 
-    Args:
-        assets: of the code location; external ones have no step and stay as they are.
-        cluster: None on one machine: all stay as they are.
+    External assets have no step and stay as they are; on one machine, without a cluster, all do.
     """
     if cluster is None:
         return list(assets)

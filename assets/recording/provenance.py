@@ -7,9 +7,11 @@ all cells of a release, write both down as metadata of the partition; that goes 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
+
+from paeplatform.assets.recording.partitions import cell_partition
 
 CONTENT = "paeplatform/content"
 INPUTS = "paeplatform/inputs"
@@ -30,7 +32,7 @@ VERSION_FROM = (
 )
 PRIOR_FILE = "prior file"
 _REGISTRY = "registry "
-_CHUNK = 500  # events fetched at a time
+CHUNK = 500  # events read at a time
 
 
 def from_registry(model: str) -> dict[str, str]:
@@ -55,7 +57,7 @@ def made_from(content: str, inputs: Mapping[str, str]) -> dict[str, dg.MetadataV
 def content_of_record(record: dg.AssetMaterialization) -> str | None:
     """The version of what was made."""
     value = record.metadata.get(CONTENT)
-    return str(value.value) if value is not None else (record.tags or {}).get(DATA_VERSION)
+    return str(value.value) if value is not None else tag_of_record(record, DATA_VERSION)
 
 
 def input_of_record(record: dg.AssetMaterialization, parent: str) -> tuple[str | None, bool]:
@@ -63,16 +65,32 @@ def input_of_record(record: dg.AssetMaterialization, parent: str) -> tuple[str |
     value = record.metadata.get(INPUTS)
     if value is not None and parent in value.value:  # type: ignore[operator]
         return str(value.value[parent]), True  # type: ignore[index]
-    return (record.tags or {}).get(f"{INPUT_VERSION}{parent}"), False
+    return tag_of_record(record, f"{INPUT_VERSION}{parent}"), False
+
+
+def tag_of_record(record: dg.AssetMaterialization | None, name: str) -> str | None:
+    """A tag of a materialisation; None when there is no such tag, or no materialisation."""
+    return None if record is None else (record.tags or {}).get(name)
+
+
+def is_held(record: dg.AssetMaterialization | None) -> bool:
+    """Whether the quality gate holds a cell, by the last materialisation of its `release_photometry`."""
+    return tag_of_record(record, GATE_TAG) == HELD
 
 
 def faults_of_record(record: dg.AssetMaterialization | None) -> tuple[str, ...]:
     """Why the quality gate holds a cell of `release_photometry`; nothing when it does not."""
-    if record is None or (record.tags or {}).get(GATE_TAG) != HELD:
+    if record is None or not is_held(record):
         return ()
     value = record.metadata.get(GATE)
     faults = value.value if value is not None else None
     return tuple(map(str, faults)) if isinstance(faults, list) else ("a blocking check failed",)
+
+
+def first_three(lines: Sequence[str]) -> str:
+    """The first lines in one, and how many there are beside them."""
+    more = f" (and {len(lines) - 3} more)" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more
 
 
 def hash_of_versions(versions: Mapping[str, str]) -> str:
@@ -84,25 +102,40 @@ def hash_of_versions(versions: Mapping[str, str]) -> str:
 def latest_records(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Sequence[str] | None = None
 ) -> dict[str, dg.AssetMaterialization]:
-    """The last materialisation of each partition of an asset, in a few queries however many there are.
-
-    Args:
-        instance: where they are recorded.
-        key: a partitioned asset.
-        partitions: only these; None takes all.
-    """
+    """The last materialisation of each partition of an asset, or of some, in a few queries however many there are."""
     wanted = None if partitions is None else set(map(str, partitions))
     ids = instance.event_log_storage.get_latest_storage_id_by_partition(
         key, dg.DagsterEventType.ASSET_MATERIALIZATION, wanted
     )
-    found: dict[str, dg.AssetMaterialization] = {}
-    for chunk in _chunks(sorted(ids.values())):
-        chosen = dg.AssetRecordsFilter(key, storage_ids=chunk)
-        for record in instance.fetch_materializations(chosen, limit=len(chunk)).records:
-            if record.partition_key is not None and record.asset_materialization is not None:
-                found[record.partition_key] = record.asset_materialization
-    return found
+    return {
+        record.partition: record
+        for chunk in chunks(sorted(ids.values()))
+        for record in records_by_number(instance, key, chunk).values()
+        if record.partition is not None
+    }
 
 
-def _chunks(ids: Sequence[int]) -> Iterable[list[int]]:
-    return (list(ids[low : low + _CHUNK]) for low in range(0, len(ids), _CHUNK))
+def records_by_number(
+    instance: dg.DagsterInstance, key: dg.AssetKey, numbers: Sequence[int]
+) -> dict[int, dg.AssetMaterialization]:
+    """Materialisations of an asset by the number of their event, in one query: give it `chunks` of numbers."""
+    chosen = dg.AssetRecordsFilter(key, storage_ids=numbers)
+    return {
+        record.storage_id: record.asset_materialization
+        for record in instance.fetch_materializations(chosen, limit=len(numbers)).records
+        if record.asset_materialization is not None
+    }
+
+
+def chunks(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """As many numbers of events at a time as one query takes."""
+    return (numbers[low : low + CHUNK] for low in range(0, len(numbers), CHUNK))
+
+
+def latest_of_cells(
+    instance: dg.DagsterInstance, key: dg.AssetKey, release: str, cells: Iterable[str]
+) -> dict[str, dg.AssetMaterialization]:
+    """The last materialisation of an asset by key of the cell, for those cells of a release that have one."""
+    partitions = {cell: cell_partition(release, cell) for cell in cells}
+    found = latest_records(instance, key, list(partitions.values()))
+    return {cell: found[partition] for cell, partition in partitions.items() if partition in found}

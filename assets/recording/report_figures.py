@@ -24,19 +24,15 @@ KEPT_PLOTS = (
 
 def redshift_figures(preset: Preset, catalog: pl.DataFrame, metrics: pl.DataFrame) -> dict[str, "Figure"]:
     """Recovery, errors, calibration, convergence and goodness of fit of a catalogue with truth."""
-    from paeplatform.figures import convergence as figures
+    from paeplatform.figures import redshift as figures
     from paeplatform.inference.results.summaries import QUANTILE_LEVELS
     from paeplatform.scores.calibration import ks_distance_to_uniform, pit_coverage, reduced_chi2
     from paeplatform.scores.scorecard import source_columns
 
-    column = {
-        name: catalog[name].to_numpy()
-        for name in ("z_true", "pae_z_mean", "pae_z_std", "pae_chi2", "pae_n_bands")
-    }
-    z_true, z_hat, sigma_z = column["z_true"], column["pae_z_mean"], column["pae_z_std"]
+    names = ("z_true", "pae_z_mean", "pae_z_std", "pae_chi2", "pae_n_bands")
+    z_true, z_hat, sigma_z, chi2, n_bands = (catalog[name].to_numpy() for name in names)
     scores = source_columns(z_hat, sigma_z, z_true, catalog["pae_z_quantiles"].to_numpy(), QUANTILE_LEVELS)
     pit = scores["pit"]
-    chi2 = reduced_chi2(column["pae_chi2"], column["pae_n_bands"], preset.pae.n_latent)
     return {
         "redshift_recovery": figures.redshift_recovery(
             z_true, z_hat, sigma_z, metrics, z_max=preset.prior.z_max
@@ -49,7 +45,7 @@ def redshift_figures(preset: Preset, catalog: pl.DataFrame, metrics: pl.DataFram
             *(catalog[f"pae_{name}"].to_numpy() for name in ("rhat", "acl", "khat", "ess")),
             trust=preset.trust,
         ),
-        "chi2": figures.chi2_distribution(chi2),
+        "chi2": figures.chi2_distribution(reduced_chi2(chi2, n_bands, preset.pae.n_latent)),
     }
 
 
@@ -59,12 +55,8 @@ def model_numbers(folder: Path) -> dict[str, Any]:
 
 
 def model_figures(folders: Mapping[str, Path]) -> dict[str, "Figure | bytes"]:
-    """The plots made when the models were trained, and all training curves in one.
-
-    Args:
-        folders: of autoencoder, latent_flow and posterior_proposal.
-    """
-    from paeplatform.figures.convergence import training_curves
+    """Plots made when autoencoder, latent_flow and posterior_proposal were trained, and all training curves in one."""
+    from paeplatform.figures.models import training_curves
 
     kept = {
         name: (folders[model] / f"{name}.png").read_bytes() for model, names in KEPT_PLOTS for name in names
@@ -87,15 +79,22 @@ def data_figures(
     mock_photometry: pl.DataFrame,
 ) -> dict[str, "Figure"]:
     """N(z) with its fit, templates, depths and some photometry."""
-    from paeplatform.figures import convergence as figures
+    from paeplatform.figures import data as figures
 
-    depths = {"maximum expected value": bands.depth("mev"), "in flight": bands.depth("inflight")}
     return {
         "redshift_distribution": prior_figure(preset, mock_catalog, redshift_prior),
         "template_overview": figures.template_overview(library.wave, library.flux, library.source),
-        "band_depths": figures.band_depths(bands.wave_um, depths, bands.detector, bands.bandwidth_um),
+        "band_depths": depths_figure(bands),
         "photometry_examples": photometry_figure(bands, mock_photometry),
     }
+
+
+def depths_figure(bands: "BandSet") -> "Figure":
+    """The depth of each channel, as expected and as reached."""
+    from paeplatform.figures.data import band_depths
+
+    depths = {"maximum expected value": bands.depth("mev"), "in flight": bands.depth("inflight")}
+    return band_depths(bands.wave_um, depths, bands.detector, bands.bandwidth_um)
 
 
 def prior_figure(preset: Preset, mock_catalog: pl.LazyFrame, redshift_prior: pl.DataFrame) -> "Figure":
@@ -103,7 +102,7 @@ def prior_figure(preset: Preset, mock_catalog: pl.LazyFrame, redshift_prior: pl.
     import numpy as np
 
     from paeplatform.catalog.redshift_prior import bpz_log_density
-    from paeplatform.figures.convergence import redshift_distribution
+    from paeplatform.figures.data import redshift_distribution
 
     alpha, beta, gamma = redshift_prior.select("alpha", "beta", "gamma").row(0)
     z_max = preset.catalog.z_max
@@ -121,7 +120,7 @@ def bright_redshifts(preset: Preset, mock_catalog: pl.LazyFrame):
 
 def photometry_figure(bands: "BandSet", mock_photometry: pl.DataFrame) -> "Figure":
     """Four sources from the brightest to the faintest."""
-    from paeplatform.figures.convergence import photometry_examples
+    from paeplatform.figures.data import photometry_examples
 
     shown = mock_photometry.sort("snr", descending=True)[:: max(1, len(mock_photometry) // 4)].head(4)
     titles = [f"z = {z:.3f}, SNR {snr:.0f}" for z, snr in shown.select("z_true", "snr").iter_rows()]

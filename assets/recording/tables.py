@@ -1,4 +1,4 @@
-"""The shapes in which templates, bands and the fitted prior lie in the store, and the way back."""
+"""The shapes in which templates and bands lie in the store, and the way back."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -8,7 +8,6 @@ import polars as pl
 if TYPE_CHECKING:
     import numpy as np
 
-    from paeplatform.catalog.redshift_prior import BpzFit
     from paeplatform.instrument.bands import BandSet
     from paeplatform.sed.library import TemplateLibrary
 
@@ -56,8 +55,3 @@ def bands_from(table: pl.DataFrame) -> "BandSet":
     from paeplatform.instrument.bands import BandSet
 
     return BandSet(**{field.name: table[field.name].to_numpy() for field in dataclasses.fields(BandSet)})
-
-
-def prior_table(fit: "BpzFit") -> pl.DataFrame:
-    """One row with the parameters of eq. 7."""
-    return pl.DataFrame([dataclasses.asdict(fit)])

@@ -10,6 +10,7 @@ import polars as pl
 from paeplatform.config import Preset
 
 CHUNK_BYTES = 1 << 20
+CONTENT_FILE = "content.txt"  # in the folder of a model: the content hash it was registered under
 
 
 def code_version(number: int, preset: Preset, *settings: str) -> str:
@@ -45,6 +46,12 @@ def file_digest(path: Path) -> str:
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()[:16]
+
+
+def content_of_model(folder: Path) -> str:
+    """The content hash under which a model asset's folder was registered."""
+    noted = folder / CONTENT_FILE
+    return noted.read_text() if noted.is_file() else file_digest(folder)
 
 
 def content_version(table: pl.DataFrame) -> dg.DataVersion:

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.recording.partitions import cell_partition, release_and_cell
+from paeplatform.assets.recording.partitions import release_and_cell
 from paeplatform.assets.recording.provenance import (
-    GATE_TAG,
-    HELD,
     content_of_record,
     faults_of_record,
     hash_of_versions,
     input_of_record,
+    is_held,
+    latest_of_cells,
     latest_records,
 )
 from paeplatform.assets.release.deliveries import delivered_cells
@@ -28,13 +28,8 @@ CATALOG = dg.AssetKey("redshift_catalog")
 def accepted_cells(instance: dg.DagsterInstance, workspace: Workspace, release: str) -> list[str]:
     """Keys of the delivered cells whose photometry is made and not held."""
     cells = delivered_cells(workspace, release)
-    records = latest_records(instance, PHOTOMETRY, [cell_partition(release, cell) for cell in cells])
-    return [
-        cell
-        for cell in cells
-        if (record := records.get(cell_partition(release, cell))) is not None
-        and (record.tags or {}).get(GATE_TAG) != HELD
-    ]
+    made = latest_of_cells(instance, PHOTOMETRY, release, cells)
+    return [cell for cell in made if not is_held(made[cell])]
 
 
 def refuse_held(instance: dg.DagsterInstance, partitions: Iterable[str]) -> None:
@@ -75,16 +70,15 @@ def refuse_held_catalog(instance: dg.DagsterInstance, release: str, cells: Itera
     Raises:
         InputError: names the first such cell and the rules it broke.
     """
-    partitions = {cell: cell_partition(release, cell) for cell in cells}
-    photometry = latest_records(instance, PHOTOMETRY, list(partitions.values()))
-    catalogs = latest_records(instance, CATALOG, list(partitions.values()))
+    photometry = latest_of_cells(instance, PHOTOMETRY, release, cells)
+    catalogs = latest_of_cells(instance, CATALOG, release, photometry)
     notes, refused = [], {}
-    for cell, partition in partitions.items():
-        faults = faults_of_record(photometry.get(partition))
-        if not faults or partition not in catalogs:
+    for cell, catalog in catalogs.items():
+        faults = faults_of_record(photometry[cell])
+        if not faults:
             continue
-        used, _ = input_of_record(catalogs[partition], PHOTOMETRY.to_user_string())
-        if used == content_of_record(photometry[partition]):
+        used, _ = input_of_record(catalog, PHOTOMETRY.to_user_string())
+        if used == content_of_record(photometry[cell]):
             refused[cell] = faults
         else:
             notes.append(f"{cell} is of an earlier delivery; the last one is held: {'; '.join(faults[:3])}")
@@ -123,8 +117,5 @@ def release_table(
 
 def version_of_cells(instance: dg.DagsterInstance, asset: str, release: str, cells: Iterable[str]) -> str:
     """One version for an asset's cells."""
-    partitions = {cell: cell_partition(release, cell) for cell in cells}
-    records = latest_records(instance, dg.AssetKey(asset), list(partitions.values()))
-    return hash_of_versions(
-        {cell: content_of_record(records[key]) or "" for cell, key in partitions.items() if key in records}
-    )
+    records = latest_of_cells(instance, dg.AssetKey(asset), release, cells)
+    return hash_of_versions({cell: content_of_record(record) or "" for cell, record in records.items()})

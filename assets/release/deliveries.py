@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.recording.metadata import preview
+from paeplatform.assets.recording.metadata import table_result
 from paeplatform.assets.recording.partitions import CELL, cell_partition, release_cells, releases
-from paeplatform.assets.recording.provenance import DATA_VERSION, STOOD_FOR_BY, latest_records
+from paeplatform.assets.recording.provenance import DATA_VERSION, STOOD_FOR_BY, latest_of_cells, tag_of_record
 from paeplatform.assets.recording.tables import bands_from
 from paeplatform.assets.recording.versions import code_version, content_version, file_digest
-from paeplatform.assets.release.quality import Held, broken, check_results, check_specs, refuse
+from paeplatform.assets.release.quality import Held, broken, check_results, check_specs
 from paeplatform.catalog.cells import cell_key
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
 from paeplatform.names import is_name
-from paeplatform.resources.failures import one_line_failures
+from paeplatform.resources.failures import failing_alone, one_line_failures
 from paeplatform.resources.objects import names_in, put_file, put_text, read_table
 from paeplatform.resources.store import storage_errors
 from paeplatform.resources.workspace import Workspace
@@ -112,18 +112,13 @@ def _ingest_release(preset: Preset) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="ingest_release",
         outs={
-            "release_exposures": dg.AssetOut(
-                description="The cells of a delivery: rows, sources and content of each.",
-                group_name="release",
-                kinds={"parquet", "polars"},
-                code_version="1",
+            "release_exposures": asset_out(
+                "1", "The cells of a delivery: rows, sources and content of each."
             ),
-            "unplaced_rows": dg.AssetOut(
-                description="Rows of a delivery without a usable position: they belong to no cell.",
-                group_name="release",
-                metadata={STOOD_FOR_BY: "release_exposures"},
-                kinds={"parquet", "polars"},
-                code_version="1",
+            "unplaced_rows": asset_out(
+                "1",
+                "Rows of a delivery without a usable position: they belong to no cell.",
+                stood_for_by="release_exposures",
             ),
         },
         deps=[RAW_RELEASE],
@@ -137,7 +132,8 @@ def _ingest_release(preset: Preset) -> dg.AssetsDefinition:
         from paeplatform.release.manifest import MANIFEST, load_manifest
 
         release = context.partition_key
-        folder = _delivery(workspace, release)
+        with failing_alone():
+            folder = workspace.delivery(release)
         version, _ = delivery_version(folder)
         with _held_when_at_fault(workspace, release, version):
             manifest = load_manifest(folder)
@@ -149,9 +145,10 @@ def _ingest_release(preset: Preset) -> dg.AssetsDefinition:
             with storage_errors(workspace.ingested(release), "written"):
                 keep_outcomes(workspace, release, outcomes)
             yield from check_results("release_exposures", "release", outcomes)
-            if broken(outcomes):
-                mark_held(workspace, release, version, broken(outcomes))
-            refuse(outcomes, f"release {release}")
+            faults = broken(outcomes)
+            if faults:
+                mark_held(workspace, release, version, faults)
+                raise Held(f"release {release}", faults)
             with _held_when_at_fault(workspace, release, version):
                 if fault is not None:
                     raise fault
@@ -171,6 +168,19 @@ def _ingest_release(preset: Preset) -> dg.AssetsDefinition:
     return ingest_release
 
 
+def asset_out(
+    version: str, what: str, *, stood_for_by: str | None = None, checked_by: str = "polars"
+) -> dg.AssetOut:
+    """One table of a step of this group that makes several; `checked_by` is the library shown beside Parquet."""
+    return dg.AssetOut(
+        description=what,
+        group_name="release",
+        metadata={STOOD_FOR_BY: stood_for_by} if stood_for_by else None,
+        kinds={"parquet", checked_by},
+        code_version=version,
+    )
+
+
 def _ingested(
     release: str, manifest: "Manifest", cells: pl.DataFrame, unplaced: pl.DataFrame, changed: list[str]
 ) -> Iterator[dg.MaterializeResult]:
@@ -181,11 +191,9 @@ def _ingested(
         created=pl.lit(manifest.created),
         delivery=pl.lit(manifest.content_hash()),
     )
-    yield dg.MaterializeResult(
-        asset_key="release_exposures",
-        value=listing,
-        data_version=content_version(listing.drop("created", "delivery")),
-        metadata={
+    yield table_result(
+        listing,
+        {
             "delivered_rows": manifest.n_rows,
             "placed_rows": int(listing["n_rows"].sum()),
             "unplaced_rows": unplaced.height,
@@ -195,15 +203,11 @@ def _ingested(
             "changed": dg.MetadataValue.json(changed[:100]),
             "delivery": manifest.content_hash(),
             "data_collection": manifest.data_collection,
-            "preview": preview(listing),
         },
+        version=content_version(listing.drop("created", "delivery")),
+        asset_key="release_exposures",
     )
-    yield dg.MaterializeResult(
-        asset_key="unplaced_rows",
-        value=unplaced,
-        data_version=content_version(unplaced),
-        metadata={"preview": preview(unplaced)},
-    )
+    yield table_result(unplaced, asset_key="unplaced_rows")
 
 
 @dataclass(frozen=True)
@@ -240,14 +244,7 @@ def delivery_version(folder: Path) -> tuple[str, str | None]:
 
 
 def mark_held(workspace: Workspace, release: str, version: str | None, faults: Sequence[str] = ()) -> None:
-    """Remembers that this version of a delivery did not pass, so that it is not tried again.
-
-    Args:
-        workspace: where it is kept.
-        release: its name.
-        version: of the delivery; None forgets.
-        faults: why, a sentence each.
-    """
+    """Remembers that this version of a delivery did not pass, and why, so that it is not tried again; None forgets."""
     path = workspace.ingested(release) / "held.json"
     if version is None:
         path.unlink(missing_ok=True)
@@ -262,12 +259,6 @@ def held_delivery(workspace: Workspace, release: str) -> HeldDelivery | None:
         return None
     tree = json.loads(path.read_text())
     return HeldDelivery(tree["version"], tuple(tree.get("faults", ())))
-
-
-def held_version(workspace: Workspace, release: str) -> str | None:
-    """The version of a delivery that was tried and did not pass; None when the last one did."""
-    held = held_delivery(workspace, release)
-    return None if held is None else held.version
 
 
 def keep_outcomes(workspace: Workspace, release: str, outcomes: Sequence["RuleOutcome"]) -> None:
@@ -309,18 +300,6 @@ def _held_when_at_fault(workspace: Workspace, release: str, version: str) -> Ite
         raise Held(f"release {release}", [str(error)]) from None
 
 
-def _delivery(workspace: Workspace, release: str) -> Path:
-    """The folder of a delivery.
-
-    Raises:
-        dagster.Failure: the partition is no release's name. Without the `InputError` as its cause: others go on.
-    """
-    try:
-        return workspace.delivery(release)
-    except InputError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
-
-
 def _judged_and_split(
     folder: Path, manifest: "Manifest", scratch: Path, order: int
 ) -> "tuple[list[RuleOutcome], SplitResult | None, InputError | None]":
@@ -349,22 +328,18 @@ def _take_over(
 ) -> list[str]:
     """Puts the files of cells in place and reports those whose content is new; returns their keys."""
     context.instance.add_dynamic_partitions(CELL, cells["key"].to_list())
-    partitions = {key: cell_partition(release, key) for key in cells["key"]}
-    known = latest_records(context.instance, CELL_EXPOSURES, [*map(str, partitions.values())])
+    known = latest_of_cells(context.instance, CELL_EXPOSURES, release, cells["key"])
     there = names_in(workspace.tables(CELL_EXPOSURES.to_user_string(), release))
     changed = []
     for row in cells.iter_rows(named=True):
-        partition = partitions[row["key"]]
         path = workspace.table(CELL_EXPOSURES.to_user_string(), release, row["key"])
-        record = known.get(partition)
-        current = record is not None and (record.tags or {}).get(DATA_VERSION) == row["version"]
-        if current and path.name in there:
+        if tag_of_record(known.get(row["key"]), DATA_VERSION) == row["version"] and path.name in there:
             continue
         put_file(Path(row["path"]), path)  # the scratch folder is on a local store's file system
         context.log_event(
             dg.AssetMaterialization(
                 CELL_EXPOSURES,
-                partition=partition,
+                partition=cell_partition(release, row["key"]),
                 tags={DATA_VERSION: row["version"]},
                 metadata={
                     "path": dg.MetadataValue.path(str(path)),

@@ -7,12 +7,12 @@ import dagster as dg
 import polars as pl
 from upath import UPath
 
-from paeplatform.assets.recording.metadata import preview
+from paeplatform.assets.recording.metadata import counts, preview, table_result
 from paeplatform.assets.recording.partitions import release_and_cell, release_cells
-from paeplatform.assets.recording.provenance import GATE, GATE_TAG, HELD, PASSED, STOOD_FOR_BY
+from paeplatform.assets.recording.provenance import GATE, GATE_TAG, HELD, PASSED
 from paeplatform.assets.recording.tables import bands_from
 from paeplatform.assets.recording.versions import code_version, content_version
-from paeplatform.assets.release.deliveries import CELL_EXPOSURES, kept_outcomes
+from paeplatform.assets.release.deliveries import CELL_EXPOSURES, asset_out, kept_outcomes
 from paeplatform.assets.release.quality import broken, check_results, check_specs
 from paeplatform.catalog.cells import parse_cell_key
 from paeplatform.config import Preset
@@ -38,25 +38,19 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     @dg.multi_asset(
         name="cell_photometry",
         outs={
-            "release_photometry": dg.AssetOut(
-                description="102 fluxes and errors [uJy] of every source of one cell, binned from its exposures.",
-                group_name="release",
-                kinds={"parquet", "polars"},
-                code_version=version,
+            "release_photometry": asset_out(
+                version, "102 fluxes and errors [uJy] of every source of one cell, binned from its exposures."
             ),
-            "quarantined_sources": dg.AssetOut(
-                description="Rows of one cell that were set aside, with the reason.",
-                group_name="release",
-                metadata={STOOD_FOR_BY: "release_photometry"},
-                kinds={"parquet", "polars"},
-                code_version=version,
+            "quarantined_sources": asset_out(
+                version,
+                "Rows of one cell that were set aside, with the reason.",
+                stood_for_by="release_photometry",
             ),
-            "quality_statistics": dg.AssetOut(
-                description="What the quality rules judge in one cell; the next release is compared with it.",
-                group_name="release",
-                metadata={STOOD_FOR_BY: "release_photometry"},
-                kinds={"parquet", "greatexpectations"},
-                code_version=version,
+            "quality_statistics": asset_out(
+                version,
+                "What the quality rules judge in one cell; the next release is compared with it.",
+                stood_for_by="release_photometry",
+                checked_by="greatexpectations",
             ),
         },
         deps=[CELL_EXPOSURES],
@@ -72,32 +66,25 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         bands = bands_from(spherex_bands)
         with one_line_failures():
             made = _photometry(preset, bands, workspace, release, cell)
-        photometry, quarantined, statistics, outcomes, counts = made
+        photometry, quarantined, statistics, outcomes, row_counts = made
         faults = broken(outcomes)
-        yield dg.MaterializeResult(
+        gate = dg.MetadataValue.json(faults) if faults else PASSED
+        yield table_result(
+            photometry,
+            {"release": release, "cell": cell, GATE: gate, **row_counts},
             asset_key="release_photometry",
-            value=photometry,
-            data_version=content_version(photometry),
             tags={GATE_TAG: HELD if faults else PASSED},
-            metadata={
-                "release": release,
-                "cell": cell,
-                GATE: dg.MetadataValue.json(faults) if faults else PASSED,
-                **counts,
-                "preview": preview(photometry),
-            },
         )
-        yield dg.MaterializeResult(
-            asset_key="quarantined_sources",
-            value=quarantined,
-            data_version=content_version(quarantined),
-            metadata={"reasons": _reasons(quarantined), "preview": preview(quarantined)},
+        reasons = quarantined["reason"].str.split(";").explode(empty_as_null=False).to_frame()
+        yield table_result(
+            quarantined, {"reasons": counts(reasons, "reason")}, asset_key="quarantined_sources"
         )
-        yield dg.MaterializeResult(
+        yield table_result(
+            statistics.with_columns(accepted=pl.lit(not faults)),
+            {"preview": preview(statistics)},
+            version=content_version(statistics),
+            show_rows=False,
             asset_key="quality_statistics",
-            value=statistics.with_columns(accepted=pl.lit(not faults)),
-            data_version=content_version(statistics),
-            metadata={"preview": preview(statistics)},
         )
         yield from check_results("release_photometry", "cell", outcomes)
 
@@ -130,28 +117,24 @@ def _photometry(
     rows, quarantined = set_aside(delivered, kept_manifest(workspace.ingested(release)), bands)
     rejected = reject_mask(preset.release.flag_policy)
     photometry = bin_exposures(rows, bands, rejected, index, quarantined)
-    counts = {
+    row_counts = {
         "delivered_rows": delivered.height,
         "used_rows": int(photometry["n_used"].sum()),
         "masked_rows": int(photometry["n_masked"].sum()),
         "set_aside_rows": quarantined.height,
     }
-    assert counts["delivered_rows"] == sum(list(counts.values())[1:]), counts
+    assert row_counts["delivered_rows"] == sum(list(row_counts.values())[1:]), row_counts
     statistics = cell_statistics(rows, photometry, quarantined, bands, rejected)
     baseline, same = _baseline(workspace, release, cell)
     outcomes = judge_cell(statistics, load_rules(), baseline, same_sources=same)
-    return photometry, quarantined, statistics, outcomes, counts
+    return photometry, quarantined, statistics, outcomes, row_counts
 
 
 def stored_outcomes(
     workspace: Workspace, release: str | None = None
 ) -> "dict[tuple[str, str], list[RuleOutcome]]":
-    """What the rules say now of the statistics that were kept, by (release, cell key); "" for the whole delivery, of
-    which stands what they said when it was ingested.
-
-    Args:
-        workspace: where the tables are.
-        release: only this one; None takes all.
+    """What the rules say now of the statistics that were kept of one release or all, by (release, cell key); "" for the
+    whole delivery, of which stands what they said when it was ingested.
     """
     from paeplatform.release.judging import judge_cell
     from paeplatform.release.quality_rules import load_rules
@@ -202,8 +185,3 @@ def _baseline(workspace: Workspace, release: str, cell: str) -> tuple[pl.DataFra
         if accepted:
             return baseline_of([table.drop("accepted") for table in accepted]), False
     return None, False
-
-
-def _reasons(quarantined: pl.DataFrame) -> dg.MetadataValue:
-    counts = quarantined["reason"].str.split(";").explode(empty_as_null=False).value_counts().sort("reason")
-    return dg.MetadataValue.json(dict(counts.iter_rows()))

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from paeplatform.assets.recording.provenance import first_three
+
 if TYPE_CHECKING:
     from paeplatform.release.outcomes import RuleOutcome
 
@@ -17,13 +19,7 @@ def check_name(rule: str) -> str:
 
 
 def check_specs(asset: str, level: str, partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
-    """The checks of an asset.
-
-    Args:
-        asset: whose partitions are judged.
-        level: of the rules, "release" or "cell".
-        partitions: of the asset.
-    """
+    """The checks of an asset whose partitions are judged by the rules of a level, "release" or "cell"."""
     from paeplatform.release.quality_rules import load_rules
 
     return [
@@ -79,19 +75,7 @@ class Held(dg.Failure):
     """
 
     def __init__(self, what: str, faults: "Sequence[str]", remedy: str = "") -> None:
-        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
-        super().__init__(f"{what} is held: {'; '.join(faults[:3])}{more}{remedy}", allow_retries=False)
-
-
-def refuse(outcomes: "Sequence[RuleOutcome]", what: str) -> None:
-    """Ends the step when an error rule failed.
-
-    Raises:
-        Held: with the first faults.
-    """
-    faults = broken(outcomes)
-    if faults:
-        raise Held(what, faults)
+        super().__init__(f"{what} is held: {first_three(faults)}{remedy}", allow_retries=False)
 
 
 def _sentence(outcome: "RuleOutcome") -> str:

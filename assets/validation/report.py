@@ -1,15 +1,22 @@
 """Group validation: metric tables, stress test and report of a release."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.inference.estimation import CHAMPION_TAG, load_champion, posterior_code
-from paeplatform.assets.recording.metadata import plot, preview
-from paeplatform.assets.recording.partitions import COMPUTE, RELEASE, chosen_size, releases
+from paeplatform.assets.inference.estimation import (
+    CHAMPION_TAG,
+    EstimationInputs,
+    load_champion,
+    posterior_code,
+)
+from paeplatform.assets.recording.inputs import inputs_of, tables_in, taken
+from paeplatform.assets.recording.metadata import TableResult, plot, preview, table_result
+from paeplatform.assets.recording.partitions import RELEASE, chosen_parts, releases
 from paeplatform.assets.recording.provenance import made_from
 from paeplatform.assets.recording.report_figures import (
     data_figures,
@@ -17,9 +24,10 @@ from paeplatform.assets.recording.report_figures import (
     model_numbers,
     redshift_figures,
 )
-from paeplatform.assets.recording.tables import bands_from, library_from
+from paeplatform.assets.recording.tables import bands_from, library_from, photometry_of
 from paeplatform.assets.recording.versions import code_version, content_version
 from paeplatform.assets.release.accepted import release_table
+from paeplatform.assets.validation.declared import computed_asset, validation_asset
 from paeplatform.assets.validation.report_sections import (
     REPORT_TABLES,
     fiducial_chi2,
@@ -29,9 +37,36 @@ from paeplatform.assets.validation.report_sections import (
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
 from paeplatform.resources.failures import one_line_failures
+from paeplatform.resources.models.tracking import git_commit
 from paeplatform.resources.registry import PAE, ModelRegistry
-from paeplatform.resources.tracking import git_commit
 from paeplatform.resources.workspace import Workspace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """The assets that a report shows, beside `REPORT_TABLES` and the catalogue of its release."""
+
+    photoz_metrics: pl.DataFrame
+    missing_band_stress: pl.DataFrame
+    mock_photometry: pl.DataFrame
+    mock_catalog: pl.LazyFrame
+    redshift_prior: pl.DataFrame
+    sed_templates: pl.DataFrame
+    spherex_bands: pl.DataFrame
+    autoencoder: Path
+    latent_flow: Path
+    posterior_proposal: Path
+    sample_scores: pl.LazyFrame
+    example_posteriors: pl.DataFrame
+    paper_figures: pl.DataFrame
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """Folders of the trained parts, by asset."""
+        return {name: getattr(self, name) for name in ("autoencoder", "latent_flow", "posterior_proposal")}
 
 
 def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
@@ -40,8 +75,7 @@ def validation_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
 
 def _photoz_metrics(preset: Preset) -> dg.AssetsDefinition:
-    @dg.asset(
-        group_name="validation",
+    @validation_asset(
         kinds={"parquet", "numpy"},
         partitions_def=releases,
         deps=[cells_of("redshift_catalog")],
@@ -49,9 +83,9 @@ def _photoz_metrics(preset: Preset) -> dg.AssetsDefinition:
     )
     def photoz_metrics(
         context: dg.AssetExecutionContext, mock_photometry: pl.DataFrame, workspace: Workspace
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> TableResult:
         """N, NMAD, bias, z-scores and outlier fractions per cut in sigma_z/(1+z), with bootstrap errors."""
-        from paeplatform.figures.convergence import redshift_recovery
+        from paeplatform.figures.redshift import redshift_recovery
         from paeplatform.scores.evaluate import join_truth, posterior_metrics
 
         with one_line_failures():
@@ -61,27 +95,22 @@ def _photoz_metrics(preset: Preset) -> dg.AssetsDefinition:
             catalog = join_truth(rows.collect(), truth_of(mock_photometry))
             table = posterior_metrics(catalog, preset)
         z_true, z_hat, sigma_z = (catalog[name].to_numpy() for name in ("z_true", "pae_z_mean", "pae_z_std"))
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table),
-            metadata={
-                **made_from(content_version(table).value, {"redshift_catalog": version}),
-                **_headline(table),
-                "recovery": plot(redshift_recovery(z_true, z_hat, sigma_z, table, z_max=preset.prior.z_max)),
-                "metrics": preview(table, rows=len(table)),
-            },
-        )
+        content = content_version(table)
+        metadata = {
+            **made_from(content.value, {"redshift_catalog": version}),
+            **_headline(table),
+            "recovery": plot(redshift_recovery(z_true, z_hat, sigma_z, table, z_max=preset.prior.z_max)),
+            "metrics": preview(table, rows=len(table)),
+        }
+        return table_result(table, metadata, version=content, show_rows=False)
 
     return photoz_metrics
 
 
 def _missing_band_stress(preset: Preset) -> dg.AssetsDefinition:
-    @dg.asset(
-        group_name="validation",
-        kinds={"jax", "parquet"},
+    @computed_asset(
         partitions_def=releases,
         deps=["pae_champion", cells_of("release_photometry")],
-        pool=COMPUTE,
         code_version=posterior_code(1, preset, "stress_test"),
     )
     def missing_band_stress(
@@ -91,7 +120,7 @@ def _missing_band_stress(preset: Preset) -> dg.AssetsDefinition:
         redshift_prior: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> TableResult:
         """Some well-detected sources of a release with a growing part of their bands masked (section V.3)."""
         from paeplatform.scores.evaluate import join_truth
 
@@ -100,7 +129,7 @@ def _missing_band_stress(preset: Preset) -> dg.AssetsDefinition:
                 context.instance, workspace, "release_photometry", context.partition_key
             )
             sources = join_truth(_stress_sources(preset, rows), truth_of(mock_photometry))
-        chosen = load_champion(preset, spherex_bands, redshift_prior, registry, workspace, progress=False)
+        chosen = load_champion(EstimationInputs(preset, spherex_bands, redshift_prior, registry, workspace))
         from paeplatform.figures.inference import missing_bands_figure
         from paeplatform.inference.missing_bands import stress_test
         from paeplatform.scores.missing_bands import stress_summary
@@ -108,7 +137,7 @@ def _missing_band_stress(preset: Preset) -> dg.AssetsDefinition:
         with one_line_failures():
             tested = stress_test(
                 chosen.estimate,
-                *(sources[name].to_numpy() for name in ("flux", "flux_err", "object_id")),
+                *photometry_of(sources),
                 fractions=preset.stress_test.fractions,
                 seed=preset.seed,
             )
@@ -116,111 +145,93 @@ def _missing_band_stress(preset: Preset) -> dg.AssetsDefinition:
             sources.select("object_id", "z_true", "snr"), on="object_id", maintain_order="left"
         )
         summary = stress_summary(table)
-        return dg.MaterializeResult(
-            value=table,
-            data_version=content_version(table),
-            tags={CHAMPION_TAG: chosen.champion.label},
-            metadata={
-                **made_from(content_version(table).value, {"release_photometry": version}),
-                "sources": sources.height,
-                "bundle": f"{PAE} {chosen.champion.label}",
-                "figure": plot(missing_bands_figure(summary, table)),
-                "summary": preview(summary, rows=summary.height),
-            },
-        )
+        content = content_version(table)
+        metadata = {
+            **made_from(content.value, {"release_photometry": version}),
+            "sources": sources.height,
+            "bundle": f"{PAE} {chosen.champion.label}",
+            "figure": plot(missing_bands_figure(summary, table)),
+            "summary": preview(summary, rows=summary.height),
+        }
+        tags = {CHAMPION_TAG: chosen.champion.label}
+        return table_result(table, metadata, version=content, show_rows=False, tags=tags)
 
     return missing_band_stress
 
 
 def _validation_report(preset: Preset) -> dg.AssetsDefinition:
-    trained = chosen_size(preset)
-
-    @dg.asset(
-        group_name="validation",
+    @validation_asset(
         kinds={"matplotlib", "html"},
         partitions_def=releases,
-        ins={
-            "autoencoder": dg.AssetIn(partition_mapping=trained),
-            "latent_flow": dg.AssetIn(partition_mapping=trained),
-            **{name: dg.AssetIn(dagster_type=pl.DataFrame) for name in REPORT_TABLES},
-        },
+        ins={**inputs_of(ReportInputs), **chosen_parts(preset), **tables_in(REPORT_TABLES)},
         deps=[cells_of("redshift_catalog")],
         code_version=code_version(5, preset, "validation", "trust"),
     )
     def validation_report(
-        context: dg.AssetExecutionContext,
-        photoz_metrics: pl.DataFrame,
-        missing_band_stress: pl.DataFrame,
-        mock_photometry: pl.DataFrame,
-        mock_catalog: pl.LazyFrame,
-        redshift_prior: pl.DataFrame,
-        sed_templates: pl.DataFrame,
-        spherex_bands: pl.DataFrame,
-        autoencoder: Path,
-        latent_flow: Path,
-        posterior_proposal: Path,
-        sample_scores: pl.LazyFrame,
-        example_posteriors: pl.DataFrame,
-        paper_figures: pl.DataFrame,
-        registry: ModelRegistry,
-        workspace: Workspace,
-        **tables: Any,
+        context: dg.AssetExecutionContext, registry: ModelRegistry, workspace: Workspace, **tables: Any
     ) -> dg.MaterializeResult:
         """One self-contained page: targets, metrics, the paper's tables, figures, sources, provenance."""
-        from paeplatform.figures.inference import missing_bands_figure
-        from paeplatform.report.page import STRESS_FIGURE, write_report
+        from paeplatform.report.page import Report, write_report
         from paeplatform.scores.evaluate import join_truth
         from paeplatform.scores.missing_bands import stress_summary
 
-        release = context.partition_key
+        inputs, release = taken(ReportInputs, tables), context.partition_key
         with one_line_failures():
             rows, version = release_table(context.instance, workspace, "redshift_catalog", release)
-            catalog = join_truth(rows.collect(), truth_of(mock_photometry))
-        bands, library = bands_from(spherex_bands), library_from(sed_templates)
-        models = {
-            "autoencoder": autoencoder,
-            "latent_flow": latent_flow,
-            "posterior_proposal": posterior_proposal,
-        }
-        with one_line_failures():
-            stress = stress_summary(missing_band_stress)
-            figures = {
-                **redshift_figures(preset, catalog, photoz_metrics),
-                STRESS_FIGURE: missing_bands_figure(stress, missing_band_stress),
-                **model_figures(models),
-                **data_figures(preset, library, bands, mock_catalog, redshift_prior, mock_photometry),
-                **_pictures(workspace, paper_figures),
-            }
-            page = write_report(
-                workspace.report_dir(release),
+            catalog = join_truth(rows.collect(), truth_of(inputs.mock_photometry))
+            stress = stress_summary(inputs.missing_band_stress)
+            figures = _figures(preset, inputs, catalog, stress, workspace)
+            quality = release_quality(context.instance, workspace, release)
+            library = library_from(inputs.sed_templates)
+            report = Report(
                 preset=preset,
-                metrics=photoz_metrics,
-                posteriors_with_truth=catalog,
+                metrics={"release": inputs.photoz_metrics},
+                posteriors=catalog,
                 figures=figures,
                 stress=stress,
                 sections=report_sections(
                     preset,
                     tables,
-                    sample_scores,
-                    example_posteriors,
-                    bands,
-                    release_quality(context.instance, workspace, release),
+                    inputs.sample_scores,
+                    inputs.example_posteriors,
+                    bands_from(inputs.spherex_bands),
+                    quality,
                 ),
                 provenance=_provenance(release, catalog, registry) | {"library": library.content_hash()},
-                targets=_targets(preset, catalog, models, tables, sample_scores),
+                targets=_targets(preset, inputs, catalog, tables),
                 title="Redshifts of a SPHEREx-like release",
             )
+            page = write_report(workspace.report_dir(release), report)
         return dg.MaterializeResult(
             metadata={
                 **made_from(str(page), {"redshift_catalog": version}),
                 "page": dg.MetadataValue.path(page),
                 "figures": len(figures),
                 "size_mb": round(page.stat().st_size / 1e6, 2),
-                **_headline(photoz_metrics),
+                **_headline(inputs.photoz_metrics),
             }
         )
 
     return validation_report
+
+
+def _figures(
+    preset: Preset, inputs: ReportInputs, catalog: pl.DataFrame, stress: pl.DataFrame, workspace: Workspace
+) -> "dict[str, Figure | bytes]":
+    """All figures of the report by name: of the release, the stress test, the models, the data and the paper."""
+    from paeplatform.figures.inference import missing_bands_figure
+    from paeplatform.report.page import STRESS_FIGURE
+
+    library, bands = library_from(inputs.sed_templates), bands_from(inputs.spherex_bands)
+    return {
+        **redshift_figures(preset, catalog, inputs.photoz_metrics),
+        STRESS_FIGURE: missing_bands_figure(stress, inputs.missing_band_stress),
+        **model_figures(inputs.models),
+        **data_figures(
+            preset, library, bands, inputs.mock_catalog, inputs.redshift_prior, inputs.mock_photometry
+        ),
+        **_pictures(workspace, inputs.paper_figures),
+    }
 
 
 def _pictures(workspace: Workspace, paper_figures: pl.DataFrame) -> dict[str, bytes]:
@@ -233,21 +244,17 @@ def _pictures(workspace: Workspace, paper_figures: pl.DataFrame) -> dict[str, by
 
 
 def _targets(
-    preset: Preset,
-    catalog: pl.DataFrame,
-    models: Mapping[str, Path],
-    tables: Mapping[str, pl.DataFrame],
-    sample_scores: pl.LazyFrame,
+    preset: Preset, inputs: ReportInputs, catalog: pl.DataFrame, tables: Mapping[str, pl.DataFrame]
 ) -> list[dict[str, Any]]:
     """What the run is held to: targets of the release, of the models and of the paper's tables."""
     from paeplatform.scores.calibration import posterior_summary
     from paeplatform.scores.targets import model_targets, paper_targets, release_targets
 
-    numbers = {name: model_numbers(models[name]) for name in ("autoencoder", "latent_flow")}
+    numbers = model_numbers(inputs.autoencoder), model_numbers(inputs.latent_flow)
     return [
         *release_targets(posterior_summary(catalog, preset.pae.n_latent), preset.trust),
-        *model_targets(numbers["autoencoder"], numbers["latent_flow"], preset.validation.median_mse_max),
-        *paper_targets({**tables, "chi2": fiducial_chi2(sample_scores)}),
+        *model_targets(*numbers, preset.validation.median_mse_max),
+        *paper_targets({**tables, "chi2": fiducial_chi2(inputs.sample_scores)}),
     ]
 
 

@@ -54,7 +54,8 @@ def release_quality(instance: dg.DagsterInstance, workspace: Workspace, release:
     def table(asset: str) -> pl.LazyFrame:
         return release_table(instance, workspace, asset, release)[0]
 
-    counted = table("release_photometry").select(pl.sum("n_used", "n_masked", "n_set_aside")).collect().row(0)
+    sums = table("release_photometry").select(pl.sum("n_used", "n_masked", "n_set_aside")).collect()
+    used, masked, set_aside = map(int, sums.row(0))
     refused = table("quality_statistics").filter(~pl.col("accepted")).select(pl.len()).collect().item()
     aside = table("quarantined_sources").group_by("reason").len()
     reasons = aside.sort("len", "reason", descending=[True, False]).collect()
@@ -62,13 +63,9 @@ def release_quality(instance: dg.DagsterInstance, workspace: Workspace, release:
         "cells delivered": listing.height,
         "cells held by the gate": listing.height - len(accepted),
         "exposures delivered": int(listing["n_rows"].sum()),
-        **dict(
-            zip(
-                ("exposures used", "exposures masked by flags", "rows set aside"),
-                map(int, counted),
-                strict=True,
-            )
-        ),
+        "exposures used": used,
+        "exposures masked by flags": masked,
+        "rows set aside": set_aside,
         "statistics outside their rule": int(refused),
     }
     return facts, list(reasons.iter_rows())

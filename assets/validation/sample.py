@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.inference.cells import Tables, counts
-from paeplatform.assets.inference.estimation import MISFIT_SETTINGS, PAE_POSTERIORS, posterior_code
+from paeplatform.assets.inference.cells import Tables
+from paeplatform.assets.inference.estimation import (
+    MISFIT_SETTINGS,
+    PAE_POSTERIORS,
+    posterior_code,
+    template_grid,
+)
 from paeplatform.assets.inference.sbi_estimation import sbi_code
-from paeplatform.assets.recording.metadata import table_result
-from paeplatform.assets.recording.partitions import COMPUTE, latent_sizes
+from paeplatform.assets.recording.groups import asset_group
+from paeplatform.assets.recording.metadata import TableResult, counts, table_result
+from paeplatform.assets.recording.partitions import latent_sizes
 from paeplatform.assets.recording.tables import bands_from, library_from, photometry_of
 from paeplatform.assets.recording.versions import code_version, content_version, file_digest, left_out
+from paeplatform.assets.validation.declared import computed_asset, table_asset
 from paeplatform.assets.validation.resumable_tables import in_pieces
 from paeplatform.config import Preset
 from paeplatform.resources.failures import one_line_failures
@@ -30,27 +37,11 @@ if TYPE_CHECKING:
 SIZES = "tables.n_sources", "tables.n_chained"  # settings that decide which sources are sampled
 
 
-def sample_assets(preset: Preset) -> list[dg.AssetsDefinition]:
-    """The assets of this file for a preset."""
-    return [
-        _validation_sample(preset),
-        _sample_template_fits(preset),
-        _sample_sbi_posteriors(preset),
-        _sample_pae_posteriors(preset),
-        _sample_chains(preset),
-        _sample_scores(preset),
-    ]
-
-
 def _validation_sample(preset: Preset) -> dg.AssetsDefinition:
-    @dg.asset(
-        group_name="validation",
-        kinds={"parquet", "polars"},
-        code_version=code_version(1, preset, "tables.n_sources"),
-    )
+    @table_asset(code_version=code_version(1, preset, "tables.n_sources"))
     def validation_sample(
         frozen_test_set: pl.DataFrame, sed_templates: pl.DataFrame, spherex_bands: pl.DataFrame
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> TableResult:
         """The sources of the paper's tables: the frozen test set, and more of its catalogue where tables want more."""
         from paeplatform.scores.frozen_sources import draw_validation_sample
 
@@ -68,34 +59,25 @@ def _sample_template_fits(preset: Preset) -> dg.AssetsDefinition:
         2, preset, "template_fit", "templates.dust_laws", "tables.n_sources", *MISFIT_SETTINGS
     )
 
-    @dg.asset(
-        group_name="validation",
-        kinds={"jax", "parquet"},
-        pool=COMPUTE,
-        code_version=code,
-    )
+    @computed_asset(code_version=code)
     def sample_template_fits(
         validation_sample: pl.DataFrame,
         sed_templates: pl.DataFrame,
         spherex_bands: pl.DataFrame,
         workspace: Workspace,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> TableResult:
         """Template fitting of the validation sample: the baseline of every table."""
         workspace.start_jax()
-        from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.template_fit.fit import fit_templates
-        from paeplatform.template_fit.grid import TemplateGridConfig, build_template_grid
 
         library, bands = library_from(sed_templates), bands_from(spherex_bands)
-        with one_line_failures():
-            extent = TemplateGridConfig.from_preset(preset)
-            grid = build_template_grid(library, gaussian_filters(bands), extent)
+        grid = template_grid(preset, sed_templates, spherex_bands)
 
         def fit(photometry: "Photometry") -> pl.DataFrame:
             with one_line_failures():
                 return fit_templates(grid, *photometry, trust=preset.trust, progress=False)
 
-        pins = code, repr(extent), library.content_hash(), bands.content_hash()
+        pins = code, repr(grid.config), library.content_hash(), bands.content_hash()
         table = _resumed(workspace, preset, "sample-tf", validation_sample, fit, *pins)
         return _made(table, {"status": counts(table, "tf_status"), "models": grid.n_models})
 
@@ -103,42 +85,27 @@ def _sample_template_fits(preset: Preset) -> dg.AssetsDefinition:
 
 
 def _sample_sbi_posteriors(preset: Preset) -> dg.AssetsDefinition:
-    @dg.asset(
-        group_name="validation",
-        kinds={"pytorch", "parquet"},
-        pool=COMPUTE,
-        code_version=f"1-{sbi_code(preset)}",
-    )
+    @computed_asset(kinds={"pytorch", "parquet"}, code_version=f"1-{sbi_code(preset)}")
     def sample_sbi_posteriors(
         validation_sample: pl.DataFrame, spherex_bands: pl.DataFrame, sbi_model: Path
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> TableResult:
         """SBI's p(z) of the validation sample, from the network as trained."""
         from paeplatform.sbi.bundle import load_sbi
         from paeplatform.sbi.inference import estimate_sbi
 
         with one_line_failures():
             model, _ = load_sbi(sbi_model)
-            table = estimate_sbi(
-                model,
-                *photometry_of(validation_sample),
-                summaries=preset.sbi.summaries,
-                n_samples=preset.sbi.n_samples,
-                batch_size=preset.sbi.batch_size,
-                device=preset.sbi.device,
-                seed=preset.seed,
-                progress=False,
-            )
+            photometry = photometry_of(validation_sample)
+            table = estimate_sbi(model, *photometry, preset.sbi, seed=preset.seed, progress=False)
         return _made(table, {"status": counts(table, "sbi_status")})
 
     return sample_sbi_posteriors
 
 
 def _sample_pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
-    @dg.asset(
-        group_name="validation",
+    @computed_asset(
         kinds={"jax", "blackjax", "parquet"},
         partitions_def=dg.StaticPartitionsDefinition(list(preset.tables.priors)),
-        pool=COMPUTE,
         code_version=posterior_code(PAE_POSTERIORS, preset, *SIZES),
     )
     def sample_pae_posteriors(
@@ -148,7 +115,7 @@ def _sample_pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
         redshift_prior: pl.DataFrame,
         pae_model: Path,
         workspace: Workspace,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> TableResult:
         """Posteriors of the validation sample under one choice of priors (Table 1); "free": without a prior on u."""
         workspace.start_jax()
         from paeplatform.instrument.filters import gaussian_filters
@@ -185,11 +152,9 @@ def _sample_pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
 
 
 def _sample_chains(preset: Preset) -> dg.AssetsDefinition:
-    @dg.asset(
-        group_name="validation",
+    @computed_asset(
         kinds={"jax", "blackjax", "parquet"},
         partitions_def=latent_sizes(preset),
-        pool=COMPUTE,
         code_version=posterior_code(PAE_POSTERIORS, preset, *SIZES),
     )
     def sample_chains(
@@ -201,7 +166,7 @@ def _sample_chains(preset: Preset) -> dg.AssetsDefinition:
         autoencoder: Path,
         latent_flow: Path,
         workspace: Workspace,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> TableResult:
         """Markov chains with the PAE of one latent size, both priors on: Table 2, and appendix A with the NF prior."""
         workspace.start_jax()
         from paeplatform.paper.latent_sizes import bundle_of_parts
@@ -220,12 +185,8 @@ def _sample_chains(preset: Preset) -> dg.AssetsDefinition:
                 found = posteriors_under(chains, photometry, progress=False)
             return _of_method(found, latent_method(n_latent))
 
-        pins = (
-            posterior_code(PAE_POSTERIORS, preset),
-            file_digest(autoencoder),
-            file_digest(latent_flow),
-            str(bpz),
-        )
+        parts = file_digest(autoencoder), file_digest(latent_flow)
+        pins = posterior_code(PAE_POSTERIORS, preset), *parts, str(bpz)
         sources = validation_sample.head(preset.tables.n_chained)
         table = _resumed(workspace, preset, f"sample-chains-{n_latent}", sources, sample, *pins)
         return _made(table, {"n_latent": n_latent, **_states(table)})
@@ -234,9 +195,7 @@ def _sample_chains(preset: Preset) -> dg.AssetsDefinition:
 
 
 def _sample_scores(preset: Preset) -> dg.AssetsDefinition:
-    @dg.asset(
-        group_name="validation",
-        kinds={"parquet", "polars"},
+    @table_asset(
         code_version=code_version(1, preset, "prior.z_min", "prior.z_max", "pae.n_latent", *left_out(preset)),
     )
     def sample_scores(
@@ -245,7 +204,7 @@ def _sample_scores(preset: Preset) -> dg.AssetsDefinition:
         sample_sbi_posteriors: pl.DataFrame,
         sample_pae_posteriors: Tables,
         sample_chains: Tables,
-    ) -> dg.MaterializeResult[pl.DataFrame]:
+    ) -> TableResult:
         """Each source's part in every metric, for every method: what the tables and most figures are read from."""
         from paeplatform.paper.sample_scores import score_methods
 
@@ -289,5 +248,15 @@ def _resumed(
     return table
 
 
-def _made(table: pl.DataFrame, metadata: dict[str, object]) -> dg.MaterializeResult[pl.DataFrame]:
+def _made(table: pl.DataFrame, metadata: dict[str, object]) -> TableResult:
     return table_result(table, {**metadata, "rows": table.height})
+
+
+sample_assets = asset_group(
+    _validation_sample,
+    _sample_template_fits,
+    _sample_sbi_posteriors,
+    _sample_pae_posteriors,
+    _sample_chains,
+    _sample_scores,
+)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import polars as pl
 
@@ -17,6 +19,7 @@ from paeplatform.instrument.noise import add_noise, total_snr
 from paeplatform.random_keys import counter_generator
 from paeplatform.sed.dust import DUST_LAWS
 from paeplatform.sed.library import TemplateLibrary
+from paeplatform.source_columns import array_column
 
 AB_ZERO_UJY = 23.9  # AB magnitude of 1 uJy
 CHUNK = 1024  # sources at a time: 1024 spectra of some 8,000 points
@@ -55,21 +58,38 @@ def mock_photometry(
         catalog_rows[name].to_numpy()
         for name in ("template_index", "dust_law", "ebv", "z_true", "mag_i", "object_id")
     )
-    synthesiser = BroadBandSynthesiser(library, bands=(HSC_I,))
-    photometer = BulkPhotometer(synthesiser.wave, gaussian_filters(bands))
     flux_true = np.empty((len(catalog_rows), len(bands)))
-    for low in range(0, len(catalog_rows), CHUNK):
-        rows = slice(low, low + CHUNK)
-        sed = template_index[rows], dust_law[rows], ebv[rows]
-        amplitude = ab_flux(mag_i[rows]) / synthesiser.fluxes(*sed, z[rows])[:, 0]
-        flux_true[rows] = amplitude[:, None] * photometer.photometry(synthesiser.spectra(*sed), z[rows])
+    for rows, fluxes in noiseless_fluxes(library, bands, (template_index, dust_law, ebv), z, mag_i):
+        flux_true[rows] = fluxes
     flux, flux_err = noisy_fluxes(flux_true, bands.depth(preset.instrument.depth), object_id, seed)
     return catalog_rows.with_columns(
-        _array_column("flux", flux),
-        _array_column("flux_err", flux_err),
-        _array_column("flux_true", flux_true),
+        array_column(flux).alias("flux"),
+        array_column(flux_err).alias("flux_err"),
+        array_column(flux_true).alias("flux_true"),
         pl.Series("snr", total_snr(flux, flux_err).astype(np.float32)),
     )
+
+
+def noiseless_fluxes(
+    library: TemplateLibrary, bands: BandSet, seds: Sequence[np.ndarray], z: np.ndarray, mag_i: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """(rows, their band fluxes (n, n_band) [uJy]) of sources, `CHUNK` at a time.
+
+    Args:
+        library: the templates.
+        bands: the channels.
+        seds: template index, dust law and E(B-V) [mag], each (n,).
+        z: (n,) redshifts.
+        mag_i: (n,) i magnitude [AB] that sets the amplitude.
+    """
+    synthesiser = BroadBandSynthesiser(library, bands=(HSC_I,))
+    photometer = BulkPhotometer(synthesiser.wave, gaussian_filters(bands))
+    for low in range(0, len(z), CHUNK):
+        rows = slice(low, low + CHUNK)
+        template_index, dust_law, ebv = (column[rows] for column in seds)
+        amplitude = ab_flux(mag_i[rows]) / synthesiser.fluxes(template_index, dust_law, ebv, z[rows])[:, 0]
+        spectra = synthesiser.spectra(template_index, dust_law, ebv)
+        yield rows, amplitude[:, None] * photometer.photometry(spectra, z[rows])
 
 
 def noisy_fluxes(
@@ -113,10 +133,6 @@ def select_release(preset: Preset, catalog: pl.DataFrame) -> pl.DataFrame:
         order = stream_rng(preset.seed, Stream.RELEASE_DRAW, index).permutation(len(members))
         parts.append(members[np.sort(order[: cfg.sources_per_cell])])
     return pl.concat(parts)
-
-
-def _array_column(name: str, values: np.ndarray) -> pl.Series:
-    return pl.Series(name, values.astype(np.float32), dtype=pl.Array(pl.Float32, values.shape[1]))
 
 
 def _check_rows(rows: pl.DataFrame, library: TemplateLibrary) -> None:

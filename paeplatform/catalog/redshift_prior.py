@@ -81,14 +81,12 @@ def fit_bpz(z: np.ndarray, z_max: float) -> BpzFit:
     options = {"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000, "maxfev": 4000}
     fits = []
     for start in _STARTS:
-        first = optimize.minimize(
-            negative_log_like, start, method="Nelder-Mead", bounds=_BOUNDS, options=options
-        )
-        fits.append(
-            optimize.minimize(
-                negative_log_like, first.x, method="Nelder-Mead", bounds=_BOUNDS, options=options
+        for _ in range(2):
+            fit = optimize.minimize(
+                negative_log_like, start, method="Nelder-Mead", bounds=_BOUNDS, options=options
             )
-        )
+            start = fit.x
+        fits.append(fit)
     best = min(fits, key=lambda fit: fit.fun)
     alpha, beta, gamma = float(best.x[0]), float(np.exp(best.x[1])), float(np.exp(best.x[2]))
     ks = stats.kstest(z, lambda v: bpz_cdf(v, alpha, beta, gamma, z_max)).statistic

@@ -39,20 +39,18 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-runs.add_to(app)
-ui.add_to(app)
-science.add_to(app)
-infer.add_to(app)
-promotion.add_to(app)
-serve.add_to(app)
-deliveries.add_to(app)
-operate.add_to(app)
-outputs.add_to(app)
-report.add_to(app)
-paper_data.add_to(app)
-storage.add_to(app)
-capacity.add_to(app)
-inputs.add_to(app)
+for command in (  # named after their functions, in the order of the help
+    *(runs.demo, runs.run, runs.status, runs.metrics),
+    *(ui.ui, science.evaluate, infer.infer),
+    *(promotion.models, promotion.promote, promotion.rollback),
+    *(serve.serve, deliveries.simulate_release),
+    *(operate.plan, operate.backfill, operate.quality),
+    *(outputs.export, outputs.show, report.report, report.tables, paper_data.paper_data),
+    *(storage.storage, storage.migrate, capacity.plan_capacity, inputs.presets, inputs.version),
+):
+    app.command()(command)
+app.add_typer(inputs.preset_app, name="preset")
+app.add_typer(inputs.templates_app, name="templates")
 
 EXIT_INPUT = 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,15 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from paeplatform.cli.options import JsonOption
+from paeplatform.cli.printing import print_json, print_text
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
     from paeplatform.capacity import Plan
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's command."""
-    app.command("plan-capacity")(plan_capacity)
 
 
 def plan_capacity(
@@ -62,7 +57,7 @@ def plan_capacity(
     if json_:
         tree = asdict(made)
         tree["rates"] = figures.model_dump(mode="json")
-        typer.echo(json.dumps(tree, indent=1))
+        print_json(tree)
         return
     _print(made, gpus, workers, gpu_price, worker_price)
 
@@ -81,12 +76,9 @@ def _given(rates: list[str]) -> dict[str, float]:
 
 
 def _print(made: Plan, gpus: int, workers: int, gpu_price: float, worker_price: float) -> None:
-    console = Console()
-    console.print(
+    print_text(
         f"{made.sources:.3g} sources in {made.cells:,} cells of {made.sources_per_cell:,.0f}; {made.runs:,} runs; "
         f"{made.minutes_per_cell:,.1f} min of posteriors a cell\n{gpus} GPUs, {workers} workers of two cores",
-        highlight=False,
-        soft_wrap=True,
     )
     table = Table("work")
     for heading in ("GPU-hours", "worker-hours", "days"):
@@ -103,11 +95,9 @@ def _print(made: Plan, gpus: int, workers: int, gpu_price: float, worker_price: 
         if priced:
             row.append(f"{work.gpu_hours * gpu_price + work.worker_hours * worker_price:,.0f}")
         table.add_row(*row)
-    console.print(table)
+    Console().print(table)
     tables = ", ".join(f"{name} {size:.2f}" for name, size in made.terabytes.items() if name != "total")
-    console.print(
+    print_text(
         f"store {made.terabytes['total']:.1f} TB in {made.objects:,} objects ({tables}); Dagster's events "
         f"{made.event_log_gigabytes:.1f} GB\nassumed, not measured: {', '.join(made.assumed) or 'nothing'}",
-        highlight=False,
-        soft_wrap=True,
     )

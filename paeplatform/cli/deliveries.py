@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_json, print_text
 from paeplatform.errors import InputError
 from paeplatform.names import check_release_name
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from paeplatform.config import Preset
+    from paeplatform.instrument.bands import BandSet
     from paeplatform.release.simulated.defects import DefectSpec
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's command."""
-    app.command("simulate-release")(simulate_release)
 
 
 def simulate_release(
@@ -75,13 +75,9 @@ def simulate_release(
     check_release_name(name)  # before the catalogue is drawn, which takes a while
     settings = settings_for(home, preset)
     from paeplatform.catalog.cells import parse_cell_key
-    from paeplatform.catalog.mock import draw_mock_catalog
-    from paeplatform.catalog.photometry import mock_photometry, select_release
     from paeplatform.instrument.bands import load_bands
     from paeplatform.release.simulated.delivery import DeliverySpec, check_delivery, write_delivery
-    from paeplatform.sed.library import load_library
 
-    cfg, bands = settings.preset, load_bands()
     spec = DeliverySpec(
         release=name,
         data_collection=collection,
@@ -90,26 +86,34 @@ def simulate_release(
         file_format=file_format,
         seed=seed,
         cell_seeds={parse_cell_key(key)[1]: seed + 1_000_003 for key in change or []},
-        depth=cfg.instrument.depth,
+        depth=settings.preset.instrument.depth,
         defects=_defects(defect or []),
     )
     folder = (to or settings.landing).expanduser() / name
     check_delivery(folder, spec, overwrite=overwrite)
-    library = load_library(cfg.templates.folder) if cfg.templates.folder else load_library()
-    catalog = draw_mock_catalog(cfg, library)
-    sources = mock_photometry(cfg, library, bands, select_release(cfg, catalog), cfg.seed)
+    bands = load_bands()
+    sources = _sources(settings.preset, bands)
     manifest = write_delivery(sources, bands, folder, spec, overwrite=overwrite, progress=not json_)
     if json_:
         typer.echo(
             json.dumps({"folder": str(folder), "version": manifest.content_hash(), "rows": manifest.n_rows})
         )
         return
-    Console().print(
+    print_text(
         f"{folder}: {manifest.n_rows:,} exposures of {manifest.n_sources:,} sources in {len(manifest.files)} file(s), "
-        f"version {manifest.content_hash()}\n`paeplatform plan` says what it asks for, `paeplatform run` does it.",
-        highlight=False,
-        soft_wrap=True,
+        f"version {manifest.content_hash()}\n`paeplatform plan` says what it asks for, `paeplatform run` does it."
     )
+
+
+def _sources(preset: Preset, bands: BandSet) -> pl.DataFrame:
+    """Photometry of the preset's mock sources of a release."""
+    from paeplatform.catalog.mock import draw_mock_catalog
+    from paeplatform.catalog.photometry import mock_photometry, select_release
+    from paeplatform.sed.library import load_library
+
+    library = load_library(preset.templates.folder)
+    catalog = select_release(preset, draw_mock_catalog(preset, library))
+    return mock_photometry(preset, library, bands, catalog, preset.seed)
 
 
 def _defects(texts: list[str]) -> tuple[DefectSpec, ...]:
@@ -128,7 +132,7 @@ def _print_defects(json_: bool) -> None:
 
     if json_:
         rows = [vars(defect) for defect in DEFECTS.values()]
-        typer.echo(json.dumps({"defects": rows}, indent=1))
+        print_json({"defects": rows})
         return
     table = Table("defect", "concerns", "caught by", Column("what is wrong", overflow="fold"))
     for defect in DEFECTS.values():

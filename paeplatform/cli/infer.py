@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, PresetOption, settings_for
-from paeplatform.cli.science import fitted_prior, registered_bundle
+from paeplatform.cli.printing import print_json, print_text
+from paeplatform.cli.science import estimator_of, fitted_prior, registered_bundle
 from paeplatform.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 METHODS = ("importance", "mclmc", "pocomc")  # of paeplatform.inference.estimate, which is heavy to import
 _HEADINGS = {"status": "status", "paths": "made by", "flags": "flag", "input_faults": "input"}
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's command."""
-    app.command()(infer)
 
 
 def infer(
@@ -91,37 +86,19 @@ def infer(
     settings = settings_for(home, preset)
 
     from paeplatform.inference.files.photometry_file import read_photometry_file
-    from paeplatform.inference.files.posterior_file import check_output, write_posteriors
+    from paeplatform.inference.files.posterior_file import write_posteriors
     from paeplatform.instrument.bands import load_bands
 
-    output = file.with_name(f"{file.stem}_photoz.parquet") if output is None else output
-    if output.exists() and file.exists() and output.samefile(file):
-        raise InputError(f"--output {output}: that is the photometry itself")
-    check_output(output, overwrite=overwrite)
-    bands = load_bands()
-    photometry = read_photometry_file(file, len(bands))
+    output = _output(file, output, overwrite)
+    photometry = read_photometry_file(file, len(load_bands()))
     z_prior = _prior(prior, settings)
-    folder = bundle if bundle is not None else registered_bundle(settings, alias or CHAMPION)
-
-    from paeplatform.resources.workspace import Workspace
-
-    Workspace.from_settings(
-        settings
-    ).start_jax()  # before the first array: loading the weights already makes some
-
-    from paeplatform.inference.estimate import Estimator
-    from paeplatform.instrument.filters import gaussian_filters
-    from paeplatform.pae.bundle import load_bundle
-
-    estimator = Estimator(
-        load_bundle(folder), z_prior, bands, gaussian_filters(bands), settings.preset, method
-    )
+    folder, model = _model(bundle, alias or CHAMPION, settings)
+    estimator = estimator_of(folder, z_prior, settings, method)
     posteriors = estimator.estimate(photometry.flux, photometry.flux_err, photometry.object_id)
     table, warnings = _with_source_columns(posteriors, photometry, z_prior.prior_id())
     left_out = write_posteriors(output, table, trust=settings.preset.trust, overwrite=overwrite)
     if left_out:
         warnings.append(f"{output.suffix} cannot hold {', '.join(left_out)}: left out (.parquet holds all)")
-    model = str(bundle) if bundle is not None else f"pae@{alias or CHAMPION}"
     summary = _summary(table) | {
         "file": str(file),
         "output": str(output),
@@ -132,9 +109,25 @@ def infer(
         "warnings": warnings,
     }
     if json_:
-        typer.echo(json.dumps(summary, indent=1))
+        print_json(summary)
     else:
-        _print_summary(summary, Console())
+        _print_summary(summary)
+
+
+def _output(file: Path, output: Path | None, overwrite: bool) -> Path:
+    """Where the posteriors go, checked."""
+    from paeplatform.inference.files.posterior_file import check_output
+
+    output = file.with_name(f"{file.stem}_photoz.parquet") if output is None else output
+    if output.exists() and file.exists() and output.samefile(file):
+        raise InputError(f"--output {output}: that is the photometry itself")
+    check_output(output, overwrite=overwrite)
+    return output
+
+
+def _model(bundle: Path | None, alias: str, settings: PlatformSettings) -> tuple[Path, str]:
+    """The folder of the bundle named on the command line, and what the summary calls it."""
+    return (registered_bundle(settings, alias), f"pae@{alias}") if bundle is None else (bundle, str(bundle))
 
 
 def _prior(choice: str | None, settings: PlatformSettings) -> RedshiftPrior:
@@ -158,9 +151,7 @@ def _with_source_columns(
     """Adds what is known of each source: its prior, the file's other columns; and the warnings."""
     import polars as pl
 
-    table = posteriors.with_columns(
-        pl.lit(prior_id).alias("prior_id"),
-    )
+    table = posteriors.with_columns(pl.lit(prior_id).alias("prior_id"))
     warnings = list(photometry.warnings)
     taken = [name for name in photometry.extra.columns if name in table.columns]
     if taken:
@@ -188,7 +179,7 @@ def _summary(table: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _print_summary(summary: dict[str, Any], console: Console) -> None:
+def _print_summary(summary: dict[str, Any]) -> None:
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     shown.add_column("")
     shown.add_column("galaxies", justify="right")
@@ -199,14 +190,10 @@ def _print_summary(summary: dict[str, Any], console: Console) -> None:
             shown.add_row(
                 escape(f"{_HEADINGS[heading]} {name}"), f"{n:,}", f"{100.0 * n / summary['sources']:.1f}"
             )
-    console.print(shown)
+    Console().print(shown)
     if summary["median_sigma"] is not None:
-        console.print(f"median sigma_z/(1+z) {summary['median_sigma']:.4f}", highlight=False)
-    console.print(
-        f"{summary['method']} with model {summary['model']}, prior {summary['prior']}",
-        highlight=False,
-        markup=False,
-    )
+        print_text(f"median sigma_z/(1+z) {summary['median_sigma']:.4f}")
+    print_text(f"{summary['method']} with model {summary['model']}, prior {summary['prior']}")
     for warning in summary["warnings"]:
-        console.print(f"note: {warning}", highlight=False, markup=False)
-    console.print(f"written to {summary['output']}", highlight=False, markup=False, soft_wrap=True)
+        print_text(f"note: {warning}")
+    print_text(f"written to {summary['output']}")

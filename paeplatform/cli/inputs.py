@@ -14,14 +14,6 @@ preset_app = typer.Typer(help="Show or check one preset.", no_args_is_help=True)
 templates_app = typer.Typer(help="Check a folder of SED templates.", no_args_is_help=True)
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's commands."""
-    app.command()(presets)
-    app.add_typer(preset_app, name="preset")
-    app.add_typer(templates_app, name="templates")
-    app.command()(version)
-
-
 def presets() -> None:
     """List the presets that ship with the package and their sizes."""
     from paeplatform.config import load_preset, preset_names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -11,13 +10,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_json, print_text
 from paeplatform.errors import InputError
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's commands."""
-    for command in (plan, backfill, quality):
-        app.command()(command)
 
 
 def plan(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
@@ -58,33 +52,23 @@ def plan(json_: JsonOption = False, home: HomeOption = None, preset: PresetOptio
             "held": held_json(held),
             "misnamed": misnamed,
         }
-        typer.echo(json.dumps(tree, indent=1))
+        print_json(tree)
         return
-    console = Console()
     for one in arrived:
         fault = f": {one.fault}" if one.fault else ""
-        console.print(
-            f"delivery to ingest: {one.release}, version {one.version}{fault}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_text(f"delivery to ingest: {one.release}, version {one.version}{fault}")
     for name in misnamed:
-        console.print(
-            f"not a release: {settings.landing / name}: its name must be {NAME_FORM}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    print_held(held, console)
+        print_text(f"not a release: {settings.landing / name}: its name must be {NAME_FORM}")
+    print_held(held)
     if not runs:
         what = "everything else" if held else "everything"
-        console.print("No run is due." if arrived else f"Nothing to do: {what} is current.")
+        print_text("No run is due." if arrived else f"Nothing to do: {what} is current.")
         return
     table = Table("run", Column("makes", overflow="fold"), Column("why", overflow="fold"))
     for run in runs:
         made = ", ".join(target.asset_key.to_user_string() for target in run.targets)
         table.add_row(escape(run.name), escape(made), escape(run.reason))
-    console.print(table)
+    Console().print(table)
 
 
 def backfill(
@@ -111,11 +95,9 @@ def backfill(
     from paeplatform.definitions import build_definitions
     from paeplatform.sensors.backfill import backfill as make
 
-    console = Console()
-
     def say(cell: str, outcome: str, why: str) -> None:
         if not json_:
-            console.print(f"{cell:<16} {outcome:>6}  {why}", markup=False, highlight=False, soft_wrap=True)
+            print_text(f"{cell:<16} {outcome:>6}  {why}")
 
     summary = make(
         settings,
@@ -126,12 +108,11 @@ def backfill(
         on_cell=say,
     )
     if json_:
-        typer.echo(json.dumps(vars(summary), indent=1))
+        print_json(vars(summary))
     else:
-        console.print(
+        print_text(
             f"{len(summary.made)} made, {len(summary.held)} held, {len(summary.failed)} failed in "
-            f"{summary.seconds / 60:.1f} min",
-            highlight=False,
+            f"{summary.seconds / 60:.1f} min"
         )
     if not summary.ok:
         raise typer.Exit(1)
@@ -168,11 +149,10 @@ def quality(
         for (name, cell), found in outcomes.items()
     }
     if json_:
-        typer.echo(json.dumps({"page": str(page), "broken": broken}, indent=1))
+        print_json({"page": str(page), "broken": broken})
         return
     table = Table("cell", Column("broken rules", overflow="fold"))
     for name, rules in broken.items():
         table.add_row(name, ", ".join(rules) or "none")
-    console = Console()
-    console.print(table)
-    console.print(str(page), highlight=False, soft_wrap=True)
+    Console().print(table)
+    print_text(str(page))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from paeplatform.cli.options import HomeOption, OverwriteOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_text
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 
     from paeplatform.outputs.card import Galaxy
     from paeplatform.resources.settings import PlatformSettings
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's commands."""
-    for command in (export, show):
-        app.command()(command)
 
 
 def export(
@@ -70,10 +65,9 @@ def export(
         notes = refuse_held_catalog(instance, release, [table.stem for table in tables])
     write(catalog, path, file_format, _provenance(catalog, release), overwrite=overwrite)
     rows = catalog.select(pl.len()).collect().item()
-    console = Console()
-    console.print(f"{path}: {rows:,} sources of {len(tables)} cell(s)", highlight=False, soft_wrap=True)
+    print_text(f"{path}: {rows:,} sources of {len(tables)} cell(s)")
     for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        print_text(f"note: {note}")
 
 
 def show(
@@ -91,22 +85,19 @@ def show(
 
     Example: [bold]paeplatform show 1917987867317780881 --release mock-r1[/bold]
     """
-    from paeplatform.targets import check_target, new_target
+    from paeplatform.targets import Target
 
-    path = to or Path(f"{source}.png")
-    check_target(path, overwrite=overwrite, option="--to")
+    target = Target(to or Path(f"{source}.png"), overwrite, "--to")
+    target.check()
     settings = settings_for(home, preset)
     galaxy = _galaxy(settings, source, release)
-    from paeplatform.resources.workspace import Workspace
-
-    Workspace.from_settings(settings).start_jax()
     from paeplatform.instrument.bands import load_bands
     from paeplatform.outputs.card import card_png, source_card
 
     predictive = _predictive(settings, galaxy) if galaxy.row["pae_z_mean"] is not None else None
-    with new_target(path, overwrite=overwrite, option="--to") as unfinished:
+    with target.new() as unfinished:
         unfinished.write_bytes(card_png(source_card(galaxy, load_bands(), predictive)))
-    Console().print(str(path), highlight=False, soft_wrap=True)
+    print_text(str(target.path))
 
 
 def _cells(settings: PlatformSettings, release: str, cells: list[str] | None) -> list[UPath]:
@@ -115,13 +106,15 @@ def _cells(settings: PlatformSettings, release: str, cells: list[str] | None) ->
     Raises:
         InputError: no such release or cell.
     """
+    from paeplatform.cli.tables import stored_tables
+
     base = settings.store / "redshift_catalog"
     known = _releases(base)
     if release not in known:
         raise InputError(
             f"no catalogue of release {release!r} under {base}: there are {', '.join(known) or 'none'}"
         )
-    found = {path.stem: path for path in _tables(base / release)}
+    found = stored_tables(base / release)
     unknown = sorted(set(cells or ()) - set(found))
     if unknown:
         raise InputError(f"release {release} has no cell {', '.join(unknown)}: there are {', '.join(found)}")
@@ -133,14 +126,6 @@ def _releases(base: UPath) -> list[str]:
     from paeplatform.resources.objects import names_in
 
     return sorted(name for name in names_in(base) if not name.startswith(".") and (base / name).is_dir())
-
-
-def _tables(folder: UPath) -> list[UPath]:
-    """The catalogue files of a release, one a cell, in order."""
-    from paeplatform.resources.objects import names_in
-
-    names = sorted(name for name in names_in(folder) if name.endswith(".parquet") and name[0] != ".")
-    return [folder / name for name in names]
 
 
 def _provenance(catalog: pl.LazyFrame, release: str) -> dict[str, str]:
@@ -162,15 +147,16 @@ def _galaxy(settings: PlatformSettings, source: int, release: str | None) -> Gal
     import numpy as np
     import polars as pl
 
+    from paeplatform.cli.tables import stored_tables
     from paeplatform.outputs.card import Galaxy
     from paeplatform.resources.objects import read_table, scan_table
 
     base = settings.store / "redshift_catalog"
     found: list[tuple[str, str, dict[str, Any]]] = []
-    for known in _releases(base):
-        for path in _tables(base / known) if release in (None, known) else []:
+    for known in [name for name in _releases(base) if release in (None, name)]:
+        for cell, path in stored_tables(base / known).items():
             rows = scan_table(path).filter(pl.col("object_id") == source).collect()
-            found += [(known, path.stem, row) for row in rows.iter_rows(named=True)]
+            found += [(known, cell, row) for row in rows.iter_rows(named=True)]
     if not found:
         where = f"release {release}" if release else "any release"
         raise InputError(f"no source {source} in {where} under {base}; `paeplatform export` lists them")
@@ -195,30 +181,21 @@ def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
 
     import numpy as np
 
-    from paeplatform.inference.estimate import Estimator
+    from paeplatform.cli.science import estimator_of
     from paeplatform.inference.model.priors import prior_from_dict
-    from paeplatform.instrument.bands import load_bands
-    from paeplatform.instrument.filters import gaussian_filters
     from paeplatform.outputs.card import predict
-    from paeplatform.pae.bundle import load_bundle
     from paeplatform.resources.objects import read_table
     from paeplatform.resources.registry import PAE, ModelRegistry
 
     registry, preset = ModelRegistry.from_settings(settings), settings.preset
     version = registry.by_version(PAE, int(galaxy.row["bundle_version"]))
-    bundle = load_bundle(registry.artifact(version, "bundle"))
+    folder = registry.artifact(version, "bundle")
     stored = read_table(settings.store / "inference_prior.parquet").row(0, named=True)
-    prior, bands = prior_from_dict(json.loads(stored["prior"])), load_bands()
+    prior = prior_from_dict(json.loads(stored["prior"]))
     # weighted draws show the SED well enough, and chains would take minutes to compile
     without_chains = preset.inference.model_copy(update={"fallback": False})
-    estimator = Estimator(
-        bundle,
-        prior,
-        bands,
-        gaussian_filters(bands),
-        preset.model_copy(update={"inference": without_chains}),
-        method="importance",
-    )
+    settings = replace(settings, preset=preset.model_copy(update={"inference": without_chains}))
+    estimator = estimator_of(folder, prior, settings, "importance")
     if estimator.proposal is None or not preset.prior.nf_prior:
         return None
     _, draws = estimator.estimate_with_draws(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,17 +10,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_json, print_text
 
 if TYPE_CHECKING:
     from paeplatform.paespec.folder import Survey
     from paeplatform.resources.settings import PlatformSettings
 
 SPECTRA, PHOTOMETRY = "training_spectra.parquet", "photometry.parquet"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's command."""
-    app.command("paper-data")(paper_data)
 
 
 def paper_data(
@@ -52,16 +47,15 @@ def paper_data(
     notes = _convert(found, to, settings_for(home, preset), overwrite) if to is not None else []
     if json_:
         files = {kind: [str(path) for path in paths] for kind, paths in found.files.items()}
-        typer.echo(json.dumps({"files": files, "missing": found.missing, "notes": notes}, indent=1))
+        print_json({"files": files, "missing": found.missing, "notes": notes})
         return
     table = Table("what", "files", "needed for", Column("first", overflow="fold"))
     for kind, paths in found.files.items():
         first = str(paths[0].relative_to(folder)) if paths else "missing"
         table.add_row(kind, str(len(paths)), NEEDED.get(kind, ""), first)
-    console = Console()
-    console.print(table)
+    Console().print(table)
     for line in notes:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_text(line)
 
 
 def _convert(found: Survey, to: Path, settings: PlatformSettings, overwrite: bool) -> list[str]:
@@ -69,20 +63,21 @@ def _convert(found: Survey, to: Path, settings: PlatformSettings, overwrite: boo
     from paeplatform.paespec.photometry import read_photometry, read_properties, read_truth, with_truth
     from paeplatform.paespec.spectra import write_training_spectra
     from paeplatform.sed.grid import rest_grid
-    from paeplatform.targets import MARK, check_target, creator, new_target
+    from paeplatform.targets import MARK, Target, creator
 
     # All of them before the first is read, since reading takes minutes.
+    spectra, table = (Target(to / name, overwrite, "--to") for name in (SPECTRA, PHOTOMETRY))
     if found.files["spectra"]:
-        check_target(to / SPECTRA, overwrite=overwrite, option="--to")
+        spectra.check()
     if found.files["noisy photometry"]:
-        check_target(to / PHOTOMETRY, overwrite=overwrite, option="--to")
+        table.check()
     notes: list[str] = []
     if found.files["spectra"]:
         redshift = None
         if found.files["properties"]:
-            table = read_properties(found.the("properties"))
-            redshift = dict(zip(table["object_id"].to_list(), table["z_true"].to_list(), strict=True))
-        with new_target(to / SPECTRA, overwrite=overwrite, option="--to") as unfinished:
+            known = read_properties(found.the("properties"))
+            redshift = dict(zip(known["object_id"].to_list(), known["z_true"].to_list(), strict=True))
+        with spectra.new() as unfinished:
             counts = write_training_spectra(
                 found.the("spectra"), unfinished, rest_grid(settings.preset.rest_grid), redshift
             )
@@ -93,7 +88,7 @@ def _convert(found: Survey, to: Path, settings: PlatformSettings, overwrite: boo
         if found.files["selection"]:
             photometry, said = with_truth(photometry, read_truth(found.the("selection")))
             notes += said.lines
-        with new_target(to / PHOTOMETRY, overwrite=overwrite, option="--to") as unfinished:
+        with table.new() as unfinished:
             photometry.write_parquet(unfinished, metadata={MARK: creator()})
         notes.append(f"{PHOTOMETRY}: {photometry.height} sources")
     if found.files["filters"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_json, print_text
 from paeplatform.errors import InputError, RegistryError
 
 if TYPE_CHECKING:
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[str, typer.Option(help="Registered model: pae or sbi-redshift.")]
 PAE = "pae"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's commands."""
-    for command in (models, promote, rollback):
-        app.command()(command)
 
 
 def models(
@@ -58,11 +52,10 @@ def models(
         ]
         tree[kind.name] = {"versions": versions, "history": history}
     if json_:
-        typer.echo(json.dumps({"home": str(settings.home), "models": tree}, indent=1))
+        print_json({"home": str(settings.home), "models": tree})
         return
-    console = Console()
     if not any(found["versions"] for found in tree.values()):
-        console.print(
+        print_text(
             f"No model is registered under {settings.home}: `paeplatform run` trains and registers them."
         )
         return
@@ -77,7 +70,7 @@ def models(
                 escape(row["verdict_reason"] or ""),
                 by,
             )
-    console.print(table)
+    Console().print(table)
 
 
 def promote(
@@ -218,17 +211,16 @@ def _inputs(settings: PlatformSettings, registry: ModelRegistry) -> Inputs:
 
     return Inputs(
         settings.preset,
-        table("frozen_test_set"),
         table("spherex_bands"),
         table("redshift_prior"),
         registry,
         Workspace.from_settings(settings),
+        table("frozen_test_set"),
         "command line",
     )
 
 
 def _print_verdict(kind: Gated, chosen: ModelVersion, facts: dict[str, Any], verdict: Verdict) -> None:
-    console = Console()
     table = Table("metric", "challenger", "champion", "", Column("why", overflow="fold"))
     for row in verdict.metrics:
         mark = {True: "[green]passes[/]", False: "[red]fails[/]", None: "-"}[row.passes]
@@ -236,20 +228,16 @@ def _print_verdict(kind: Gated, chosen: ModelVersion, facts: dict[str, Any], ver
         table.add_row(
             row.name, *values, "[green]better[/]" if row.passes and row.better else mark, row.reason
         )
-    console.print(table)
+    Console().print(table)
     against = "the limits" if facts["against"] == "limits" else facts["against"]
     said = "promoted" if facts["outcome"] == "promoted" else "not promoted"
     forced = ", by --force" if facts["forced"] else ""
-    console.print(
-        f"{kind.name} {chosen.label} {said}{forced}; against {against}: {verdict.reason}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_text(f"{kind.name} {chosen.label} {said}{forced}; against {against}: {verdict.reason}")
 
 
 def _say(json_: bool, facts: dict[str, Any]) -> None:
     if json_:
-        typer.echo(json.dumps(facts, indent=1))
+        print_json(facts)
         return
     more = f" from v{facts['from']}" if "from" in facts else ""
-    Console().print(f"{facts['model']} v{facts['version']}: {facts['outcome']}{more}", highlight=False)
+    print_text(f"{facts['model']} v{facts['version']}: {facts['outcome']}{more}")

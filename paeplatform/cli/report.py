@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from paeplatform.cli.options import HomeOption, OverwriteOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_text
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 _README = "README.md"
 _TITLE = "# Tables of the run with preset "
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's commands."""
-    for command in (report, tables):
-        app.command()(command)
 
 
 def report(
@@ -45,12 +39,12 @@ def report(
         raise InputError(
             f"no report at {page}: there are {', '.join(known) or 'none yet'}; `paeplatform run` makes them"
         )
-    Console().print(str(page), highlight=False, soft_wrap=True)
+    print_text(str(page))
     if show:
         import webbrowser
 
         if not webbrowser.open(page.resolve().as_uri()):
-            Console().print("no browser could be started: open the file by hand", highlight=False)
+            print_text("no browser could be started: open the file by hand")
 
 
 def tables(
@@ -75,18 +69,20 @@ def tables(
         for path in found:
             typer.echo(path.read_text())
         return
-    from paeplatform.targets import check_target, new_target
+    from paeplatform.targets import Target
 
     files = [path for table in found for path in (table, table.with_suffix(".csv"))]
-    for name in (*(path.name for path in files), _README):
-        check_target(to / name, overwrite=overwrite, option="--to", fault=_copy_fault)
+    names = (*(path.name for path in files), _README)
+    targets = {name: Target(to / name, overwrite, "--to", fault=_copy_fault) for name in names}
+    for target in targets.values():
+        target.check()
     texts = {path.name: path.read_bytes() for path in files}
     # The list of what was copied comes last: until then the one before it says which files may be replaced.
     texts[_README] = _provenance(settings, preset, [path.stem for path in found]).encode()
     for name, text in texts.items():
-        with new_target(to / name, overwrite=overwrite, option="--to", fault=_copy_fault) as unfinished:
+        with targets[name].new() as unfinished:
             unfinished.write_bytes(text)
-    Console().print(f"{to}: {len(found)} tables", highlight=False, soft_wrap=True)
+    print_text(f"{to}: {len(found)} tables")
 
 
 def _copy_fault(path: Path) -> str | None:
@@ -104,7 +100,7 @@ def _provenance(settings: PlatformSettings, given: str | None, names: list[str])
     from importlib.metadata import version
 
     from paeplatform import __version__
-    from paeplatform.resources.tracking import git_commit
+    from paeplatform.resources.models.tracking import git_commit
 
     preset = settings.preset
     libraries = ", ".join(f"{name} {version(name)}" for name in ("jax", "torch", "numpy", "polars"))

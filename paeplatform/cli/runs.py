@@ -11,21 +11,15 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_json, print_text
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
 
     from paeplatform.resources.settings import PlatformSettings
-    from paeplatform.sensors.run import RunSummary
 
 DEMO = "demo"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's commands."""
-    for command in (demo, run, status, metrics):
-        app.command()(command)
 
 
 def demo(home: HomeOption = None) -> None:
@@ -37,12 +31,8 @@ def demo(home: HomeOption = None) -> None:
     Example: [bold]paeplatform demo --home runs/demo[/bold]
     """
     settings = settings_for(home, DEMO)
-    console = Console()
-    summary = _catch_up(settings, None, console)
-    _end(summary, console)
-    _print_metrics(_metric_tables(settings, settings.preset.release.name), console)
-    _print_targets(settings, console)
-    _print_places(settings, console)
+    _catch_up(settings, None)
+    _print_places(settings)
 
 
 def run(
@@ -60,13 +50,7 @@ def run(
     Examples: [bold]paeplatform run --preset standard --home runs/standard[/bold]
     or [bold]paeplatform run --select redshift_prior[/bold]
     """
-    settings = settings_for(home, preset)
-    console = Console()
-    summary = _catch_up(settings, select, console)
-    _end(summary, console)
-    if select is None:
-        _print_metrics(_metric_tables(settings, settings.preset.release.name), console)
-        _print_targets(settings, console)
+    _catch_up(settings_for(home, preset), select)
 
 
 def status(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
@@ -87,24 +71,18 @@ def status(json_: JsonOption = False, home: HomeOption = None, preset: PresetOpt
     if json_:
         rows = [{"target": target.label, "reason": target.reason} for target in targets]
         tree = {"preset": settings.preset.name, "home": str(settings.home), "stale": rows}
-        typer.echo(json.dumps(tree | {"held": held_json(held)}, indent=1))
+        print_json(tree | {"held": held_json(held)})
         return
-    console = Console()
-    print_held(held, console)
+    print_held(held)
     if not targets:
         what = "Everything else" if held else "Everything"
-        console.print(
-            f"{what} of preset {settings.preset.name} under {settings.home} is current.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_text(f"{what} of preset {settings.preset.name} under {settings.home} is current.")
         return
     table = Table("to be made", Column("why", overflow="fold"))
     for target in targets:
         table.add_row(escape(target.label), escape(target.reason))
-    console.print(table)
-    console.print("`paeplatform run` makes them.")
+    Console().print(table)
+    print_text("`paeplatform run` makes them.")
 
 
 def metrics(
@@ -122,50 +100,40 @@ def metrics(
     settings = settings_for(home, preset)
     tables = _metric_tables(settings, release)
     if json_:
-        from paeplatform.cli.tables import metric_rows
-
-        typer.echo(json.dumps({"home": str(settings.home), "releases": metric_rows(tables)}, indent=1))
+        rows = {name: table.to_dicts() for name, table in tables.items()}  # of no source: numbers are null
+        print_json({"home": str(settings.home), "releases": rows})
         return
-    _print_metrics(tables, Console())
+    _print_metrics(tables)
 
 
-def _catch_up(settings: PlatformSettings, select: list[str] | None, console: Console) -> RunSummary:
+def _catch_up(settings: PlatformSettings, select: list[str] | None) -> None:
+    """Makes what is missing or stale, and prints what came of it, with metrics and targets when all was asked for.
+
+    Exit code 1, and the faults again at the end where they are seen, when something failed or is held.
+    """
+    from paeplatform.cli.tables import print_held
     from paeplatform.definitions import build_definitions
     from paeplatform.sensors.run import materialize_stale
 
-    console.print(
-        f"preset {settings.preset.name}, home {settings.home}", markup=False, highlight=False, soft_wrap=True
-    )
-    summary = materialize_stale(
-        settings, select=select, progress=True, console=console, defs=build_definitions(settings)
-    )
-    from paeplatform.cli.tables import print_held
-
-    print_held(summary.waiting, console)
+    print_text(f"preset {settings.preset.name}, home {settings.home}")
+    summary = materialize_stale(settings, select=select, progress=True, defs=build_definitions(settings))
+    print_held(summary.waiting)
     if not (summary.made or summary.failed or summary.held or summary.kept):
-        what = "everything else" if summary.waiting else "everything"
-        console.print(f"Nothing to do: {what} is current.")
+        print_text(f"Nothing to do: {'everything else' if summary.waiting else 'everything'} is current.")
     else:
-        console.print(f"{len(summary.made)} made in {summary.seconds / 60:.1f} min", highlight=False)
-    return summary
-
-
-def _end(summary: RunSummary, console: Console) -> None:
-    """Exit code 1, and the faults again at the end where they are seen, when something failed or is held."""
-    if summary.ok:
-        return
-    for target, fault in summary.failed:
-        console.print(
-            f"failed: {target.label}: {fault}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
-    for target, rules in summary.held:
-        console.print(
-            f"held: {target.label}: {rules}", style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
-    if summary.skipped:
-        console.print(f"not tried, since they need it: {len(summary.skipped)}", style="red", highlight=False)
-    console.print("What was made stays; the same command goes on from here.")
-    raise typer.Exit(1)
+        print_text(f"{len(summary.made)} made in {summary.seconds / 60:.1f} min")
+    if not summary.ok:
+        for target, fault in summary.failed:
+            print_text(f"failed: {target.label}: {fault}", style="red")
+        for target, rules in summary.held:
+            print_text(f"held: {target.label}: {rules}", style="yellow")
+        if summary.skipped:
+            print_text(f"not tried, since they need it: {len(summary.skipped)}", style="red")
+        print_text("What was made stays; the same command goes on from here.")
+        raise typer.Exit(1)
+    if select is None:
+        _print_metrics(_metric_tables(settings, settings.preset.release.name))
+        _print_targets(settings)
 
 
 def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str, pl.DataFrame]:
@@ -174,11 +142,11 @@ def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str,
     Raises:
         InputError: there is none, or not of that release.
     """
-    from paeplatform.resources.objects import names_in, read_table
+    from paeplatform.cli.tables import stored_tables
+    from paeplatform.resources.objects import read_table
 
     folder = settings.store / "photoz_metrics"
-    names = sorted(name for name in names_in(folder) if name.endswith(".parquet") and name[0] != ".")
-    found = {name.removesuffix(".parquet"): folder / name for name in names}
+    found = stored_tables(folder)
     if release is not None and release not in found:
         known = f"there are {', '.join(found)}" if found else "there are none yet"
         raise InputError(
@@ -190,15 +158,16 @@ def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str,
     return {name: read_table(path) for name, path in wanted.items()}
 
 
-def _print_metrics(tables: dict[str, pl.DataFrame], console: Console) -> None:
+def _print_metrics(tables: dict[str, pl.DataFrame]) -> None:
     from paeplatform.cli.tables import metric_rich_table
 
+    console = Console()
     for release, table in tables.items():
         console.print()
         console.print(metric_rich_table(table, f"release {release}", width=console.width))
 
 
-def _print_targets(settings: PlatformSettings, console: Console) -> None:
+def _print_targets(settings: PlatformSettings) -> None:
     """The report's targets in words: what was wanted, what came out."""
     path = settings.report / settings.preset.release.name / "metrics.json"
     if not path.is_file():
@@ -206,18 +175,16 @@ def _print_targets(settings: PlatformSettings, console: Console) -> None:
     from paeplatform.cli.tables import target_line
 
     for line in json.loads(path.read_text())["targets"]:
-        console.print(target_line(line), highlight=False, soft_wrap=True)
+        Console().print(target_line(line), highlight=False, soft_wrap=True)
 
 
-def _print_places(settings: PlatformSettings, console: Console) -> None:
+def _print_places(settings: PlatformSettings) -> None:
     from paeplatform.cli.servers.services import DAGSTER_PORT, HOST, MLFLOW_PORT
 
     page = settings.report / settings.preset.release.name / "index.html"
-    console.print(
+    print_text(
         f"\nWhere to look\n"
         f"  Dagster  http://{HOST}:{DAGSTER_PORT}   after `make ui` (or `paeplatform ui`)\n"
         f"  MLflow   http://{HOST}:{MLFLOW_PORT}   the same command serves both\n"
         f"  report   {page}",
-        highlight=False,
-        soft_wrap=True,
     )

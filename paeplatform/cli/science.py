@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,18 +9,16 @@ import typer
 from rich.console import Console
 
 from paeplatform.cli.options import HomeOption, JsonOption, OverwriteOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_json
 from paeplatform.errors import InputError
 
 if TYPE_CHECKING:
+    from paeplatform.inference.estimate import Estimator
+    from paeplatform.inference.model.priors import RedshiftPrior
     from paeplatform.resources.settings import PlatformSettings
 
 
 TARGET_SNR = 50.0
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's command."""
-    app.command()(evaluate)
 
 
 def evaluate(
@@ -50,45 +47,33 @@ def evaluate(
 
     Example: [bold]paeplatform evaluate --preset standard --sources 240 --min-snr 50 --json[/bold]
     """
-    from paeplatform.targets import MARK, check_target, creator, new_target
+    from paeplatform.targets import MARK, Target, creator
 
-    if posteriors is not None:
-        check_target(posteriors, overwrite=overwrite, option="--posteriors")
+    target = None if posteriors is None else Target(posteriors, overwrite, "--posteriors")
+    if target is not None:
+        target.check()
     settings = settings_for(home, preset)
     folder = registered_bundle(settings, alias)
-
-    from paeplatform.resources.workspace import Workspace
-
-    Workspace.from_settings(
-        settings
-    ).start_jax()  # before the first array: loading the weights already makes some
-
-    from paeplatform.inference.estimate import Estimator
     from paeplatform.inference.model.priors import prior_from_preset
-    from paeplatform.instrument.bands import load_bands
-    from paeplatform.instrument.filters import gaussian_filters
-    from paeplatform.pae.bundle import load_bundle
     from paeplatform.scores.calibration import posterior_summary
     from paeplatform.scores.evaluate import evaluate_high_snr
     from paeplatform.scores.targets import high_snr_targets, release_targets
     from paeplatform.sed.library import load_library
 
     prior = prior_from_preset(settings.preset.prior, fitted_prior(settings))
-    library, bands = load_library(settings.preset.templates.folder), load_bands()
-    bundle = load_bundle(folder)
-    estimator = Estimator(bundle, prior, bands, gaussian_filters(bands), settings.preset)
+    estimator = estimator_of(folder, prior, settings)
+    library = load_library(settings.preset.templates.folder)
     metrics, rows = evaluate_high_snr(estimator, library, n_sources=sources, min_snr=min_snr, seed=seed)
-    if posteriors is not None:
-        with new_target(posteriors, overwrite=overwrite, option="--posteriors") as unfinished:
+    if target is not None:
+        with target.new() as unfinished:
             rows.write_parquet(unfinished, metadata={MARK: creator()})
-    summary = posterior_summary(rows, bundle.n_latent)
-    accuracy = (
-        high_snr_targets(metrics) if min_snr >= TARGET_SNR else []
-    )  # the targets are stated for bright sources
+    summary = posterior_summary(rows, estimator.bundle.n_latent)
+    # the targets are stated for bright sources
+    accuracy = high_snr_targets(metrics) if min_snr >= TARGET_SNR else []
     targets = [*accuracy, *release_targets(summary, settings.preset.trust)]
     if json_:
         tree = {"preset": settings.preset.name, "min_snr": min_snr, "metrics": metrics.to_dicts()}
-        typer.echo(json.dumps(tree | {"summary": summary, "targets": targets}, indent=1))
+        print_json(tree | {"summary": summary, "targets": targets})
         return
 
     from paeplatform.cli.tables import metric_rich_table, target_line
@@ -98,6 +83,30 @@ def evaluate(
     console.print(metric_rich_table(metrics, title, width=console.width))
     for target in targets:
         console.print(target_line(target), highlight=False)
+
+
+def estimator_of(
+    folder: Path, z_prior: RedshiftPrior, settings: PlatformSettings, method: str | None = None
+) -> Estimator:
+    """The estimator of a bundle's folder in the survey's bands, in a process that is made ready for heavy work.
+
+    Args:
+        folder: of the bundle's files.
+        z_prior: prior on z.
+        settings: of the command.
+        method: of sampling; None takes the preset's.
+    """
+    from paeplatform.resources.workspace import Workspace
+
+    # before the first array: loading the weights already makes some
+    Workspace.from_settings(settings).start_jax()
+    from paeplatform.inference.estimate import Estimator
+    from paeplatform.instrument.bands import load_bands
+    from paeplatform.instrument.filters import gaussian_filters
+    from paeplatform.pae.bundle import load_bundle
+
+    bands = load_bands()
+    return Estimator(load_bundle(folder), z_prior, bands, gaussian_filters(bands), settings.preset, method)
 
 
 def registered_bundle(settings: PlatformSettings, alias: str) -> Path:

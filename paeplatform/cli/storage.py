@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's commands."""
-    for command in (storage, migrate):
-        app.command()(command)
+from paeplatform.cli.printing import print_json, print_text
 
 
 def storage(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
@@ -35,7 +29,7 @@ def storage(json_: JsonOption = False, home: HomeOption = None, preset: PresetOp
         "store": str(settings.store),
     }
     if json_:
-        typer.echo(json.dumps(places, indent=1))
+        print_json(places)
         return
     table = Table("what", "where")
     for name, place in places.items():
@@ -72,17 +66,14 @@ def migrate(
     from paeplatform.sensors.run import home_lock
 
     settings = settings_for(home, preset)
-    console = Console()
 
     def say(done: StepDone) -> None:
         if not json_:
             mark = "as before" if done.already else f"{done.seconds:.1f} s"
-            console.print(
-                f"{done.name:<13} {mark:>10}  {done.what}", markup=False, highlight=False, soft_wrap=True
-            )
+            print_text(f"{done.name:<13} {mark:>10}  {done.what}")
 
     old = replace(settings, home=(source or settings.home).expanduser().resolve())
     with home_lock(old):
         steps = take_along(settings, source=source, say=say)
     if json_:
-        typer.echo(json.dumps([asdict(one) for one in steps], indent=1))
+        print_json([asdict(one) for one in steps])

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from paeplatform.cli.printing import print_text
+from paeplatform.resources.objects import names_in
 from paeplatform.scores.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     import polars as pl
-    from rich.console import Console
+    from upath import UPath
 
     from paeplatform.sensors.staleness import HeldPart
 
@@ -32,6 +34,12 @@ _SIGNED = {"mean_bias", "z_score_median"}
 _ONLY_WIDE = {"nmad_usual", "z_score_median", "z_score_std"}
 FULL = 100  # terminal columns from which every metric fits
 WIDE = 150  # and from which the bootstrap errors fit beside the values
+
+
+def stored_tables(folder: UPath) -> dict[str, UPath]:
+    """The tables in a folder of the store by their partition, in order."""
+    names = sorted(name for name in names_in(folder) if name.endswith(".parquet") and name[0] != ".")
+    return {name.removesuffix(".parquet"): folder / name for name in names}
 
 
 def metric_rich_table(table: pl.DataFrame, title: str, width: int) -> Table:
@@ -70,21 +78,14 @@ def target_line(target: Mapping[str, Any]) -> str:
     return f"  {verdict} {target['name']}: {value} (wanted {sign} {wanted})"
 
 
-def metric_rows(tables: Mapping[str, pl.DataFrame]) -> dict[str, list[dict[str, Any]]]:
-    """The same tables as plain rows by release; an empty selection's metrics are null."""
-    return {release: table.to_dicts() for release, table in tables.items()}
-
-
-def print_held(held: Sequence[HeldPart], console: Console) -> None:
+def print_held(held: Sequence[HeldPart]) -> None:
     """One line for each delivery and cell that the quality gate holds, and what to do about them."""
     for part in held:
-        console.print(f"held: {part.line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        print_text(f"held: {part.line}", style="yellow")
     if held:
-        console.print(
+        print_text(
             "What is held waits for a new delivery, or for a changed rule and `paeplatform backfill --only-failed`; "
             "`paeplatform quality` writes all of it on one page.",
-            highlight=False,
-            soft_wrap=True,
         )
 
 

@@ -6,23 +6,18 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from paeplatform.figures import style
 from paeplatform.figures.inference import predictive_figure, profile_figure
-from paeplatform.figures.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    VERMILION,
-    empty_note,
-    new_figure,
-    styled,
-)
 from paeplatform.inference.profile_likelihood import ProfileLikelihood
 from paeplatform.inference.results.predictive import Predictive
 
 CORNER_LATENTS = 5  # shown of u, with z
-FIT_COLOURS = (BLUE, ORANGE, GREEN, VERMILION)  # of the fits in Fig. 16, by range of redshift
+FIT_COLOURS = (
+    style.BLUE,
+    style.ORANGE,
+    style.GREEN,
+    style.VERMILION,
+)  # of the fits in Fig. 16, by range of redshift
 
 
 def reconstruction_example(examples: pl.DataFrame, wave: np.ndarray) -> Figure:
@@ -42,7 +37,7 @@ def missing_band_example(examples: pl.DataFrame, wave: np.ndarray) -> Figure:
     return _predictive(rows, wave, [f"{fraction:.0%} of the bands missing" for fraction in rows["fraction"]])
 
 
-@styled
+@style.styled
 def posterior_corner(examples: pl.DataFrame, n_latent: int) -> Figure:
     """Draws of the first latents and z of the source of Fig. 7, pair by pair (Fig. 8).
 
@@ -52,16 +47,14 @@ def posterior_corner(examples: pl.DataFrame, n_latent: int) -> Figure:
     """
     rows = examples.filter(pl.col("fraction") == 0.0).head(1)
     shown = min(n_latent, CORNER_LATENTS)
-    figure = new_figure(height_in=7.6)
     if not rows.height:
-        empty_note(figure.subplots())
-        return figure
+        return style.empty_figure(7.6)
     z = rows["z_draws"][0].to_numpy().astype(np.float64)
     u = rows["u_draws"][0].to_numpy().astype(np.float64).reshape(len(z), n_latent)
     values = np.concatenate([u[:, :shown], z[:, None]], axis=1)
     labels = [f"u$_{{{k + 1}}}$" for k in range(shown)] + ["z"]
     size = shown + 1
-    panels = figure.subplots(size, size, squeeze=False)
+    figure, panels = style.figure_of(7.6, size, size, squeeze=False)
     for row in range(size):
         for column in range(size):
             axes = panels[row, column]
@@ -69,22 +62,28 @@ def posterior_corner(examples: pl.DataFrame, n_latent: int) -> Figure:
                 axes.set_visible(False)
                 continue
             if column == row:
-                axes.hist(values[:, row], 25, color=BLUE, alpha=0.5)
+                axes.hist(values[:, row], 25, color=style.BLUE, alpha=0.5)
                 axes.set_yticks([])
                 if row == size - 1:
-                    axes.axvline(rows["z_true"][0], color=VERMILION, lw=1.4)
+                    axes.axvline(rows["z_true"][0], color=style.VERMILION, lw=1.4)
             else:
                 axes.plot(
-                    values[:, column], values[:, row], ".", ms=1.6, color=BLUE, alpha=0.4, rasterized=True
+                    values[:, column],
+                    values[:, row],
+                    ".",
+                    ms=1.6,
+                    color=style.BLUE,
+                    alpha=0.4,
+                    rasterized=True,
                 )
                 if row == size - 1:
-                    axes.axhline(rows["z_true"][0], color=VERMILION, lw=1.0)
+                    axes.axhline(rows["z_true"][0], color=style.VERMILION, lw=1.0)
             axes.tick_params(labelsize=7, labelbottom=row == size - 1, labelleft=column == 0 and row > 0)
             if row == size - 1:
                 axes.set_xlabel(labels[column])
             if column == 0 and row > 0:
                 axes.set_ylabel(labels[row])
-    figure.text(0.98, 0.98, "red: true redshift", ha="right", va="top", color=BLACK, fontsize=9)
+    figure.text(0.98, 0.98, "red: true redshift", ha="right", va="top", color=style.BLACK, fontsize=9)
     return figure
 
 
@@ -128,7 +127,7 @@ def profiles(table: pl.DataFrame, examples: pl.DataFrame) -> Figure:
     )
 
 
-@styled
+@style.styled
 def profiled_fits(table: pl.DataFrame, wave: np.ndarray) -> Figure:
     """The PAE's best fits at several redshifts over the photometry, residuals in sigma below (Fig. 16, left).
 
@@ -137,23 +136,22 @@ def profiled_fits(table: pl.DataFrame, wave: np.ndarray) -> Figure:
         wave: band centres [um].
     """
     if not table.height:
-        figure = new_figure(height_in=2.4)
-        empty_note(figure.subplots())
-        return figure
-    figure = new_figure(height_in=3.4 * table.height)
-    panels = figure.subplots(2 * table.height, 1, sharex=True, height_ratios=[2.4, 1.0] * table.height)
+        return style.empty_figure(2.4)
+    figure, panels = style.figure_of(
+        3.4 * table.height, 2 * table.height, 1, sharex=True, height_ratios=[2.4, 1.0] * table.height
+    )
     order = np.argsort(wave)
     for row, (main, below) in zip(table.iter_rows(named=True), panels.reshape(-1, 2), strict=True):
         flux, err = (np.asarray(row[name], np.float64)[order] for name in ("flux", "flux_err"))
         known = np.isfinite(err) & (err > 0.0)
         main.errorbar(
-            wave[order][known], flux[known], err[known], fmt=".", ms=3, color=GREY, lw=0.7, zorder=1
+            wave[order][known], flux[known], err[known], fmt=".", ms=3, color=style.GREY, lw=0.7, zorder=1
         )
         for number, (z, model) in enumerate(zip(row["fit_z"], row["fit_model"], strict=True)):
             fit = np.asarray(model, np.float64)[order]
             # the first is the one nearest the truth
             look = (
-                {"color": BLACK, "ls": "--", "lw": 1.6}
+                {"color": style.BLACK, "ls": "--", "lw": 1.6}
                 if number == 0
                 else {"color": FIT_COLOURS[number - 1], "lw": 1.2}
             )
@@ -161,7 +159,7 @@ def profiled_fits(table: pl.DataFrame, wave: np.ndarray) -> Figure:
                 wave[order], fit, label=f"z = {z:.2f}{' (truth)' if number == 0 else ''}", zorder=2, **look
             )
             below.plot(wave[order], (flux - fit) / err, **(look | {"lw": 0.8}))
-        below.axhline(0.0, color=GREY, lw=0.6)
+        below.axhline(0.0, color=style.GREY, lw=0.6)
         below.set(ylim=(-5.0, 5.0), ylabel="residual/σ")
         main.set_ylabel("flux [µJy]")
         main.set_title(f"{row['why']}: z = {row['z_true']:.3f}, total SNR {row['snr']:.1f}")

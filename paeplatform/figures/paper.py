@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from paeplatform.config import Preset
 from paeplatform.figures import calibration as figures_calibration
 from paeplatform.figures import examples as figures_examples
 from paeplatform.figures import methods as figures_methods
@@ -31,10 +32,7 @@ def draw_paper_figures(
     profiles: pl.DataFrame,
     ranks: pl.DataFrame,
     wave: np.ndarray,
-    *,
-    n_latent: int,
-    z_max: float,
-    seed: int,
+    preset: Preset,
 ) -> dict[str, Figure]:
     """The figures by name, `fig<number>_<what>`, in order.
 
@@ -46,10 +44,10 @@ def draw_paper_figures(
         profiles: of `profile_table`; without rows there is no Fig. 16.
         ranks: of `rank_table`.
         wave: band centres [um].
-        n_latent: of the PAE behind the scores.
-        z_max: of the prior.
-        seed: of the draw of sources in Fig. 10.
+        preset: names the size of the PAE behind the scores, the prior's range, and the seed of the draw of sources in
+            Fig. 10.
     """
+    n_latent, z_max, seed = preset.pae.n_latent, preset.prior.z_max, preset.seed
     fiducial = of_methods(scores, FIDUCIAL).select("chi2_reduced").collect()["chi2_reduced"].to_numpy()
     drawn = {
         "fig03_reconstruction": figures_calibration.reconstruction_by_size(spectra),

@@ -12,28 +12,14 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from paeplatform.config import DEFAULT_TRUST, TrustConfig
-from paeplatform.figures.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    VERMILION,
-    cumulative,
-    empty_note,
-    finite,
-    n_bins,
-    new_figure,
-    note,
-    styled,
-    whole_counts,
-)
+from paeplatform.figures import style
 from paeplatform.scores.metrics import OUTLIER_ERROR, OUTLIER_SIGMA, SIGMA_CUTS
 from paeplatform.scores.scorecard import source_columns
 
 _DOTS_UPTO = 3000  # above this many sources a panel shows a density map in place of dots
 
 
-@styled
+@style.styled
 def redshift_recovery(
     z_true: ArrayLike,
     z_hat: ArrayLike,
@@ -53,12 +39,7 @@ def redshift_recovery(
         z_max: upper end of both axes.
     """
     true, hat = np.asarray(z_true, dtype=np.float64), np.asarray(z_hat, dtype=np.float64)
-    columns = min(2, max(len(cuts), 1))
-    rows = -(-max(len(cuts), 1) // columns)
-    figure = new_figure(height_in=3.9 * rows)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes in panels[len(cuts) :]:
-        axes.set_visible(False)
+    figure, panels, columns = style.panel_grid(len(cuts), 2, 3.9, sharex=True, sharey=True)
     width = source_columns(hat, sigma_z, true)["width"]  # NaN where there is no usable estimate
     selections = [width < cut for cut in cuts]
     edges = np.linspace(0.0, z_max, 101)
@@ -70,20 +51,20 @@ def redshift_recovery(
     mesh = None
     for position, (axes, cut, chosen, counts) in enumerate(zip(panels, cuts, selections, maps, strict=False)):
         if not chosen.any():
-            empty_note(axes)
+            style.empty_note(axes)
         elif counts is None:
             error = np.asarray(sigma_z, dtype=np.float64)[chosen]
-            fmt = {"fmt": "o", "ms": 3.2, "lw": 0.6, "color": BLUE, "ecolor": "#9dbfd9", "alpha": 0.8}
+            fmt = {"fmt": "o", "ms": 3.2, "lw": 0.6, "color": style.BLUE, "ecolor": "#9dbfd9", "alpha": 0.8}
             axes.errorbar(true[chosen], hat[chosen], error, **fmt)
         else:
             drawn = np.where(counts > 0, counts, np.nan).T
             mesh = axes.pcolormesh(edges, edges, drawn, norm=norm, rasterized=True)
-        axes.plot([0, z_max], [0, z_max], color=BLACK, lw=1.0)
+        axes.plot([0, z_max], [0, z_max], color=style.BLACK, lw=1.0)
         line = np.linspace(0.0, z_max, 2)
         for sign in (-1, 1):
-            axes.plot(line, line + sign * OUTLIER_ERROR * (1 + line), color=GREY, lw=1.0, ls="--")
+            axes.plot(line, line + sign * OUTLIER_ERROR * (1 + line), color=style.GREY, lw=1.0, ls="--")
         axes.set_title(f"σ$_z$/(1+z) < {cut:g}")
-        note(axes, _panel_numbers(metrics, cut), fontsize=9)
+        style.note(axes, _panel_numbers(metrics, cut), fontsize=9)
         axes.set(xlim=(0, z_max), ylim=(0, z_max), aspect="equal")
         if position + columns >= len(cuts):
             axes.set_xlabel("true redshift")
@@ -112,7 +93,7 @@ def _panel_numbers(metrics: pl.DataFrame, cut: float) -> str:
     )
 
 
-@styled
+@style.styled
 def redshift_errors(fractional_error: ArrayLike, z_score: ArrayLike) -> Figure:
     """Histograms of (z_hat - z_true)/(1 + z_true) and of the Z-scores with N(0, 1) (Fig. 15, upper rows).
 
@@ -120,46 +101,40 @@ def redshift_errors(fractional_error: ArrayLike, z_score: ArrayLike) -> Figure:
         fractional_error: shape (source,).
         z_score: shape (source,).
     """
-    figure = new_figure(height_in=3.5)
-    left, right = figure.subplots(1, 2)
-    error, score = finite(fractional_error), finite(z_score)
+    figure, (left, right) = style.figure_of(3.5, 1, 2)
+    error, score = style.finite(fractional_error), style.finite(z_score)
     for axes in (left, right):
         if not error.size:
-            empty_note(axes)
+            style.empty_note(axes)
     if error.size:
         half = max(float(np.percentile(np.abs(error), 95)) * 1.2, 1e-4)
-        left.hist(
-            np.clip(error, -half, half),
-            np.linspace(-half, half, n_bins(error.size) + 1),
-            color=BLUE,
-            alpha=0.55,
-        )
+        style.clipped_histogram(left, error, -half, half, color=style.BLUE, alpha=0.55)
         beyond = int((np.abs(error) > half).sum())
-        note(
+        style.note(
             left,
             f"median {np.median(error):+.4f}"
             + (f"\n{beyond} beyond the axis,\nin the end bins" if beyond else ""),
         )
     if score.size:
-        edges = np.linspace(-5.0, 5.0, n_bins(2 * score.size) + 1)
-        right.hist(np.clip(score, -5, 5), edges, color=BLUE, alpha=0.55, label="sources")
+        edges = np.linspace(-5.0, 5.0, style.n_bins(2 * score.size) + 1)
+        right.hist(np.clip(score, -5, 5), edges, color=style.BLUE, alpha=0.55, label="sources")
         grid = np.linspace(-5, 5, 200)
         normal = np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi) * score.size * (edges[1] - edges[0])
-        right.plot(grid, normal, color=BLACK, lw=1.4, label="N(0, 1)")
+        right.plot(grid, normal, color=style.BLACK, lw=1.4, label="N(0, 1)")
         for limit in (-OUTLIER_SIGMA, OUTLIER_SIGMA):
-            right.axvline(limit, color=VERMILION, ls=":", lw=1.4)
+            right.axvline(limit, color=style.VERMILION, ls=":", lw=1.4)
         right.legend(loc="upper right")
         outside = int((np.abs(score) > OUTLIER_SIGMA).sum())
-        note(right, f"{outside} of {score.size:,}\nbeyond {OUTLIER_SIGMA:g}σ")
-    left.axvline(0.0, color=BLACK, lw=0.8)
-    whole_counts(left)
-    whole_counts(right)
+        style.note(right, f"{outside} of {score.size:,}\nbeyond {OUTLIER_SIGMA:g}σ")
+    left.axvline(0.0, color=style.BLACK, lw=0.8)
+    style.whole_counts(left)
+    style.whole_counts(right)
     left.set(xlabel="(ẑ − z$_{true}$) / (1 + z$_{true}$)", ylabel="sources")
     right.set(xlabel="Z-score  (ẑ − z$_{true}$) / σ$_z$", ylabel="sources")
     return figure
 
 
-@styled
+@style.styled
 def pit_histogram(pit: ArrayLike, levels: ArrayLike, coverage: ArrayLike, ks_distance: float) -> Figure:
     """Probability integral transform and empirical coverage (section VI.1, Fig. 15 third row).
 
@@ -169,45 +144,41 @@ def pit_histogram(pit: ArrayLike, levels: ArrayLike, coverage: ArrayLike, ks_dis
         coverage: fraction of sources with PIT at most each level, shape (level,).
         ks_distance: Kolmogorov-Smirnov distance to the uniform distribution, quoted.
     """
-    figure = new_figure(height_in=3.7)
-    left, right = figure.subplots(1, 2)
-    values = finite(pit)
+    figure, (left, right) = style.figure_of(3.7, 1, 2)
+    values = style.finite(pit)
     if values.size:
-        bins = n_bins(values.size, at_most=20)
+        bins = style.n_bins(values.size, at_most=20)
         counts, edges = np.histogram(values, np.linspace(0.0, 1.0, bins + 1))
-        left.stairs(counts, edges, fill=True, color=BLUE, alpha=0.5)
+        left.stairs(counts, edges, fill=True, color=style.BLUE, alpha=0.5)
         expected = values.size / bins
         spread = np.sqrt(expected * (1 - 1 / bins))
         left.axhspan(
             max(expected - 2 * spread, 0),
             expected + 2 * spread,
-            color=GREY,
+            color=style.GREY,
             alpha=0.25,
             lw=0,
             label="uniform ± 2σ",
         )
-        left.axhline(expected, color=BLACK, lw=1.2)
+        left.axhline(expected, color=style.BLACK, lw=1.2)
         left.set_ylim(0, max(counts.max(), expected + 2 * spread) * 1.25)
         left.legend(loc="upper right")
         nodes, covered = np.asarray(levels, dtype=np.float64), np.asarray(coverage, dtype=np.float64)
-        band = 1.358 / np.sqrt(values.size)  # 95 % of Kolmogorov's distribution
-        right.fill_between(
-            [0, 1], [-band, 1 - band], [band, 1 + band], color=GREY, alpha=0.25, lw=0, label="95 % band"
-        )
-        right.plot([0, 1], [0, 1], color=BLACK, lw=1.2)
-        right.plot(nodes, covered, color=BLUE, lw=2.0, label="posteriors")
+        style.ks_band(right, values.size, label="95 % band")
+        right.plot([0, 1], [0, 1], color=style.BLACK, lw=1.2)
+        right.plot(nodes, covered, color=style.BLUE, lw=2.0, label="posteriors")
         right.legend(loc="lower right")
-        note(right, f"KS distance {ks_distance:.3f}\n{values.size:,} sources")
+        style.note(right, f"KS distance {ks_distance:.3f}\n{values.size:,} sources")
     else:
-        empty_note(left)
-        empty_note(right)
-    whole_counts(left)
+        style.empty_note(left)
+        style.empty_note(right)
+    style.whole_counts(left)
     left.set(xlabel="PIT = CDF(z$_{true}$)", ylabel="sources", xlim=(0, 1))
     right.set(xlabel="nominal quantile", ylabel="fraction of sources below", xlim=(0, 1), ylim=(0, 1))
     return figure
 
 
-@styled
+@style.styled
 def convergence(
     rhat: ArrayLike,
     acl: ArrayLike,
@@ -227,15 +198,17 @@ def convergence(
         trust: the limits that are drawn as lines.
     """
     shapes, draws = np.asarray(khat, dtype=np.float64), np.asarray(ess, dtype=np.float64)
-    weighted, chains = finite(shapes).size > 0, finite(rhat).size > 0
+    weighted, chains = style.finite(shapes).size > 0, style.finite(rhat).size > 0
     n_rows = max(1, weighted + chains)
-    figure = new_figure(height_in=3.7 * n_rows)
+    figure = style.new_figure(height_in=3.7 * n_rows)
     panels = list(figure.subplots(n_rows, 2, squeeze=False))
     if weighted:
         left, right = panels.pop(0)
         _with_line(left, shapes, trust.khat_max, lowest=-0.5, highest=2.0, fmt=".2f")
         left.set(xlabel=f"Pareto k̂ of the weights   (dashed: {trust.khat_max:g})", ylabel="sources")
-        positive = finite(draws[np.isfinite(shapes)]) if draws.shape == shapes.shape else finite(draws)
+        positive = (
+            style.finite(draws[np.isfinite(shapes)]) if draws.shape == shapes.shape else style.finite(draws)
+        )
         _with_line(
             right, np.log10(np.maximum(positive, 1.0)), np.log10(trust.ess_min), lowest=0.0, highest=6.0
         )
@@ -259,9 +232,9 @@ def _with_line(
     fmt: str = ".1f",
 ) -> None:
     """Histogram with its cumulative fraction and a dashed line that is always in view; outliers in the end bins."""
-    shown = finite(values)
+    shown = style.finite(values)
     if not shown.size:
-        empty_note(axes)
+        style.empty_note(axes)
         return
     spread = float(np.ptp(shown)) or 0.1 * abs(float(shown[0])) or 0.1
     low = max(min(float(shown.min()), np.inf if line is None else line) - 0.05 * spread, lowest)
@@ -269,41 +242,35 @@ def _with_line(
     top = min(max(top, -np.inf if line is None else line + 0.1 * spread), highest)
     top = max(top, low + 1e-3)
     shown = np.clip(shown, low, top)
-    axes.hist(shown, np.linspace(low, top, n_bins(shown.size) + 1).tolist(), color=BLUE, alpha=0.5)
-    cumulative(axes, np.sort(shown)).set_xlim(low, top)
+    style.clipped_histogram(axes, shown, low, top, color=style.BLUE, alpha=0.5)
+    style.cumulative(axes, np.sort(shown)).set_xlim(low, top)
     if line is not None:
-        axes.axvline(line, color=BLACK, ls="--", lw=1.2)
-    note(axes, f"median {np.median(shown):{fmt}}\n{shown.size:,} sources", x=0.97, y=0.5, ha="right")
-    whole_counts(axes)
+        axes.axvline(line, color=style.BLACK, ls="--", lw=1.2)
+    style.note(axes, f"median {np.median(shown):{fmt}}\n{shown.size:,} sources", x=0.97, y=0.5, ha="right")
+    style.whole_counts(axes)
 
 
-@styled
+@style.styled
 def chi2_distribution(reduced_chi2: ArrayLike) -> Figure:
     """Reduced chi^2 of the posterior mean with its cumulative fraction, median and 95th percentile (Fig. 6).
 
     Args:
         reduced_chi2: chi^2 per degree of freedom of each source, shape (source,).
     """
-    figure = new_figure(height_in=3.7)
-    axes = figure.subplots()
-    values = finite(reduced_chi2)
+    figure, axes = style.figure_of(3.7)
+    values = style.finite(reduced_chi2)
     axes.set(xlabel="reduced χ² of the posterior mean", ylabel="sources")
     if not values.size:
-        empty_note(axes)
+        style.empty_note(axes)
         return figure
     low = float(values.min()) * 0.95
     top = max(float(np.percentile(values, 99)) * 1.1, low + 0.1)
-    axes.hist(
-        np.clip(values, low, top),
-        np.linspace(low, top, n_bins(values.size) + 1).tolist(),
-        color=BLUE,
-        alpha=0.5,
-    )
+    style.clipped_histogram(axes, values, low, top, color=style.BLUE, alpha=0.5)
     median, high = np.percentile(values, [50, 95])
-    axes.axvline(median, color=BLACK, ls="--", label=f"median {median:.2f}")
-    axes.axvline(high, color=VERMILION, ls=":", lw=2, label=f"95th percentile {high:.2f}")
-    axes.axvline(1.0, color=GREEN, lw=1.0, label="ideal, 1")
-    cumulative(axes, values).set_xlim(low, top)
-    whole_counts(axes)
+    axes.axvline(median, color=style.BLACK, ls="--", label=f"median {median:.2f}")
+    axes.axvline(high, color=style.VERMILION, ls=":", lw=2, label=f"95th percentile {high:.2f}")
+    axes.axvline(1.0, color=style.GREEN, lw=1.0, label="ideal, 1")
+    style.cumulative(axes, values).set_xlim(low, top)
+    style.whole_counts(axes)
     axes.legend(loc="center right")
     return figure

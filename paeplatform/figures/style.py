@@ -78,6 +78,45 @@ def new_figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
     return figure
 
 
+def figure_of(height_in: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure with its panels, as `Figure.subplots` gives them with these options."""
+    figure = new_figure(height_in)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def empty_figure(height_in: float) -> Figure:
+    """A figure of one panel that says that there is nothing to draw."""
+    figure, axes = figure_of(height_in)
+    empty_note(axes)
+    return figure
+
+
+def panel_grid(
+    n: int, at_most: int, row_in: float, margin_in: float = 0.0, **options: Any
+) -> tuple[Figure, np.ndarray, int]:
+    """A figure with a panel for each of n things, row by row; without any, the first panel says so.
+
+    Args:
+        n: things.
+        at_most: columns.
+        row_in: height of a row [inch].
+        margin_in: further height [inch].
+        options: of `Figure.subplots`.
+
+    Returns:
+        The figure; its panels, of which those beyond n are invisible; the number of columns.
+    """
+    columns = min(at_most, max(n, 1))
+    rows = -(-max(n, 1) // columns)
+    figure, grid = figure_of(row_in * rows + margin_in, rows, columns, squeeze=False, **options)
+    panels = grid.ravel()
+    for axes in panels[max(n, 1) :]:
+        axes.set_visible(False)
+    if not n:
+        empty_note(panels[0])
+    return figure, panels, columns
+
+
 def figure_png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as PNG bytes; no date or software version in the metadata, so that equal figures are equal
     bytes.
@@ -119,6 +158,25 @@ def n_bins(n_values: int, at_most: int = 50) -> int:
     return int(np.clip(3.0 * max(n_values, 1) ** (1.0 / 3.0), 8, at_most))
 
 
+def clipped_histogram(
+    axes: Axes, values: np.ndarray, low: float, high: float, at_most: int = 50, **look: Any
+) -> None:
+    """A histogram between two limits, of `n_bins` bins; values beyond the limits are counted in the end bins."""
+    edges = np.linspace(low, high, n_bins(values.size, at_most) + 1).tolist()
+    axes.hist(np.clip(values, low, high), edges, **look)
+
+
+def ks_band(axes: Axes, n: int, **options: Any) -> None:
+    """What 95 % of calibrated samples of n sources stay within beside the diagonal, by Kolmogorov's distribution."""
+    band = 1.358 / np.sqrt(n)
+    axes.fill_between([0, 1], [-band, 1 - band], [band, 1 + band], color=GREY, alpha=0.25, lw=0, **options)
+
+
+def name_at(axes: Axes, x: float, height: float, text: str, **options: Any) -> None:
+    """A name at a place on the x axis, at a height in units of the panel."""
+    axes.text(x, height, text, transform=axes.get_xaxis_transform(), **options)
+
+
 def whole_counts(axes: Axes) -> None:
     """Ticks at whole numbers on a y axis that counts sources."""
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -130,13 +188,17 @@ def legend(axes: Axes, **options: Any) -> None:
         axes.legend(**options)
 
 
-def cumulative(axes: Axes, values: np.ndarray, label: str = "cumulative fraction") -> Axes:
+def shares_below(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The empirical CDF: the values in order, and the share of them up to each."""
+    return np.sort(values), np.arange(1, values.size + 1) / max(values.size, 1)
+
+
+def cumulative(axes: Axes, values: np.ndarray) -> Axes:
     """Adds the empirical CDF of `values` on a twin axis, as in the paper's Figs. 6 and 18."""
     twin = axes.twinx()
-    ordered = np.sort(values)
-    twin.plot(ordered, np.arange(1, ordered.size + 1) / max(ordered.size, 1), color=VERMILION, lw=1.6)
+    twin.plot(*shares_below(values), color=VERMILION, lw=1.6)
     twin.set_ylim(0.0, 1.02)
-    twin.set_ylabel(label, color=VERMILION)
+    twin.set_ylabel("cumulative fraction", color=VERMILION)
     twin.tick_params(axis="y", colors=VERMILION)
     twin.spines["right"].set_visible(True)
     twin.spines["right"].set_color(VERMILION)

@@ -13,18 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from paeplatform.figures.style import (
-    BLACK,
-    BLUE,
-    DPI,
-    GREEN,
-    GREY,
-    SKY,
-    STYLE,
-    VERMILION,
-    new_figure,
-    styled,
-)
+from paeplatform.figures import style
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.results.predictive import Predictive, posterior_predictive
@@ -54,11 +43,9 @@ _MADE_BY = {
     "code_version": "code",
     "run_id": "run",
 }
-_OTHERS = {"tf": ("template fitting", VERMILION), "sbi": ("SBI", GREEN)}
-_Z_DRAWN, _Z_SHOWN = (
-    (0.005, 0.995),
-    (0.03, 0.97),
-)  # share of p(z) in the histogram, and that the axis holds at least
+_OTHERS = {"tf": ("template fitting", style.VERMILION), "sbi": ("SBI", style.GREEN)}
+_Z_DRAWN = (0.005, 0.995)  # share of p(z) in the histogram
+_Z_SHOWN = (0.03, 0.97)  # and that the axis holds at least
 
 
 @dataclass(frozen=True)
@@ -80,8 +67,8 @@ class Galaxy:
 def card_png(figure: Figure) -> bytes:
     """The card as PNG bytes that say which program drew it, so that `--overwrite` knows its own file again."""
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": creator()})
+    with mpl.rc_context(style.STYLE):
+        figure.savefig(buffer, format="png", dpi=style.DPI, metadata={"Software": creator()})
     return buffer.getvalue()
 
 
@@ -98,7 +85,7 @@ def predict(posterior: LogPosterior, draws: PosteriorDraws, galaxy: Galaxy) -> P
     return posterior_predictive(posterior, draws, Sources.numbered(flux[None], error[None], seed=0))
 
 
-@styled
+@style.styled
 def source_card(galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -> Figure:
     """The card.
 
@@ -107,7 +94,7 @@ def source_card(galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -
         bands: of its photometry.
         predictive: of `predict`; None for a source without a posterior.
     """
-    figure = new_figure(height_in=7.2, width_in=9.0)
+    figure = style.new_figure(height_in=7.2, width_in=9.0)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1.0), width_ratios=(1.25, 1.0))
     _photometry(figure.add_subplot(grid[0, :]), galaxy, bands, predictive)
     _redshift(figure.add_subplot(grid[1, 0]), galaxy)
@@ -125,7 +112,7 @@ def source_card(galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -
 def _photometry(axes: Axes, galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -> None:
     good = np.isfinite(galaxy.flux) & np.isfinite(galaxy.flux_err)
     if predictive is not None and np.isfinite(predictive.flux[0]).any():
-        for level, colour, alpha in ((1, SKY, 0.35), (0, BLUE, 0.45)):
+        for level, colour, alpha in ((1, style.SKY, 0.35), (0, style.BLUE, 0.45)):
             label = f"model, {predictive.level[level]:.0%}"
             low, high = predictive.flux_low[0, level], predictive.flux_high[0, level]
             for detector in np.unique(bands.detector):
@@ -141,15 +128,15 @@ def _photometry(axes: Axes, galaxy: Galaxy, bands: BandSet, predictive: Predicti
         fmt="o",
         ms=3,
         lw=0.8,
-        color=BLACK,
-        ecolor=(*to_rgb(GREY), 0.6),
+        color=style.BLACK,
+        ecolor=(*to_rgb(style.GREY), 0.6),
         label="measured",
     )
     if good.any():
         low, high = np.quantile(galaxy.flux[good], (0.01, 0.99))
         margin = 0.15 * (high - low) + 2.0 * np.median(galaxy.flux_err[good])
         axes.set_ylim(min(low, 0.0) - margin, high + margin)
-    axes.axhline(0.0, color=GREY, lw=0.7)
+    axes.axhline(0.0, color=style.GREY, lw=0.7)
     axes.set(xlabel="wavelength [µm]", ylabel="flux density [µJy]", xlim=(0.7, 5.05))
     axes.set_title(f"{int(good.sum())} of {len(bands)} bands")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.1)  # above the data
@@ -161,7 +148,9 @@ def _redshift(axes: Axes, galaxy: Galaxy) -> None:
     if draws.size:
         low, high = np.quantile(draws, _Z_DRAWN)
         n_bin = int(np.clip(np.sqrt(draws.size), 12, 60))
-        axes.hist(draws, np.linspace(low, high, n_bin + 1), density=True, color=BLUE, alpha=0.5, label="PAE")
+        axes.hist(
+            draws, np.linspace(low, high, n_bin + 1), density=True, color=style.BLUE, alpha=0.5, label="PAE"
+        )
         shown.append((low, high))
     for prefix, (label, colour) in _OTHERS.items():
         quantiles = galaxy.row.get(f"{prefix}_z_quantiles")
@@ -176,7 +165,7 @@ def _redshift(axes: Axes, galaxy: Galaxy) -> None:
         axes.set_xlim(max(low - margin, 0.0), high + margin)
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.1)
     else:
-        axes.text(0.5, 0.5, "no posterior", transform=axes.transAxes, ha="center", color=GREY)
+        axes.text(0.5, 0.5, "no posterior", transform=axes.transAxes, ha="center", color=style.GREY)
     axes.set(xlabel="redshift", ylabel="p(z)")
 
 
@@ -199,7 +188,7 @@ def _words(axes: Axes, galaxy: Galaxy) -> None:
     axes.axis("off")
     step = 1.0 / max(len(pairs), 20)
     for row_number, pair in enumerate(pairs):
-        for place, text, colour in zip((0.0, 0.34), pair, (GREY, BLACK), strict=True):
+        for place, text, colour in zip((0.0, 0.34), pair, (style.GREY, style.BLACK), strict=True):
             height = 1.0 - row_number * step
             axes.text(place, height, text, transform=axes.transAxes, va="top", fontsize=8.5, color=colour)
 

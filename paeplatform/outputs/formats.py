@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,11 @@ import polars as pl
 from paeplatform.errors import InputError
 from paeplatform.outputs.columns import describe
 from paeplatform.outputs.flags import CatalogFlag
-from paeplatform.targets import MARK, check_target, creator, file_fault, new_target
+from paeplatform.targets import MARK, Target, creator
 
 FORMATS = ("parquet", "fits", "votable", "qp", "hats")
 SUFFIXES = {"parquet": ".parquet", "fits": ".fits", "votable": ".vot", "qp": ".hdf5", "hats": ""}
-_MISSING_INT = {
-    1: -(2**7),
-    2: -(2**15),
-    4: -(2**31),
-    8: -(2**63),
-}  # the smallest number of the type, as TNULL
+_MISSING_INT = {size: -(2 ** (8 * size - 1)) for size in (1, 2, 4, 8)}  # the smallest of the type, as TNULL
 
 
 def export(
@@ -51,18 +47,17 @@ def export(
     check_export_target(path, file_format, overwrite=overwrite)
     if catalog.select(pl.len()).collect().item() == 0:
         raise InputError("the catalogue has no rows to export")
+    write: Callable[..., None]
     if file_format == "qp":
-        from paeplatform.outputs.qp_ensemble import write_qp
-
-        writer: Callable[[Path], None] = lambda to: write_qp(catalog, to, provenance)  # noqa: E731
+        from paeplatform.outputs.qp_ensemble import write_qp as write
     elif file_format == "hats":
         from paeplatform.outputs.hats_writer import write_hats
 
-        writer = lambda to: write_hats(catalog, to, Path(path).name, provenance, progress=progress)  # noqa: E731
+        write = partial(write_hats, name=Path(path).name, progress=progress)
     else:
-        writer = lambda to: _WRITERS[file_format](catalog, to, provenance)  # noqa: E731
-    with new_target(path, overwrite=overwrite, option="--to", **_kind(file_format)) as unfinished:
-        writer(unfinished)
+        write = _WRITERS[file_format]
+    with _target(path, file_format, overwrite).new() as unfinished:
+        write(catalog, unfinished, provenance=provenance)
     return Path(path)
 
 
@@ -79,16 +74,15 @@ def check_export_target(path: Path, file_format: str, *, overwrite: bool = False
     """
     if file_format not in FORMATS:
         raise InputError(f"format {file_format!r} must be one of {', '.join(FORMATS)}")
-    check_target(path, overwrite=overwrite, option="--to", **_kind(file_format))
+    _target(path, file_format, overwrite).check()
 
 
-def _kind(file_format: str) -> dict[str, Any]:
-    """What `paeplatform.targets` has to know of a format: whether it is a folder, and how to tell its own."""
+def _target(path: Path, file_format: str, overwrite: bool) -> Target:
     if file_format != "hats":
-        return {"folder": False, "fault": file_fault}
+        return Target(Path(path), overwrite, "--to")
     from paeplatform.outputs.hats_writer import hats_fault
 
-    return {"folder": True, "fault": hats_fault}
+    return Target(Path(path), overwrite, "--to", folder=True, fault=hats_fault)
 
 
 def as_table(catalog: pl.DataFrame, *, widen: bool = False) -> Any:
@@ -199,7 +193,7 @@ def _write_votable(catalog: pl.LazyFrame, path: Path, provenance: Mapping[str, s
     writeto(document, str(path), tabledata_format="binary2")
 
 
-_WRITERS: dict[str, Callable[[pl.LazyFrame, Path, Mapping[str, str]], None]] = {
+_WRITERS: dict[str, Callable[..., None]] = {
     "parquet": _write_parquet,
     "fits": _write_fits,
     "votable": _write_votable,

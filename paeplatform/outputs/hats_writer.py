@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
@@ -49,13 +48,7 @@ def write_hats(
         found[0].set_file_path(place)
         metadata.append(found[0])
         leaves.append((ORDER, int(number)))  # type: ignore[call-overload]
-    schema = pa.schema(
-        pq.read_schema(
-            dataset
-            / f"Norder={ORDER}"
-            / next((dataset / f"Norder={ORDER}").rglob("*.parquet")).relative_to(dataset / f"Norder={ORDER}")
-        )
-    )
+    schema = pq.read_schema(dataset / _leaf(*leaves[0]))
     pq.write_metadata(schema, dataset / "_common_metadata")
     pq.write_metadata(schema, dataset / "_metadata", metadata_collector=metadata)
     lines = "".join(f"{order},{number}\n" for order, number in leaves)

@@ -68,7 +68,7 @@ def training_moments(
     return SpectrumMoments(mean, sample.std(axis=0), components)
 
 
-class _Mlp(eqx.Module):
+class Mlp(eqx.Module):
     """Dense layers with SiLU between them; the last one is linear."""
 
     layers: tuple[eqx.nn.Linear, ...]
@@ -81,6 +81,7 @@ class _Mlp(eqx.Module):
         self.layers = jax.tree.map(lambda leaf: gain * leaf, layers)
 
     def __call__(self, x: Float[Array, " inner"]) -> Float[Array, " outer"]:
+        """What the last layer gives of a row of the first one's size."""
         for layer in self.layers[:-1]:
             x = jax.nn.silu(layer(x))
         return self.layers[-1](x)
@@ -111,9 +112,9 @@ class CompactAutoencoder(eqx.Module):
     """
 
     scaling: _InputScaling
-    encoder: _Mlp
+    encoder: Mlp
     encoder_linear: Float[Array, "latent wave"]
-    decoder: _Mlp
+    decoder: Mlp
     decoder_linear: Float[Array, "component latent"]
     head: Float[Array, "component wave"]
     constant: Float[Array, " wave"]
@@ -129,8 +130,8 @@ class CompactAutoencoder(eqx.Module):
     ):
         enc_key, dec_key = jr.split(key)
         self.scaling = _InputScaling.of(moments)
-        self.encoder = _Mlp((n_wave, *cfg.encoder_widths, n_latent), key=enc_key)
-        self.decoder = _Mlp((n_latent, *cfg.decoder_widths, cfg.n_components), key=dec_key)
+        self.encoder = Mlp((n_wave, *cfg.encoder_widths, n_latent), key=enc_key)
+        self.decoder = Mlp((n_latent, *cfg.decoder_widths, cfg.n_components), key=dec_key)
         components = moments.components[: cfg.n_components]
         norm = np.maximum((components**2).sum(axis=1), 1e-12)
         self.encoder_linear = jnp.asarray((components / norm[:, None])[:n_latent], jnp.float32)
@@ -167,8 +168,8 @@ class ConvAutoencoder(eqx.Module):
     scaling: _InputScaling
     convs: tuple[StridedConv, ...]
     pool: Float[Array, "position channel"]
-    dense_in: _Mlp
-    dense_out: _Mlp
+    dense_in: Mlp
+    dense_out: Mlp
     unpool: Float[Array, "position channel"]
     unpool_bias: Float[Array, "position channel"]
     transposed: tuple[StridedTranspose, ...]
@@ -197,8 +198,8 @@ class ConvAutoencoder(eqx.Module):
         self.pool = jr.normal(pool_key, (length, width)) / np.sqrt(length)
         self.unpool = jr.normal(unpool_key, (length, width))
         self.unpool_bias = jnp.zeros((length, width))
-        self.dense_in = _Mlp((width, *cfg.dense, n_latent), gain=DENSE_GAIN, key=in_key)
-        self.dense_out = _Mlp((n_latent, *cfg.dense[::-1], width), gain=DENSE_GAIN, key=out_key)
+        self.dense_in = Mlp((width, *cfg.dense, n_latent), gain=DENSE_GAIN, key=in_key)
+        self.dense_out = Mlp((n_latent, *cfg.dense[::-1], width), gain=DENSE_GAIN, key=out_key)
         self.transposed = tuple(
             StridedTranspose(b, a, size, key=k)
             for (a, b), k in zip(pairs[::-1], jr.split(back_key, len(pairs)), strict=True)

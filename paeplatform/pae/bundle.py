@@ -111,20 +111,13 @@ def load_flow(folder: Path) -> LatentFlow:
     return part.load(lambda: build_flow(cfg, jnp.zeros((2, n_latent)), key=jr.key(0)))
 
 
-def save_proposal(
-    model: Proposal,
-    cfg: ProposalConfig,
-    n_latent: int,
-    n_band: int,
-    z_limits: tuple[float, float],
-    folder: Path,
-) -> Path:
+def save_proposal(model: Proposal, cfg: ProposalConfig, folder: Path) -> Path:
     """Writes `proposal.eqx` and `proposal.json`; returns the JSON's path."""
     hparams = {
         "config": cfg.model_dump(mode="json"),
-        "n_latent": n_latent,
-        "n_band": n_band,
-        "z_limits": [float(z) for z in z_limits],
+        "n_latent": model.dim - 1,
+        "n_band": model.n_band,
+        "z_limits": list(model.z_limits),
     }
     return _save(model, PROPOSAL, hparams, Path(folder))
 
@@ -140,11 +133,8 @@ def load_proposal(folder: Path) -> Proposal:
 
 def _load_proposal(folder: Path) -> tuple[Proposal, ProposalConfig]:
     part = _Part(folder, PROPOSAL)
-    cfg, sizes, z_limits = (
-        part.config(ProposalConfig),
-        (part.size("n_latent"), part.size("n_band")),
-        part.z_limits(),
-    )
+    cfg, sizes = part.config(ProposalConfig), (part.size("n_latent"), part.size("n_band"))
+    z_limits = part.z_limits()
     return part.load(lambda: build_proposal(cfg, *sizes, z_limits, key=jr.key(0))), cfg
 
 
@@ -220,12 +210,7 @@ def _save_proposal_of(bundle: PaeBundle, folder: Path) -> list[Path]:
             f"{folder}: a bundle's proposal needs its configuration and the bundle's n_latent {bundle.n_latent}, "
             f"found {bundle.proposal.dim - 1}"
         )
-    proposal = bundle.proposal
-    return [
-        save_proposal(
-            proposal, bundle.proposal_config, bundle.n_latent, proposal.n_band, proposal.z_limits, folder
-        )
-    ]
+    return [save_proposal(bundle.proposal, bundle.proposal_config, folder)]
 
 
 def _save_landmarks(landmarks: np.ndarray, folder: Path) -> str:

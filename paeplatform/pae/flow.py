@@ -29,7 +29,7 @@ from paeplatform.config import FlowConfig
 from paeplatform.errors import ConfigError
 from paeplatform.pae.spline import BoundedSpline, SplineFromParameters
 
-# The last conditioner layer starts this much smaller, so that the untrained flow is nearly the identity.
+# The last conditioner layer starts this much smaller, so that what is untrained is nearly the identity.
 IDENTITY_SCALE = 1e-2
 ACTNORM_SAMPLE = 2048  # latents used for the data-dependent initialisation
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -173,10 +173,9 @@ def build_flow(
     z = (latents - shift) / scale
     warp = TailWarp.of(z) if cfg.tails == "asinh" else None
     spline = BoundedSpline(cfg.n_knots, cfg.interval)
-    make_layer = _coupling_layer if cfg.architecture == "coupling" else _iaf_layer
     net_key, permutation_key = jr.split(key)
-    layers = eqx.filter_jit(eqx.filter_vmap(lambda k, p: make_layer(cfg, n_latent, spline, p, k)))(
-        jr.split(net_key, cfg.n_layers), _permutations(cfg.n_layers, n_latent, permutation_key)
+    layers = eqx.filter_jit(eqx.filter_vmap(lambda k, p: _layer(cfg, n_latent, spline, p, k)))(
+        jr.split(net_key, cfg.n_layers), layer_orders(cfg.n_layers, n_latent, permutation_key)
     )
     if cfg.architecture == "iaf":
         some = z[:ACTNORM_SAMPLE]
@@ -185,7 +184,7 @@ def build_flow(
     return LatentFlow(shift, scale, warp, Scan(layers), jnp.zeros(n_latent), jnp.ones(n_latent))
 
 
-def _permutations(n_layers: int, dim: int, key: PRNGKeyArray) -> Int[Array, "layer latent"]:
+def layer_orders(n_layers: int, dim: int, key: PRNGKeyArray) -> Int[Array, "layer latent"]:
     """Order of the dimensions after each layer: halves swapped, shuffled, swapped, shuffled, ...
 
     Two coupling layers in a row then transform every dimension once; shuffles alone leave some out for many layers.
@@ -196,41 +195,28 @@ def _permutations(n_layers: int, dim: int, key: PRNGKeyArray) -> Int[Array, "lay
     )
 
 
-def _coupling_layer(
+def _layer(
     cfg: FlowConfig, dim: int, spline: BoundedSpline, order: Int[Array, " latent"], key: PRNGKeyArray
 ) -> Chain:
-    coupling = Coupling(
-        key,
-        transformer=spline,
-        untransformed_dim=dim // 2,
-        dim=dim,
-        nn_width=cfg.width,
-        nn_depth=cfg.depth,
-        nn_activation=jax.nn.silu,
-    )
-    coupling = eqx.tree_at(lambda c: c.conditioner.layers[-1], coupling, replace_fn=_shrink)
-    coupling = eqx.tree_at(lambda c: c.transformer_constructor, coupling, SplineFromParameters(spline))
-    return Chain([coupling, Permute(order)])
-
-
-def _iaf_layer(
-    cfg: FlowConfig, dim: int, spline: BoundedSpline, order: Int[Array, " latent"], key: PRNGKeyArray
-) -> Chain:
-    made = MaskedAutoregressive(
-        key,
-        transformer=spline,
-        dim=dim,
-        nn_width=cfg.width,
-        nn_depth=cfg.depth,
-        nn_activation=jax.nn.silu,
-    )
-    made = eqx.tree_at(lambda m: m.masked_autoregressive_mlp.layers[-1], made, replace_fn=_shrink)
+    """One layer of `cfg.architecture` and the permutation after it; `iaf` has an ActNorm on either side."""
+    net = {"nn_width": cfg.width, "nn_depth": cfg.depth, "nn_activation": jax.nn.silu}
+    made: AbstractBijection
+    if cfg.architecture == "coupling":
+        made = Coupling(key, transformer=spline, untransformed_dim=dim // 2, dim=dim, **net)
+        last = "conditioner"
+    else:
+        made = MaskedAutoregressive(key, transformer=spline, dim=dim, **net)
+        last = "masked_autoregressive_mlp"
+    made = eqx.tree_at(lambda m: getattr(m, last).layers[-1], made, replace_fn=shrunk)
     made = eqx.tree_at(lambda m: m.transformer_constructor, made, SplineFromParameters(spline))
+    if cfg.architecture == "coupling":
+        return Chain([made, Permute(order)])
     before, after = (Affine(jnp.zeros(dim), jnp.ones(dim)) for _ in range(2))
     return Chain([before, made, after, Permute(order)])
 
 
-def _shrink(layer: eqx.Module) -> eqx.Module:
+def shrunk(layer: eqx.Module) -> eqx.Module:
+    """A last layer of a conditioner with its weights times `IDENTITY_SCALE`."""
     return jax.tree.map(lambda leaf: leaf * IDENTITY_SCALE if eqx.is_inexact_array(leaf) else leaf, layer)
 
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -23,7 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from paeplatform.config import FitConfig
 from paeplatform.errors import TrainingError
-from paeplatform.fit_record import EpochRecord, FitResult, run_epochs
+from paeplatform.fit_record import EpochRecord, FitOptions, FitResult, check_finite, run_epochs
 from paeplatform.model_files import array_digest
 from paeplatform.pae.checkpoint import tree_bytes, tree_from
 
@@ -31,6 +30,7 @@ GRADIENT_CLIP = 1.0  # global norm; quiet in healthy training, tames the few spe
 WARMUP_FRACTION = 0.02  # of the steps, for the cosine schedule
 FINAL_LEARNING_RATE = 1e-3  # of the initial one, at the end of the cosine
 VALIDATION_BATCH = 1024
+REMEDY = "check the input for non-finite rows, or lower fit.learning_rate"  # for a loss that is not finite
 
 LossFn = Callable[[Any, Float[Array, "batch column"], PRNGKeyArray], Float[Array, ""]]
 
@@ -62,9 +62,7 @@ def fit(
     key: PRNGKeyArray,
     name: str,
     validation: np.ndarray,
-    checkpoint_dir: Path | None = None,
-    progress: bool = True,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    options: FitOptions = FitOptions(),
 ) -> FitResult:
     """Trains with Adam until the epochs are done or the validation loss has stopped improving.
 
@@ -76,9 +74,7 @@ def fit(
         key: source of all randomness.
         name: of the model, in messages, progress bar and checkpoint file.
         validation: (m, d) held-out rows; their loss is evaluated with one fixed key.
-        checkpoint_dir: where the state is kept for a resume; None keeps none.
-        progress: show a bar.
-        on_epoch: called after each new epoch (not for epochs restored from a checkpoint).
+        options: checkpoints and progress.
 
     Raises:
         TrainingError: a loss was not finite (names model, epoch, step), or there are fewer rows than one batch needs.
@@ -86,15 +82,8 @@ def fit(
     if len(data) < 1 or len(validation) < 1:
         raise TrainingError(f"{name}: needs at least one training and one validation row")
     run = _Run(model, data, validation, loss_fn, cfg, key, name)
-    return run_epochs(
-        run,
-        cfg,
-        name=name,
-        identity={"config": run.digest, "data": array_digest(data, validation)},
-        checkpoint_dir=checkpoint_dir,
-        progress=progress,
-        on_epoch=on_epoch,
-    )
+    identity = {"config": run.digest, "data": array_digest(data, validation)}
+    return run_epochs(run, cfg, name=name, identity=identity, options=options)
 
 
 class _Run:
@@ -127,7 +116,8 @@ class _Run:
         params, opt_state, losses = self._train(params, opt_state, self._rows, number)
         validation_loss = float(self._evaluate(params, self._validation))
         first, last = (number - 1) * self._n_steps, number * self._n_steps - 1
-        _check_finite(np.asarray(losses), validation_loss, self._name, number, float(self._schedule(first)))
+        rate = float(self._schedule(first))
+        check_finite(self._name, number, np.asarray(losses), validation_loss, rate, REMEDY)
         self._state = (params, best, opt_state)
         return EpochRecord(number, float(losses.mean()), validation_loss, float(self._schedule(last)))
 
@@ -214,17 +204,6 @@ def _schedule(cfg: FitConfig, n_steps: int) -> optax.Schedule:
     warmup = max(1, int(WARMUP_FRACTION * total))
     return optax.warmup_cosine_decay_schedule(
         0.0, cfg.learning_rate, warmup, max(total, warmup + 1), cfg.learning_rate * FINAL_LEARNING_RATE
-    )
-
-
-def _check_finite(losses: np.ndarray, validation_loss: float, name: str, epoch: int, rate: float) -> None:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if bad.size == 0 and np.isfinite(validation_loss):
-        return
-    where = f"step {bad[0] + 1} of {losses.size}" if bad.size else "the validation pass"
-    raise TrainingError(
-        f"{name}: loss is not finite in epoch {epoch}, {where} (learning rate {rate:.1e}); "
-        "check the input for non-finite rows, or lower fit.learning_rate"
     )
 
 

@@ -13,6 +13,7 @@ trained for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -23,10 +24,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from paeplatform.config import ProposalConfig
+from paeplatform.pae.autoencoder import Mlp
+from paeplatform.pae.flow import LOG_2PI, layer_orders, shrunk
 from paeplatform.pae.spline import BoundedSpline, SplineFromParameters
 
-LOG_2PI = float(np.log(2.0 * np.pi))
-IDENTITY_SCALE = 1e-2  # of the last weights of every conditioner: an untrained proposal is nearly N(0, I)
 # Log of the smallest and largest scale of the Gaussian: beyond, a single source could ruin a batch in training.
 SMALLEST_LOG_SCALE, LARGEST_LOG_SCALE = -6.5, 2.0
 FEATURES_PER_BAND = 3  # and one for the whole, see `features`
@@ -61,26 +62,21 @@ class ConditionalCoupling(eqx.Module):
 
     def transform(self, x: Array, hidden: Array) -> tuple[Array, Array]:
         """(image, log |det|) of a base point."""
-        kept, moved = x[: self.n_kept], x[self.n_kept :]
-        moved, log_det = jax.vmap(lambda s, value: s.transform_and_log_det(value))(
-            self._splines(kept, hidden), moved
-        )
-        return jnp.concatenate([kept, moved])[self.order], jnp.sum(log_det)
+        moved, log_det = self._through_splines(BoundedSpline.transform_and_log_det, x, hidden)
+        return moved[self.order], log_det
 
     def inverse(self, y: Array, hidden: Array) -> tuple[Array, Array]:
         """(base point, log |det| of the inverse)."""
-        x = y[jnp.argsort(self.order)]
-        kept, moved = x[: self.n_kept], x[self.n_kept :]
-        moved, log_det = jax.vmap(lambda s, value: s.inverse_and_log_det(value))(
-            self._splines(kept, hidden), moved
-        )
-        return jnp.concatenate([kept, moved]), jnp.sum(log_det)
+        return self._through_splines(BoundedSpline.inverse_and_log_det, y[jnp.argsort(self.order)], hidden)
 
-    def _splines(self, kept: Array, hidden: Array) -> BoundedSpline:
+    def _through_splines(self, direction: Callable, x: Array, hidden: Array) -> tuple[Array, Array]:
+        """(the kept half as it is and the other through its splines in this direction, log |det|)."""
+        kept, moved = x[: self.n_kept], x[self.n_kept :]
         h = jax.nn.silu(self.inner(kept) + hidden)
         h = jax.nn.silu(self.middle(h))
-        parameters = self.outer(h)
-        return jax.vmap(self.spline)(parameters.reshape(self.order.size - self.n_kept, -1))
+        splines = jax.vmap(self.spline)(self.outer(h).reshape(self.order.size - self.n_kept, -1))
+        moved, log_det = jax.vmap(direction)(splines, moved)
+        return jnp.concatenate([kept, moved]), jnp.sum(log_det)
 
 
 class Proposal(eqx.Module):
@@ -96,7 +92,7 @@ class Proposal(eqx.Module):
         log_z_limits: (2,) ln of the limits inside which draws lie; a constant.
     """
 
-    encoder: eqx.nn.Sequential
+    encoder: Mlp
     to_hidden: eqx.nn.Linear
     to_affine: eqx.nn.Linear
     layers: ConditionalCoupling
@@ -112,7 +108,7 @@ class Proposal(eqx.Module):
     @property
     def n_band(self) -> int:
         """Bands of the photometry it reads."""
-        return (self.encoder.layers[0].in_features - 1) // FEATURES_PER_BAND  # type: ignore[attr-defined]
+        return (self.encoder.layers[0].weight.shape[1] - 1) // FEATURES_PER_BAND
 
     @property
     def z_limits(self) -> tuple[float, float]:
@@ -140,14 +136,7 @@ class Proposal(eqx.Module):
 
     def sample(self, context: Context, eps: Float[Array, " dim"]) -> tuple[Array, Array, Array]:
         """(u, ln z, ln q over (u, ln z)) of a standard normal vector."""
-
-        def step(carry: tuple, layer: tuple) -> tuple[tuple, None]:
-            x, log_det = carry
-            coupling, hidden = layer
-            x, more = coupling.transform(x, hidden)
-            return (x, log_det + more), None
-
-        (y, log_det), _ = self._scan(step, (eps, jnp.zeros(())), context)
+        y, log_det = self._through_layers(eps, context, inverse=False)
         x = context.mean + context.factor @ y
         log_q = -0.5 * jnp.sum(eps**2) - 0.5 * eps.size * LOG_2PI - log_det - self._log_scale(context)
         log_z, bend = self._log_z(x[-1])
@@ -165,24 +154,21 @@ class Proposal(eqx.Module):
         t = (raw - jax.lax.stop_gradient(self.t_shift)) / jax.lax.stop_gradient(self.t_scale)
         x = jnp.append(u, t)
         y = context.inverse @ (x - context.mean)
-
-        def step(carry: tuple, layer: tuple) -> tuple[tuple, None]:
-            y, log_det = carry
-            coupling, hidden = layer
-            y, more = coupling.inverse(y, hidden)
-            return (y, log_det + more), None
-
-        (eps, log_det), _ = self._scan(step, (y, jnp.zeros(())), context, reverse=True)
+        eps, log_det = self._through_layers(y, context, inverse=True)
         log_q = -0.5 * jnp.sum(eps**2) - 0.5 * eps.size * LOG_2PI + log_det - self._log_scale(context)
         return eps, jnp.where(inside, log_q - self._log_z(t)[1], -jnp.inf)
 
-    def _scan(self, step, carry, context: Context, reverse: bool = False):  # type: ignore[no-untyped-def]
+    def _through_layers(self, x: Array, context: Context, *, inverse: bool) -> tuple[Array, Array]:
+        """(image, log |det|) of a point under all coupling layers, or under their inverses from the last on."""
         arrays, static = eqx.partition(self.layers, eqx.is_array)
 
-        def one(carry: tuple, layer: tuple) -> tuple[tuple, None]:
-            return step(carry, (eqx.combine(layer[0], static), layer[1]))
+        def step(carry: tuple, layer: tuple) -> tuple[tuple, None]:
+            x, log_det = carry
+            coupling = eqx.combine(layer[0], static)
+            x, more = (coupling.inverse if inverse else coupling.transform)(x, layer[1])
+            return (x, log_det + more), None
 
-        return jax.lax.scan(one, carry, (arrays, context.hidden), reverse=reverse)
+        return jax.lax.scan(step, (x, jnp.zeros(())), (arrays, context.hidden), reverse=inverse)[0]
 
     def _log_scale(self, context: Context) -> Array:
         return jnp.sum(jnp.log(jnp.diagonal(context.factor)))
@@ -241,53 +227,29 @@ def build_proposal(
     dim = n_latent + 1
     n_kept = dim // 2
     encoder_key, hidden_key, affine_key, layer_key, order_key = jr.split(key, 5)
-    encoder = _mlp(FEATURES_PER_BAND * n_band + 1, cfg.encoder_widths, encoder_key)
     spline = SplineFromParameters(BoundedSpline(cfg.n_knots, cfg.interval))
     n_parameter = (dim - n_kept) * (3 * cfg.n_knots - 1)
-    orders = jnp.stack(
-        [
-            jnp.roll(jnp.arange(dim), dim // 2)
-            if i % 2 == 0
-            else jr.permutation(jr.fold_in(order_key, i), dim)
-            for i in range(cfg.n_layers)
-        ]
-    )
 
     def layer(key: PRNGKeyArray, order: Array) -> ConditionalCoupling:
         inner, middle, outer = jr.split(key, 3)
         return ConditionalCoupling(
             inner=eqx.nn.Linear(n_kept, cfg.width, use_bias=False, key=inner),
             middle=eqx.nn.Linear(cfg.width, cfg.width, key=middle),
-            outer=_shrunk(eqx.nn.Linear(cfg.width, n_parameter, key=outer)),
+            outer=shrunk(eqx.nn.Linear(cfg.width, n_parameter, key=outer)),
             order=order,
             n_kept=n_kept,
             spline=spline,
         )
 
-    layers = eqx.filter_vmap(layer)(jr.split(layer_key, cfg.n_layers), orders)
+    orders = layer_orders(cfg.n_layers, dim, order_key)
     n_context = cfg.encoder_widths[-1]
     low, high = np.log(z_limits[0]), np.log(z_limits[1])
     return Proposal(
-        encoder=encoder,
+        encoder=Mlp((FEATURES_PER_BAND * n_band + 1, *cfg.encoder_widths), key=encoder_key),
         to_hidden=eqx.nn.Linear(n_context, cfg.n_layers * cfg.width, key=hidden_key),
-        to_affine=_shrunk(eqx.nn.Linear(n_context, 2 * dim + dim * (dim - 1) // 2, key=affine_key)),
-        layers=layers,
+        to_affine=shrunk(eqx.nn.Linear(n_context, 2 * dim + dim * (dim - 1) // 2, key=affine_key)),
+        layers=eqx.filter_vmap(layer)(jr.split(layer_key, cfg.n_layers), orders),
         t_shift=jnp.asarray(t_moments[0], jnp.float32),
         t_scale=jnp.asarray(t_moments[1], jnp.float32),
         log_z_limits=jnp.asarray([low, high], jnp.float32),
     )
-
-
-def _mlp(n_in: int, widths: tuple[int, ...], key: PRNGKeyArray) -> eqx.nn.Sequential:
-    sizes = (n_in, *widths)
-    keys = jr.split(key, len(widths))
-    layers: list = []
-    for i, k in enumerate(keys):
-        if i:
-            layers.append(eqx.nn.Lambda(jax.nn.silu))
-        layers.append(eqx.nn.Linear(sizes[i], sizes[i + 1], key=k))
-    return eqx.nn.Sequential(layers)
-
-
-def _shrunk(layer: eqx.nn.Linear) -> eqx.nn.Linear:
-    return jax.tree.map(lambda leaf: leaf * IDENTITY_SCALE if eqx.is_inexact_array(leaf) else leaf, layer)

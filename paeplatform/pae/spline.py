@@ -55,9 +55,7 @@ class BoundedSpline(AbstractBijection):
         self, x: Float[Array, ""], condition: None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Eq. 4 and 5 of the source."""
-        inside = jnp.abs(x) < self.interval
-        clipped = jnp.clip(x, -self.interval, self.interval)
-        b = self._bin(clipped, by_height=False)
+        inside, clipped, b = self._located(x, by_height=False)
         position = (clipped - b.left) / b.width
         y, log_slope = _evaluate(b, position)
         return jnp.where(inside, y, x), jnp.where(inside, log_slope, 0.0)
@@ -66,9 +64,7 @@ class BoundedSpline(AbstractBijection):
         self, y: Float[Array, ""], condition: None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Eq. 6 to 8 of the source, in the form of the root that does not cancel."""
-        inside = jnp.abs(y) < self.interval
-        clipped = jnp.clip(y, -self.interval, self.interval)
-        b = self._bin(clipped, by_height=True)
+        inside, clipped, b = self._located(y, by_height=True)
         mean_slope = b.height / b.width
         rise = clipped - b.bottom
         excess = rise * (b.slope_left + b.slope_right - 2.0 * mean_slope)
@@ -81,14 +77,18 @@ class BoundedSpline(AbstractBijection):
         x = b.left + position * b.width
         return jnp.where(inside, x, y), jnp.where(inside, -_evaluate(b, position)[1], 0.0)
 
-    def _bin(self, value: Array, *, by_height: bool) -> _Bin:
+    def _located(self, value: Array, *, by_height: bool) -> tuple[Array, Array, _Bin]:
+        """(whether it lies within the interval, the value cut off at its ends, the bin of that)."""
+        inside = jnp.abs(value) < self.interval
+        value = jnp.clip(value, -self.interval, self.interval)
         lefts, widths = _bins(self.widths, self.interval)
         bottoms, heights = _bins(self.heights, self.interval)
         index = jnp.sum(value >= (bottoms if by_height else lefts)[1:])
         end = jnp.zeros(1, self.slopes.dtype)
         log_slopes = jnp.concatenate([end, self.slopes, end])
         slope_left, slope_right = (jnp.exp(_bounded(log_slopes[index + i])) for i in (0, 1))
-        return _Bin(lefts[index], widths[index], bottoms[index], heights[index], slope_left, slope_right)
+        b = _Bin(lefts[index], widths[index], bottoms[index], heights[index], slope_left, slope_right)
+        return inside, value, b
 
 
 class SplineFromParameters(eqx.Module):

@@ -28,17 +28,25 @@ def channel_groups(n_in: int, n_out: int) -> int:
     return groups
 
 
-class StridedConv(eqx.Module):
-    """Shortens `length` to ceil(length / 4); the right end is padded with zeros."""
+class _Strided(eqx.Module):
+    """Weights of `groups` groups, drawn for outputs that `n_taps` of the kernel's taps reach."""
 
     weight: Float[Array, "tap group inner outer"]
     bias: Float[Array, " channel"]
 
-    def __init__(self, n_in: int, n_out: int, kernel_size: int, *, key: PRNGKeyArray):
-        groups = channel_groups(n_in, n_out)
+    def __init__(
+        self, n_in: int, n_out: int, kernel_size: int, groups: int, n_taps: float, key: PRNGKeyArray
+    ):
         shape = (kernel_size, groups, n_in // groups, n_out // groups)
-        self.weight = jr.normal(key, shape) * SILU_GAIN / jnp.sqrt(kernel_size * n_in / groups)
+        self.weight = jr.normal(key, shape) * SILU_GAIN / jnp.sqrt(n_taps * n_in / groups)
         self.bias = jnp.zeros(n_out)
+
+
+class StridedConv(_Strided):
+    """Shortens `length` to ceil(length / 4); the right end is padded with zeros."""
+
+    def __init__(self, n_in: int, n_out: int, kernel_size: int, *, key: PRNGKeyArray):
+        super().__init__(n_in, n_out, kernel_size, channel_groups(n_in, n_out), kernel_size, key)
 
     def __call__(self, x: Float[Array, "length inner"]) -> Float[Array, "shorter outer"]:
         """Output i sees inputs 4 i to 4 i + kernel_size - 1."""
@@ -50,18 +58,12 @@ class StridedConv(eqx.Module):
         return jnp.einsum("lkgi,kgio->lgo", windows, self.weight).reshape(n_out, -1) + self.bias
 
 
-class StridedTranspose(eqx.Module):
+class StridedTranspose(_Strided):
     """Lengthens `length` to 4 `length`: the transpose of `StridedConv`."""
-
-    weight: Float[Array, "tap group inner outer"]
-    bias: Float[Array, " channel"]
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int, *, key: PRNGKeyArray):
         groups = channel_groups(n_out, n_in)
-        shape = (kernel_size, groups, n_in // groups, n_out // groups)
-        # of the kernel's taps, kernel_size / STRIDE reach an output
-        self.weight = jr.normal(key, shape) * SILU_GAIN / jnp.sqrt(kernel_size / STRIDE * n_in / groups)
-        self.bias = jnp.zeros(n_out)
+        super().__init__(n_in, n_out, kernel_size, groups, kernel_size / STRIDE, key)
 
     def __call__(self, x: Float[Array, "length inner"]) -> Float[Array, "longer outer"]:
         """Input i reaches outputs 4 i to 4 i + kernel_size - 1."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -18,10 +17,11 @@ from paeplatform.config import PaeConfig
 from paeplatform.errors import TrainingError
 from paeplatform.pae.autoencoder import Autoencoder, build_autoencoder, training_moments
 from paeplatform.pae.flow import LatentFlow, build_flow, recentred
-from paeplatform.pae.loop import EpochRecord, FitResult, fit, split_indices
+from paeplatform.pae.loop import EpochRecord, FitOptions, FitResult, fit, split_indices
 
 __all__ = [
     "EpochRecord",
+    "FitOptions",
     "FitResult",
     "base_moments",
     "decode_latents",
@@ -40,7 +40,6 @@ __all__ = [
 LATENT_NOISE = 0.02
 ROUND_TRIPS = 4096
 CHUNK = 4096  # rows per call when a trained network is applied to many
-OnEpoch = Callable[[EpochRecord], None]
 
 
 def train_autoencoder(
@@ -49,9 +48,7 @@ def train_autoencoder(
     n_latent: int,
     *,
     seed: int,
-    checkpoint_dir: Path | None = None,
-    progress: bool = True,
-    on_epoch: OnEpoch | None = None,
+    options: FitOptions = FitOptions(),
 ) -> tuple[Autoencoder, FitResult]:
     """Trains an autoencoder on the mean squared error of eq. 8.
 
@@ -62,9 +59,7 @@ def train_autoencoder(
         spectra: (n, n_wave) float32 mean-normalised spectra.
         n_latent: latent size.
         seed: of split, weights and batches.
-        checkpoint_dir: for resuming; None keeps no state.
-        progress: show a bar.
-        on_epoch: called after each epoch.
+        options: checkpoints and progress.
 
     Raises:
         TrainingError: spectra not finite, or the loss becomes so.
@@ -84,9 +79,7 @@ def train_autoencoder(
         key=fit_key,
         name=f"autoencoder-{n_latent}",
         validation=validation,
-        checkpoint_dir=checkpoint_dir,
-        progress=progress,
-        on_epoch=on_epoch,
+        options=options,
     )
     return result.model, result
 
@@ -97,9 +90,7 @@ def train_flow(
     latents_val: np.ndarray,
     *,
     seed: int,
-    checkpoint_dir: Path | None = None,
-    progress: bool = True,
-    on_epoch: OnEpoch | None = None,
+    options: FitOptions = FitOptions(),
 ) -> tuple[LatentFlow, FitResult]:
     """Trains a flow by maximum likelihood on jittered, standardised latents.
 
@@ -111,9 +102,7 @@ def train_flow(
         latents_train: (n, n_latent) latents of the training spectra.
         latents_val: (m, n_latent) latents of the held-out spectra.
         seed: of weights, batches and jitter.
-        checkpoint_dir: for resuming; None keeps no state.
-        progress: show a bar.
-        on_epoch: called after each epoch.
+        options: checkpoints and progress.
 
     Raises:
         TrainingError: latents not finite, or the loss becomes so.
@@ -137,9 +126,7 @@ def train_flow(
         key=fit_key,
         name=f"flow-{latents_train.shape[1]}",
         validation=np.asarray(latents_val, np.float32),
-        checkpoint_dir=checkpoint_dir,
-        progress=progress,
-        on_epoch=on_epoch,
+        options=options,
     )
     flow = recentred(result.model, jnp.asarray(latents_to_base(result.model, latents_train)))
     return flow, replace(result, model=flow)

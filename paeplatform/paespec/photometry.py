@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from paeplatform.errors import InputError
+from paeplatform.source_columns import array_column
 
 N_SPHEREX, N_EXTERNAL, N_HEAD = 102, 5, 3
 PLACEHOLDER_ERROR = 4e4  # missing values are written with errors near 5e4
@@ -57,8 +58,8 @@ def read_photometry(path: Path) -> tuple[pl.DataFrame, Notes]:
     table = pl.DataFrame(
         {
             "object_id": _ids(values[:, 0], path),
-            "flux": pl.Series(flux.astype(np.float32), dtype=pl.Array(pl.Float32, N_SPHEREX)),
-            "flux_err": pl.Series(error.astype(np.float32), dtype=pl.Array(pl.Float32, N_SPHEREX)),
+            "flux": array_column(flux),
+            "flux_err": array_column(error),
         }
     )
     return table, Notes(tuple(notes))

@@ -9,11 +9,11 @@ import polars as pl
 
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.paper.sample_scores import FIDUCIAL, LABELS, of_methods
-from paeplatform.paper.table_rows import Resampling, named, present, small_table
+from paeplatform.paper.table_rows import Resampling, named, present, small_table, statistics_of
 from paeplatform.scores.bootstrap import fraction_error
 from paeplatform.scores.calibration import pit_from_quantiles
 from paeplatform.scores.metrics import OUTLIER_ERROR, OUTLIER_SIGMA, PRECISION_BINS
-from paeplatform.scores.statistics import bins_of, selection_statistics
+from paeplatform.scores.statistics import bins_of
 
 PROPERTY_BINS: dict[str, tuple[float, ...]] = {
     "mag_z": (-np.inf, 20.0, 21.0, 21.5, 22.0, np.inf),
@@ -23,19 +23,25 @@ PROPERTY_BINS: dict[str, tuple[float, ...]] = {
 N_TEMPLATES = 12  # shown, those with most outliers
 
 
-def debiased_pit(z_true: np.ndarray, quantiles: np.ndarray, bias: float) -> np.ndarray:
+def debiased_pit(rows: pl.DataFrame, bias: float | None = None) -> np.ndarray:
     """PIT after the mean bias of a sample is taken out of its p(z) (section VI.4.1).
 
     With b the mean of (z_hat - z_true)/(1 + z_true), each p(z) is moved by 1 + z -> (1 + z)/(1 + b). Its CDF at
     z_true is then the old one's at z_true + b (1 + z_true), which is how it is read.
 
     Args:
-        z_true: shape (source,).
-        quantiles: at `QUANTILE_LEVELS`, shape (source, level).
-        bias: b.
+        rows: of a score table, the sample.
+        bias: b; None takes that of the rows.
+
+    Returns:
+        Shape (source,).
     """
-    z_true = np.asarray(z_true, dtype=np.float64)
-    return pit_from_quantiles(z_true + bias * (1.0 + z_true), quantiles, QUANTILE_LEVELS)
+    if not rows.height:
+        return np.empty(0)
+    z_true = rows["z_true"].to_numpy()
+    b = np.mean(rows["error_true"].to_numpy()) if bias is None else bias
+    moved = z_true + b * (1.0 + z_true)
+    return pit_from_quantiles(moved, rows["quantiles"].to_numpy(), QUANTILE_LEVELS)
 
 
 def pit_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
@@ -62,12 +68,9 @@ def pit_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
         bins = bins_of("width", PRECISION_BINS, "sigma_z/(1+z)") | {"all": pl.lit(True)}
         for name, chosen in bins.items():
             here = of_methods(scores, method).filter(chosen & (pl.col("usable") > 0.5)).collect()
-            here = here.with_columns(pl.Series("pit_debiased", _debiased(here), dtype=pl.Float64))
-            found = selection_statistics(
-                here.lazy(), {name: pl.lit(True)}, names, n_bootstrap=resampling.n, seed=resampling.seed
-            ).row(0, named=True)
-            numbers = {key: found[key] for one in names for key in (one, f"{one}_err")}
-            rows.append(named(method) | {"bin": name, "n": found["n"]} | numbers)
+            here = here.with_columns(pl.Series("pit_debiased", debiased_pit(here), dtype=pl.Float64))
+            found = statistics_of(here.lazy(), {name: pl.lit(True)}, names, resampling)[0]
+            rows.append(named(method) | {"bin": name} | found)
     return small_table(rows)
 
 
@@ -90,26 +93,16 @@ def calibration_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFr
         "crps",
     )
     types = scores.select(pl.col("galaxy_type").unique().sort()).collect()["galaxy_type"].to_list()
-    selections = {
-        (column, name): chosen
-        for column, edges in PROPERTY_BINS.items()
-        for name, chosen in bins_of(column, edges).items()
-    }
+    selections = _by_property()
     selections |= {("galaxy_type", str(kind)): pl.col("galaxy_type") == kind for kind in types}
-    selections |= {("in training", name): chosen for name, chosen in _in_training(scores).items()}
+    selections |= _in_training(scores)
     rows = []
     for method in present(scores, FIDUCIAL, "tf", "sbi"):
-        found = selection_statistics(
-            of_methods(scores, method),
-            {f"{column}|{name}": chosen for (column, name), chosen in selections.items()},
-            names,
-            n_bootstrap=resampling.n,
-            seed=resampling.seed,
-        )
-        for (column, name), row in zip(selections, found.iter_rows(named=True), strict=True):
+        chosen = {f"{column}|{name}": where for (column, name), where in selections.items()}
+        found = statistics_of(of_methods(scores, method), chosen, names, resampling)
+        for (column, name), row in zip(selections, found, strict=True):
             if row["n"]:
-                numbers = {key: row[key] for one in names for key in (one, f"{one}_err")}
-                rows.append(named(method) | {"property": column, "value": name, "n": row["n"]} | numbers)
+                rows.append(named(method) | {"property": column, "value": name} | row)
     return small_table(rows)
 
 
@@ -135,15 +128,8 @@ def outlier_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
         whole = good.select(*counted).collect().row(0, named=True)
         overall = whole["n_outliers"] / whole["n"] if whole["n"] else 0.0
         groups = [("all", "all", whole)] if whole["n"] else []
-        for column, edges in PROPERTY_BINS.items():
-            for name, chosen in bins_of(column, edges).items():
-                groups.append(
-                    (column, name, good.filter(chosen).select(*counted).collect().row(0, named=True))
-                )
-        for name, chosen in _in_training(scores).items():
-            groups.append(
-                ("in training", name, good.filter(chosen).select(*counted).collect().row(0, named=True))
-            )
+        for (column, name), chosen in (_by_property() | _in_training(scores)).items():
+            groups.append((column, name, good.filter(chosen).select(*counted).collect().row(0, named=True)))
         for column in ("galaxy_type", "template"):
             found = good.group_by(column).agg(*counted).sort("n_outliers", column, descending=[True, False])
             kept = found.head(N_TEMPLATES) if column == "template" else found
@@ -162,18 +148,20 @@ def outlier_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
     return small_table(rows)
 
 
-def _in_training(scores: pl.LazyFrame) -> dict[str, pl.Expr]:
+def _by_property() -> dict[tuple[str, str], pl.Expr]:
+    """The bins of `PROPERTY_BINS`, by property and name."""
+    return {
+        (column, name): chosen
+        for column, edges in PROPERTY_BINS.items()
+        for name, chosen in bins_of(column, edges).items()
+    }
+
+
+def _in_training(scores: pl.LazyFrame) -> dict[tuple[str, str], pl.Expr]:
     """Sources of templates that the PAE's training had or had not; nothing when it had all."""
     if "in_training" not in scores.collect_schema().names():
         return {}
     if scores.select(pl.col("in_training").all()).collect().item():
         return {}
-    return {"template seen": pl.col("in_training"), "template left out": ~pl.col("in_training")}
-
-
-def _debiased(rows: pl.DataFrame) -> np.ndarray:
-    if not rows.height:
-        return np.empty(0)
-    return debiased_pit(
-        rows["z_true"].to_numpy(), rows["quantiles"].to_numpy(), float(np.mean(rows["error_true"].to_numpy()))
-    )
+    seen = pl.col("in_training")
+    return {("in training", "template seen"): seen, ("in training", "template left out"): ~seen}

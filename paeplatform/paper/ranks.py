@@ -57,9 +57,9 @@ def simulate_from_prior(
     n: int,
     n_latent: int,
     seed: int,
-    snr_range: tuple[float, float] = SNR_RANGE,
 ) -> SimulatedSources:
-    """Sources drawn from the posterior's own prior, with Gaussian noise.
+    """Sources drawn from the posterior's own prior, with Gaussian noise; their noiseless total signal-to-noise is
+    uniform in `SNR_RANGE`.
 
     Args:
         forward: the model.
@@ -68,14 +68,13 @@ def simulate_from_prior(
         n: sources.
         n_latent: size of u.
         seed: of all draws.
-        snr_range: of the noiseless total signal-to-noise, uniform.
     """
     rng = np.random.default_rng([seed, 0x534243])
     u = rng.standard_normal((n, n_latent)).astype(np.float32)
     z = z_prior.sample(n, rng).astype(np.float32)
     model = np.asarray(_fluxes(forward, jnp.asarray(u), jnp.asarray(z)), dtype=np.float64)
     norm = np.sqrt(((model / depth) ** 2).sum(axis=1))
-    truth = model * (rng.uniform(*snr_range, n) / norm)[:, None]
+    truth = model * (rng.uniform(*SNR_RANGE, n) / norm)[:, None]
     flux = truth + depth * rng.standard_normal(truth.shape)
     return SimulatedSources(u, z, flux, np.broadcast_to(depth, flux.shape).copy(), FIRST_ID + np.arange(n))
 

@@ -14,6 +14,7 @@ import polars as pl
 from paeplatform.errors import InputError
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.scores.calibration import reduced_chi2
+from paeplatform.scores.metrics import require_columns
 from paeplatform.scores.scorecard import score_sources
 from paeplatform.scores.scores import cde_loss_from_quantiles
 
@@ -77,9 +78,7 @@ def method_scores(
     Raises:
         InputError: a column is missing, or a source is not in the sample or twice in it.
     """
-    missing = [name for name in ("object_id", "z_true", *TRUTH) if name not in sample.columns]
-    if missing:
-        raise InputError(f"validation sample lacks columns {missing}")
+    require_columns(sample, ("object_id", "z_true", *TRUTH), "validation sample lacks")
     joined = posteriors.join(
         sample.select("object_id", "z_true", *TRUTH), on="object_id", how="left", validate="m:1"
     ).sort("object_id")
@@ -163,6 +162,13 @@ def of_methods(scores: pl.LazyFrame, *methods: str) -> pl.LazyFrame:
 def methods_in(scores: pl.LazyFrame) -> list[str]:
     """The methods that a score table holds, in order of name."""
     return scores.select(pl.col("method").unique().sort()).collect()["method"].to_list()
+
+
+def latent_sizes(scores: pl.LazyFrame) -> list[int]:
+    """The latent sizes whose chains a score table holds, ascending."""
+    return sorted(
+        int(name.removeprefix("latent")) for name in methods_in(scores) if name.startswith("latent")
+    )
 
 
 def _number(rows: pl.DataFrame, name: str) -> np.ndarray:

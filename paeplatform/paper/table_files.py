@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,13 @@ def table_markdown(table: pl.DataFrame, columns: Sequence[str] | None = None) ->
     ]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in table.iter_rows(named=True):
-        lines.append("| " + " | ".join(cell_text(row, name).replace("|", "\\|") for name in names) + " |")
+        lines.append(markdown_row(cell_text(row, name) for name in names))
     return "\n".join(lines)
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """A row of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def cell_text(row: dict[str, Any], name: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -24,18 +25,24 @@ class Resampling:
     seed: int = 0
 
 
+def statistics_of(
+    rows: pl.LazyFrame, selections: Mapping[str, pl.Expr], names: Sequence[str], resampling: Resampling
+) -> list[dict[str, Any]]:
+    """n and the statistics with errors, for each selection."""
+    found = selection_statistics(rows, selections, names, n_bootstrap=resampling.n, seed=resampling.seed)
+    columns = ["n", *(key for name in names for key in (name, f"{name}_err"))]
+    return found.select(columns).to_dicts()
+
+
 def statistics_row(
     scores: pl.LazyFrame, method: str, chosen: pl.Expr, names: Sequence[str], resampling: Resampling
 ) -> dict[str, float | int | None]:
     """One selection of one method: n, n_total (of the method), share, and the statistics."""
     rows = of_methods(scores, method)
-    found = selection_statistics(
-        rows, {method: chosen}, names, n_bootstrap=resampling.n, seed=resampling.seed
-    ).row(0, named=True)
+    found = statistics_of(rows, {method: chosen}, names, resampling)[0]
     total = rows.select(pl.len()).collect().item()
-    numbers = {key: found[key] for name in names for key in (name, f"{name}_err")}
     share = found["n"] / total if total else None
-    return {"n": found["n"], "n_total": total, "share": share} | numbers
+    return {"n": found.pop("n"), "n_total": total, "share": share} | found
 
 
 def named(method: str) -> dict[str, str]:

@@ -7,17 +7,31 @@ quoted uncertainty sigma_z/(1 + z_hat), of each method's own unless said otherwi
 
 from __future__ import annotations
 
-import itertools
+from functools import partial
 
 import numpy as np
 import polars as pl
 
 from paeplatform.paper import numbers as paper
-from paeplatform.paper.sample_scores import FIDUCIAL, LABELS, methods_in, of_methods
-from paeplatform.paper.table_rows import Resampling, named, present, small_table, statistics_row
+from paeplatform.paper.sample_scores import (
+    FIDUCIAL,
+    LABELS,
+    latent_method,
+    latent_sizes,
+    methods_in,
+    of_methods,
+)
+from paeplatform.paper.table_rows import (
+    Resampling,
+    named,
+    present,
+    small_table,
+    statistics_of,
+    statistics_row,
+)
 from paeplatform.scores.bootstrap import bootstrap_error
 from paeplatform.scores.metrics import CALIBRATION, POINT, PRECISION_BINS, PROPER, SIGMA_CUTS, pearson
-from paeplatform.scores.statistics import selection_statistics
+from paeplatform.scores.statistics import bins_of
 
 TABLE_1_CUTS = (0.02, 0.2)
 TABLE_2_CUTS = (0.01, 0.2)
@@ -33,9 +47,8 @@ def prior_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
         method, label, cut; n, n_total, share (n of n_total, which sample sizes do not enter); mean_bias, median_sigma,
         nmad_paper, nmad_usual, eta_3sigma, eta_015 and pit_ks with errors; the paper's numbers.
     """
-    known = methods_in(scores)
     rows = []
-    for method in (name for name in LABELS if name in known):
+    for method in present(scores, *LABELS):
         for cut in TABLE_1_CUTS:
             row = statistics_row(scores, method, pl.col("width") < cut, (*POINT, "pit_ks"), resampling)
             numbers = paper.TABLE_1.get((method, cut))
@@ -52,12 +65,9 @@ def latent_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
         n_latent, cut; f_rhat (R-hat < 1.1, of all sources, not of the cut's), n, n_total, share, mean_bias, nmad_paper,
         eta_3sigma with errors; the paper's numbers.
     """
-    sizes = sorted(
-        int(name.removeprefix("latent")) for name in methods_in(scores) if name.startswith("latent")
-    )
     rows = []
-    for size in sizes:
-        method = f"latent{size}"
+    for size in latent_sizes(scores):
+        method = latent_method(size)
         share = _chain_numbers(of_methods(scores, method), resampling)
         for cut in TABLE_2_CUTS:
             row = statistics_row(
@@ -110,23 +120,19 @@ def flag_table(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFrame:
     groups = {"all": pl.lit(True), "flagged": flagged, "unflagged": ~flagged}
     names = ("mean_bias", "nmad_paper", "eta_3sigma")
     rows = []
-    for index, (low, high) in enumerate(itertools.pairwise(PRECISION_BINS)):
-        inside = (pl.col("width_tf") >= low) & (pl.col("width_tf") < high)
+    bins = bins_of("width_tf", PRECISION_BINS, "sigma_TF/(1+z)")
+    for index, (name, inside) in enumerate(bins.items()):
         for group, chosen in groups.items():
             here = paired.filter(inside & chosen)
-            row = {"bin": f"{low:g} <= sigma_TF/(1+z) < {high:g}", "sources": group}
+            row = {"bin": name, "sources": group}
             for prefix, suffix, wanted in (("tf", "_tf", names), ("pae", "", (*names, "f_trusted"))):
                 columns = ("error_true", "error_hat", "z_score", "width", "trusted", "usable")
                 table = here.select("object_id", *(pl.col(f"{c}{suffix}").alias(c) for c in columns))
-                found = selection_statistics(
-                    table, {group: pl.lit(True)}, wanted, n_bootstrap=resampling.n, seed=resampling.seed
-                ).row(0, named=True)
-                row["n"] = found["n"]
-                row |= {f"{prefix}_{key}": found[key] for name in wanted for key in (name, f"{name}_err")}
+                found = statistics_of(table, {group: pl.lit(True)}, wanted, resampling)[0]
+                row["n"] = found.pop("n")
+                row |= {f"{prefix}_{key}": value for key, value in found.items()}
             chains = _chain_numbers(here, resampling)
-            row |= {
-                key: chains[name] for key, name in (("f_rhat", "f_rhat_1_1"), ("rhat_median", "rhat_median"))
-            }
+            row |= {"f_rhat": chains["f_rhat_1_1"], "rhat_median": chains["rhat_median"]}
             row |= paper.beside(("n", "tf_eta_3sigma"), paper.FLAGGED.get((index, group)))
             row |= paper.beside(("f_rhat", "rhat_median"), paper.FLAGGED_RHAT.get((index, group)))
             rows.append(row)
@@ -143,17 +149,10 @@ def error_correlation(scores: pl.LazyFrame, resampling: Resampling) -> pl.DataFr
     paired = pair(scores).select("z_true", "z_hat", "z_hat_tf", "width").collect().lazy()
     edges = (0.0, *SIGMA_CUTS, np.inf)
     rows = []
-    for low, high in itertools.pairwise(edges):
-        here = paired.filter((pl.col("width") >= low) & (pl.col("width") < high))
-        errors = (
-            here.select(pl.col("z_hat_tf") - pl.col("z_true"), pl.col("z_hat") - pl.col("z_true"))
-            .collect()
-            .to_numpy()
-            .T
-        )
-        name = (
-            f"{low:g} <= sigma_PAE/(1+z) < {high:g}" if np.isfinite(high) else f"sigma_PAE/(1+z) >= {low:g}"
-        )
+    for low, (name, inside) in zip(edges, bins_of("width", edges, "sigma_PAE/(1+z)").items(), strict=False):
+        here = paired.filter(inside)
+        estimates = here.select(pl.col("z_hat_tf", "z_hat") - pl.col("z_true"))
+        errors = estimates.collect().to_numpy().T
         row = {"bin": name, "low": low, "n": errors.shape[1]}
         for key, values in (("pearson", errors), ("spearman", _ranks(errors))):
             enough = errors.shape[1] > 2
@@ -254,11 +253,12 @@ def _chain_numbers(rows: pl.LazyFrame, resampling: Resampling) -> dict[str, floa
     chains = rows.select("rhat", "acl", "ess").filter(pl.col("rhat").is_finite()).collect()
     n = chains.height
     rhat, acl, ess = (chains[name].to_numpy() for name in ("rhat", "acl", "ess"))
+    median = partial(np.median, axis=-1)
     wanted = {
-        "rhat_median": (rhat, lambda v: np.median(v, axis=-1)),
-        "acl_median": (acl, lambda v: np.median(v, axis=-1)),
+        "rhat_median": (rhat, median),
+        "acl_median": (acl, median),
         "acl_p95": (acl, lambda v: np.percentile(v, 95, axis=-1)),
-        "ess_median": (ess, lambda v: np.median(v, axis=-1)),
+        "ess_median": (ess, median),
         **{
             f"f_rhat_{str(limit).replace('.', '_')}": (
                 rhat,

@@ -34,14 +34,46 @@ def bin_exposures(
     everything = [rows.select(place_of)] + ([] if quarantined is None else [quarantined.select(place_of)])
     first = pl.concat(everything).unique("object_id", keep="first", maintain_order=True).sort("object_id")
     rows = rows.sort("object_id", maintain_order=True)
+    used = ((rows["flags"] & reject) == 0).to_numpy()
     identity = first["object_id"].to_numpy()
     source = np.searchsorted(identity, rows["object_id"].to_numpy())
-    channels = np.argsort(bands.channel)
-    place = channels[np.searchsorted(bands.channel[channels], rows["channel"].to_numpy())]
-    used = ((rows["flags"] & reject) == 0).to_numpy()
-    flux, sigma = (rows[name].to_numpy()[used] for name in ("flux", "flux_err"))
-    slot = source[used] * len(bands) + place[used]
-    n_slot = len(identity) * len(bands)
+    lost = (
+        source[:0] if quarantined is None else np.searchsorted(identity, quarantined["object_id"].to_numpy())
+    )
+    counts = {"n_used": source[used], "n_masked": source[~used], "n_set_aside": lost}
+    kept = rows.filter(pl.Series(used))
+    marks = kept.group_by("object_id", maintain_order=True).agg(
+        pl.col("flags").bitwise_or().alias("flags_any"),
+        pl.col("mjd").min().alias("mjd_min"),
+        pl.col("mjd").max().alias("mjd_max"),
+    )
+    return (
+        first.select("object_id", "ra", "dec", pl.lit(cell, pl.Int64).alias("cell"))
+        .with_columns(
+            *_binned(kept, source[used], len(identity), bands),
+            *(
+                pl.Series(name, np.bincount(of, minlength=len(identity)).astype(np.uint32))
+                for name, of in counts.items()
+            ),
+        )
+        .join(marks, on="object_id", how="left", maintain_order="left")
+        .with_columns(pl.col("flags_any").fill_null(0))
+    )
+
+
+def _binned(rows: pl.DataFrame, source: np.ndarray, n_source: int, bands: BandSet) -> list[pl.Series]:
+    """What is made of the used exposures of each channel: columns flux to n_bands of `bin_exposures`.
+
+    Args:
+        rows: used exposures.
+        source: (row,) index of each one's source.
+        n_source: sources, of which some may have no exposure.
+        bands: the channels.
+    """
+    order = np.argsort(bands.channel)
+    band = order[np.searchsorted(bands.channel[order], rows["channel"].to_numpy())]
+    flux, sigma = (rows[name].to_numpy() for name in ("flux", "flux_err"))
+    shape, slot, n_slot = (n_source, len(bands)), source * len(bands) + band, n_source * len(bands)
 
     def total(values: np.ndarray) -> np.ndarray:
         return np.bincount(slot, weights=values, minlength=n_slot).astype(np.float64)  # of none: integers
@@ -53,38 +85,15 @@ def bin_exposures(
         error = 1.0 / np.sqrt(sum_weight)
     chi2 = total(weight * (flux - np.where(count > 0, mean, 0.0)[slot]) ** 2)  # residuals: no cancellation
     chi2[count < 2] = np.nan
-    shape = len(identity), len(bands)
     snr = np.sqrt(np.nansum((mean / error).reshape(shape) ** 2, axis=1))
-    n_used = np.bincount(source[used], minlength=len(identity))
-    n_masked = np.bincount(source[~used], minlength=len(identity))
-    lost = (
-        np.searchsorted(identity, quarantined["object_id"].to_numpy())
-        if quarantined is not None
-        else source[:0]
-    )
-    n_lost = np.bincount(lost, minlength=len(identity))
-    kept = rows.filter(pl.Series(used)).group_by("object_id", maintain_order=True)
-    marks = kept.agg(
-        pl.col("flags").bitwise_or().alias("flags_any"),
-        pl.col("mjd").min().alias("mjd_min"),
-        pl.col("mjd").max().alias("mjd_max"),
-    )
-    return (
-        first.select("object_id", "ra", "dec", pl.lit(cell, pl.Int64).alias("cell"))
-        .with_columns(
-            _array("flux", mean, shape, pl.Float32),
-            _array("flux_err", error, shape, pl.Float32),
-            _array("n_exposures", count, shape, pl.UInt16),
-            _array("repeat_chi2", chi2, shape, pl.Float32),
-            pl.Series("snr", snr.astype(np.float32)),
-            pl.Series("n_bands", (count.reshape(shape) > 0).sum(axis=1).astype(np.uint16)),
-            pl.Series("n_used", n_used.astype(np.uint32)),
-            pl.Series("n_masked", n_masked.astype(np.uint32)),
-            pl.Series("n_set_aside", n_lost.astype(np.uint32)),
-        )
-        .join(marks, on="object_id", how="left", maintain_order="left")
-        .with_columns(pl.col("flags_any").fill_null(0))
-    )
+    return [
+        _array("flux", mean, shape, pl.Float32),
+        _array("flux_err", error, shape, pl.Float32),
+        _array("n_exposures", count, shape, pl.UInt16),
+        _array("repeat_chi2", chi2, shape, pl.Float32),
+        pl.Series("snr", snr.astype(np.float32)),
+        pl.Series("n_bands", (count.reshape(shape) > 0).sum(axis=1).astype(np.uint16)),
+    ]
 
 
 def _array(name: str, values: np.ndarray, shape: tuple[int, int], dtype: type[pl.DataType]) -> pl.Series:

@@ -19,12 +19,11 @@ text-align:left;vertical-align:top}th{background:#f5f5f5}.held{color:#b3400a;fon
 .warn{color:#8a6100;font-weight:600}.broken{color:#b3400a;font-weight:600}
 summary{cursor:pointer;padding:.2rem 0}small{color:#666}td.n{white-space:nowrap}
 """
+Outcomes = Mapping[tuple[str, str], Sequence[RuleOutcome]]  # by (release, cell key)
 PAGE, SUITE = "quality.html", "cell_quality.json"
 
 
-def write_data_docs(
-    folder: Path, outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]], rules: Rules
-) -> Path:
+def write_data_docs(folder: Path, outcomes: Outcomes, rules: Rules) -> Path:
     """Writes quality.html (no scripts, no links outside) and the Great Expectations suite beside it.
 
     Args:
@@ -47,32 +46,25 @@ def write_data_docs(
     return write_whole(folder / PAGE, text)
 
 
-def _overview(outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]]) -> str:
+def _overview(outcomes: Outcomes) -> str:
     rows = [
-        (
-            release,
-            cell or "whole delivery",
-            _verdict(found),
-            str(len({one.rule for one in found})),
-            _broken(found),
-        )
-        for (release, cell), found in sorted(outcomes.items())
+        (release, part, _verdict(found), str(len({one.rule for one in found})), _broken(found))
+        for release, part, found in _parts(outcomes)
     ]
     return "<h2>What passed</h2>" + _table(("release", "part", "gate", "rules", "broken"), rows)
 
 
-def _failures(outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]]) -> str:
+def _failures(outcomes: Outcomes) -> str:
     rows = [
-        (release, cell or "whole delivery", one.rule, one.column, one.observed, one.expected, one.detail)
-        for (release, cell), found in sorted(outcomes.items())
+        (release, part, one.rule, one.column, one.observed, one.expected, one.detail)
+        for release, part, found in _parts(outcomes)
         for one in found
         if not one.passed
     ]
     if not rows:
         return "<h2>What failed</h2><p>Nothing.</p>"
-    return "<h2>What failed</h2>" + _table(
-        ("release", "part", "rule", "column", "observed", "expected", "detail"), rows
-    )
+    head = ("release", "part", "rule", "column", "observed", "expected", "detail")
+    return "<h2>What failed</h2>" + _table(head, rows)
 
 
 def _rules(rules: Rules) -> str:
@@ -81,10 +73,10 @@ def _rules(rules: Rules) -> str:
     return "<h2>The rules</h2>" + _table(head, rows)
 
 
-def _values(outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]]) -> str:
+def _values(outcomes: Outcomes) -> str:
     """What every rule saw in every part, folded away; of a rule with many groups the range of values."""
-    parts = []
-    for (release, cell), found in sorted(outcomes.items()):
+    shown = []
+    for release, part, found in _parts(outcomes):
         by_rule: dict[str, list[RuleOutcome]] = {}
         for one in found:
             by_rule.setdefault(one.rule, []).append(one)
@@ -94,9 +86,14 @@ def _values(outcomes: Mapping[tuple[str, str], Sequence[RuleOutcome]]) -> str:
             for name, ones in by_rule.items()
         ]  # fmt: skip
         table = _table(("rule", "observed", "accepted", "judged", "outcome"), rows)
-        title = html.escape(f"{release}, {cell or 'whole delivery'}")
-        parts.append(f"<details><summary>{title}</summary>{table}</details>")
-    return "<h2>What was seen</h2>" + "".join(parts)
+        title = html.escape(f"{release}, {part}")
+        shown.append(f"<details><summary>{title}</summary>{table}</details>")
+    return "<h2>What was seen</h2>" + "".join(shown)
+
+
+def _parts(outcomes: Outcomes) -> list[tuple[str, str, Sequence[RuleOutcome]]]:
+    """(release, cell or the whole delivery, what was found), in order."""
+    return [(release, cell or "whole delivery", found) for (release, cell), found in sorted(outcomes.items())]
 
 
 def _spread(ones: Sequence[RuleOutcome]) -> str:

@@ -49,10 +49,7 @@ def judge_cell(
     for rule in rules.of_level("cell"):
         here = scored.filter(pl.col("rule") == rule.name)
         if here.is_empty():
-            nothing = RuleOutcome(
-                rule.name, "cell", rule.severity, True, "", "nothing", "", "no rows to judge"
-            )
-            outcomes.append(nothing)
+            outcomes.append(rule.outcome(True, "", "nothing", "", "no rows to judge"))
             continue
         fine = results.get(rule.name, set())
         for place, row in enumerate(here.iter_rows(named=True)):
@@ -70,20 +67,11 @@ def judge_release(folder: Path, manifest: Manifest, rules: Rules | None = None) 
     """
     rules = rules or load_rules()
     release = COLLECTIONS.get(manifest.data_collection)
-    known = RuleOutcome(
-        "label.known",
-        "release",
-        rules.named("label.known").severity,
-        release is not None,
-        "data_collection",
-        manifest.data_collection,
-        ", ".join(COLLECTIONS),
+    known = rules.named("label.known").outcome(
+        release is not None, "data_collection", manifest.data_collection, ", ".join(COLLECTIONS)
     )
     low, high = PIPELINE_VERSIONS.get(release or "", (np.nan, np.nan))
-    version = RuleOutcome(
-        "label.pipeline_version",
-        "release",
-        rules.named("label.pipeline_version").severity,
+    version = rules.named("label.pipeline_version").outcome(
         bool(low <= _version(manifest.pipeline_version) < high),
         "pipeline_version",
         manifest.pipeline_version,
@@ -106,9 +94,7 @@ def judge_contents(
     columns = {"manifest.source_count": "n_sources", "rows.present": "rows", "positions.usable": "ra, dec"}
     if split is None:
         return [
-            RuleOutcome(
-                name, "release", rules.named(name).severity, True, column, "nothing", "", "files are at fault"
-            )
+            rules.named(name).outcome(True, column, "nothing", "", "files are at fault")
             for name, column in columns.items()
         ]
     placed, lost = int(split.cells["n_rows"].sum()), split.unplaced.height
@@ -118,8 +104,8 @@ def judge_contents(
         _usable(split.unplaced, placed + lost, rules.named("positions.usable")),
     )
     return [
-        RuleOutcome(name, "release", rules.named(name).severity, passed, column, observed, expected, detail)
-        for (name, column), (passed, observed, expected, detail) in zip(columns.items(), judged, strict=True)
+        rules.named(name).outcome(passed, column, *said)
+        for (name, column), (passed, *said) in zip(columns.items(), judged, strict=True)
     ]
 
 
@@ -146,14 +132,10 @@ def _scored(
     statistics: pl.DataFrame, rules: Rules, baseline: pl.DataFrame | None, same_sources: bool
 ) -> pl.DataFrame:
     """The statistics with their accepted range (low, high), what they are compared with, and their score."""
-    known = (
-        {}
-        if baseline is None
-        else {
-            (rule, group): (value, error)
-            for rule, group, value, error in baseline.select("rule", "group", "value", "error").iter_rows()
-        }
-    )
+    known = {}
+    if baseline is not None:
+        before = baseline.select("rule", "group", "value", "error")
+        known = {(rule, group): (value, error) for rule, group, value, error in before.iter_rows()}
     rows = []
     for row in statistics.iter_rows(named=True):
         rule = rules.named(row["rule"])
@@ -161,17 +143,10 @@ def _scored(
         low, high = _range(rule, row, before, same_sources)
         judged = row["n"] > 0 and (low > -np.inf or high < np.inf)
         score = _score(row["value"], low, high) if judged else 0.0
-        rows.append(
-            {**row, "low": low, "high": high, "before": None if before is None else before[0], "score": score}
-        )
-    schema = {
-        **statistics.schema,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "before": pl.Float64,
-        "score": pl.Float64,
-    }
-    return pl.DataFrame(rows, schema=schema)
+        earlier = None if before is None else before[0]
+        rows.append({**row, "low": low, "high": high, "before": earlier, "score": score})
+    added = dict.fromkeys(("low", "high", "before", "score"), pl.Float64)
+    return pl.DataFrame(rows, schema={**statistics.schema, **added})
 
 
 def _range(
@@ -246,33 +221,14 @@ def _context(rules: Rules) -> tuple[Any, Any]:
 
 def _outcome(rule: Rule, row: dict[str, Any], passed: bool) -> RuleOutcome:
     detail = row["group"] if row["group"] != "all" else ""
+    column, value = row["column"], f"{row['value']:.3g}"
     if row["n"] == 0:
-        return RuleOutcome(
-            rule.name, "cell", rule.severity, True, row["column"], "nothing", "", f"{detail}: too little data"
-        )
+        return rule.outcome(True, column, "nothing", "", f"{detail}: too little data")
     if rule.drift is not None and row["before"] is None and rule.low is None and rule.high is None:
-        return RuleOutcome(
-            rule.name,
-            "cell",
-            rule.severity,
-            True,
-            row["column"],
-            f"{row['value']:.3g}",
-            "",
-            f"{detail}: no earlier release",
-        )
+        return rule.outcome(True, column, value, "", f"{detail}: no earlier release")
     if row["before"] is not None:
         detail = f"{detail}, before: {row['before']:.3g}".removeprefix(", ")
-    return RuleOutcome(
-        rule.name,
-        "cell",
-        rule.severity,
-        passed,
-        row["column"],
-        f"{row['value']:.3g}",
-        _text(row["low"], row["high"]),
-        detail,
-    )
+    return rule.outcome(passed, column, value, _text(row["low"], row["high"]), detail)
 
 
 def _text(low: float, high: float) -> str:
@@ -299,12 +255,8 @@ def _sources(manifest: Manifest, found: int, lost: int) -> tuple[bool, str, str,
 
 def _present(n_rows: int, rule: Rule) -> tuple[bool, str, str, str]:
     least = 1.0 if rule.low is None else rule.low
-    return (
-        n_rows >= least,
-        str(n_rows),
-        _text(least, np.inf),
-        "" if n_rows else "a delivery without exposures",
-    )
+    detail = "" if n_rows else "a delivery without exposures"
+    return n_rows >= least, str(n_rows), _text(least, np.inf), detail
 
 
 def _usable(unplaced: pl.DataFrame, n_rows: int, rule: Rule) -> tuple[bool, str, str, str]:
@@ -327,15 +279,9 @@ def _mixing(folder: Path, manifest: Manifest, rule: Rule) -> RuleOutcome:
     wanted = COLLECTIONS.get(manifest.data_collection)
     other = sum(n for name, n in counts.items() if COLLECTIONS.get(name or "") != wanted)
     share = other / max(sum(counts.values()), 1)
-    return RuleOutcome(
-        rule.name,
-        "release",
-        rule.severity,
-        share <= (rule.high or 0.0),
-        "data_collection",
-        f"{share:.3g} of the rows ({', '.join(f'{name}: {n}' for name, n in sorted(counts.items(), key=str))})",
-        f"all of {wanted or manifest.data_collection}",
-    )
+    listed = ", ".join(f"{name}: {n}" for name, n in sorted(counts.items(), key=str))
+    observed, expected = f"{share:.3g} of the rows ({listed})", f"all of {wanted or manifest.data_collection}"
+    return rule.outcome(share <= (rule.high or 0.0), "data_collection", observed, expected)
 
 
 def _collections(folder: Path, manifest: Manifest) -> Sequence[tuple[str | None, int]]:

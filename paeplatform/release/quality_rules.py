@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from paeplatform.errors import ConfigError
+from paeplatform.release.outcomes import RuleOutcome
 
 PACKAGED = Path(__file__).parent / "quality_rules.yaml"
 
@@ -28,6 +29,12 @@ class Rule(BaseModel):
     high: float | None = None
     sigmas: float = 0.0
     drift: float | None = None
+
+    def outcome(
+        self, passed: bool, column: str, observed: str, expected: str, detail: str = ""
+    ) -> RuleOutcome:
+        """What this rule found."""
+        return RuleOutcome(self.name, self.level, self.severity, passed, column, observed, expected, detail)
 
     @model_validator(mode="after")
     def _ordered(self) -> Rule:

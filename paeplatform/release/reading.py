@@ -15,6 +15,7 @@ from paeplatform.errors import InputError
 from paeplatform.release.landing import MISSING, DeliveryError, file_fault, landing_of, regular_file
 from paeplatform.release.manifest import DeliveryFile, Manifest
 from paeplatform.release.outcomes import RuleOutcome
+from paeplatform.release.quality_rules import load_rules
 from paeplatform.release.schema import EXPOSURE_SCHEMA, as_exposures
 
 BATCH_ROWS = 200_000
@@ -50,12 +51,8 @@ def verify_files(folder: Path, manifest: Manifest, *, progress: bool = True) -> 
             outcomes += _verified(Path(folder) / file.name, file, landing_of(folder))
             bar.update(file.bytes)
     counted = sum(file.rows for file in manifest.files)
-    outcomes.append(
-        _outcome(
-            "manifest.row_count", counted == manifest.n_rows, "n_rows", manifest.n_rows, counted, "all files"
-        )
-    )
-    return outcomes
+    right = counted == manifest.n_rows
+    return [*outcomes, _outcome("manifest.row_count", right, "n_rows", manifest.n_rows, counted, "all files")]
 
 
 def read_batches(folder: Path, file: DeliveryFile, batch_rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
@@ -98,6 +95,12 @@ def write_table(table: pl.DataFrame, path: Path, file_format: str) -> None:
         raise InputError(f"file format {file_format!r} must be parquet, csv or fits")
 
 
+def described_file(path: Path, file_format: str, rows: int) -> DeliveryFile:
+    """A file of a delivery as its manifest lists it."""
+    size = path.stat().st_size
+    return DeliveryFile(name=path.name, format=file_format, sha256=file_sha256(path), rows=rows, bytes=size)  # type: ignore[arg-type]
+
+
 def file_sha256(path: Path) -> str:
     """Of a file's bytes, in hex."""
     digest = hashlib.sha256()
@@ -110,42 +113,31 @@ def file_sha256(path: Path) -> str:
 def _verified(path: Path, file: DeliveryFile, landing: Path) -> list[RuleOutcome]:
     fault = file_fault(path, landing)
     seen = "missing" if fault == MISSING else fault or "present"
-    found = [_outcome("manifest.files", fault is None, "file", seen, "a regular file", file.name)]
+    found: list[RuleOutcome] = []
+
+    def judge(rule: str, passed: bool, column: str, observed: object, expected: object) -> None:
+        found.append(_outcome(rule, passed, column, observed, expected, file.name))
+
+    judge("manifest.files", fault is None, "file", seen, "a regular file")
     if fault is not None:
         return found
     size = path.stat().st_size
     digest = file_sha256(path) if size == file.bytes else f"{size} bytes"
     wanted = file.sha256 if size == file.bytes else f"{file.bytes} bytes"
-    found.append(
-        _outcome("manifest.checksum", digest == wanted, "sha256", digest[:16], wanted[:16], file.name)
-    )
+    judge("manifest.checksum", digest == wanted, "sha256", digest[:16], wanted[:16])
     try:
         schema, rows = _shape(path, file.format)
     except Exception as error:
-        reason = _reason(error)
-        return [
-            *found,
-            _outcome("file.readable", False, "file", reason, f"readable {file.format}", file.name),
-        ]
-    found.append(_outcome("file.readable", True, "file", "readable", f"readable {file.format}", file.name))
-    found.append(_outcome("manifest.row_count", rows == file.rows, "rows", rows, file.rows, file.name))
+        judge("file.readable", False, "file", _reason(error), f"readable {file.format}")
+        return found
+    judge("file.readable", True, "file", "readable", f"readable {file.format}")
+    judge("manifest.row_count", rows == file.rows, "rows", rows, file.rows)
     missing = [name for name in EXPOSURE_SCHEMA if name not in schema]
     text = f"{', '.join(missing)} missing ({len(schema)} columns there)" if missing else "all"
-    found.append(
-        _outcome("schema.columns", not missing, "columns", text, "all of the long format", file.name)
-    )
-    more = [name for name in schema if name not in EXPOSURE_SCHEMA]
-    found.append(
-        _outcome(
-            "schema.extra_columns",
-            not more,
-            _names(more) or "columns",
-            f"{_names(more)} beside them" if more else "none",
-            "none",
-            file.name,
-            severity="warn",
-        )
-    )
+    judge("schema.columns", not missing, "columns", text, "all of the long format")
+    more = _names([name for name in schema if name not in EXPOSURE_SCHEMA])
+    text = f"{more} beside them" if more else "none"
+    judge("schema.extra_columns", not more, more or "columns", text, "none")
     untyped = file.format == "csv" and rows == 0  # a CSV has the types of its values, and here are none
     wrong = {
         name: dtype
@@ -156,7 +148,7 @@ def _verified(path: Path, file: DeliveryFile, landing: Path) -> list[RuleOutcome
     }
     seen = ", ".join(f"{name} {dtype}" for name, dtype in wrong.items()) or "as documented"
     expected = ", ".join(f"{name} {EXPOSURE_SCHEMA[name]}" for name in wrong) or "as documented"
-    found.append(_outcome("schema.dtypes", not wrong, ", ".join(wrong) or "all", seen, expected, file.name))
+    judge("schema.dtypes", not wrong, ", ".join(wrong) or "all", seen, expected)
     return found
 
 
@@ -249,12 +241,7 @@ def _names(columns: list[str]) -> str:
 
 
 def _outcome(
-    rule: str,
-    passed: bool,
-    column: str,
-    observed: object,
-    expected: object,
-    detail: str,
-    severity: str = "error",
+    rule: str, passed: bool, column: str, observed: object, expected: object, detail: str
 ) -> RuleOutcome:
-    return RuleOutcome(rule, "release", severity, bool(passed), column, str(observed), str(expected), detail)
+    """What a packaged rule found."""
+    return load_rules().named(rule).outcome(bool(passed), column, str(observed), str(expected), detail)

@@ -13,7 +13,7 @@ import polars as pl
 from scipy.special import ndtr
 
 from paeplatform.instrument.bands import BandSet
-from paeplatform.release.flags import INFORMATION, KNOWN_BITS, Flag
+from paeplatform.release.flags import ALL_BITS, INFORMATION, KNOWN_BITS, Flag, bit_mask
 from paeplatform.release.rows import SetAside
 from paeplatform.release.schema import DETECTOR_RANGE_UM
 
@@ -36,10 +36,8 @@ _REASONS = {
 MIN_STACK_SNR = 10.0  # of a detector's stacked flux, for its colours to mean anything
 EDGE_CHANNELS = 3  # each side of where two detectors meet
 BAD_FIT_QUALITY = 3.0  # chi^2-like, so near 1
-CONTAMINATED_UM = {
-    "He 1.083": (1.063, 1.103),
-    "dichroic edge": (2.38, 2.47),
-}  # airglow line; between detectors 3 and 4
+# an airglow line, and where detectors 3 and 4 meet
+CONTAMINATED_UM = {"He 1.083": (1.063, 1.103), "dichroic edge": (2.38, 2.47)}
 FAULT_BITS = tuple(flag for flag in Flag if flag not in INFORMATION)
 
 
@@ -122,26 +120,25 @@ def _errors(rows: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
         (pl.col("flux_err") / pl.col("channel").replace_strict(depth, default=None)).log10().alias("x"),
     )
     for detector, values in _by_detector(ratio, "x"):
-        yield ("errors.depth", f"D{detector}", "flux_err", *_median(values), len(values))
-    for (channel,), part in sorted(ratio.partition_by("channel", as_dict=True).items()):  # type: ignore[type-var]
+        yield ("errors.depth", detector, "flux_err", *_median(values), len(values))
+    for channel, part in _groups(ratio, "channel", "C"):
         values = part["x"].drop_nulls().to_numpy()
-        yield ("errors.channel_depth", f"C{channel}", "flux_err", *_median(values), len(values))
+        yield ("errors.channel_depth", channel, "flux_err", *_median(values), len(values))
 
 
 def _fluxes(rows: pl.DataFrame) -> Iterator[Row]:
     for detector, values in _by_detector(rows, "flux"):
         share = share_and_error(int((values < 0.0).sum()), len(values))
-        yield ("flux.negative_fraction", f"D{detector}", "flux", *share, len(values))
+        yield ("flux.negative_fraction", detector, "flux", *share, len(values))
     for detector, values in _by_detector(rows, "fit_ql"):
         good = values[np.isfinite(values)]
-        yield ("fit_ql.drift", f"D{detector}", "fit_ql", *_median(good), len(good))
+        yield ("fit_ql.drift", detector, "fit_ql", *_median(good), len(good))
         bad = share_and_error(int((good > BAD_FIT_QUALITY).sum()), len(good))
-        yield ("fit_ql.tail", f"D{detector}", "fit_ql", *bad, len(good))
+        yield ("fit_ql.tail", detector, "fit_ql", *bad, len(good))
 
 
 def _repeats(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
-    chi2 = photometry["repeat_chi2"].to_numpy().astype(np.float64).reshape(photometry.height, len(bands))
-    count = photometry["n_exposures"].to_numpy().reshape(chi2.shape)
+    chi2, count = (_by_channel(photometry, bands, name) for name in ("repeat_chi2", "n_exposures"))
     groups = {("repeats.chi2", f"D{detector}"): bands.detector == detector for detector in _detectors(bands)}
     for name, (low, high) in CONTAMINATED_UM.items():
         groups["contaminants.repeats", name] = (bands.wave_um > low) & (bands.wave_um < high)
@@ -168,12 +165,12 @@ def _residuals(rows: pl.DataFrame) -> Iterator[Row]:
         ((pl.col("flux") - mean) / (pl.col("flux_err") ** 2.0 - 1.0 / total).sqrt()).alias("x"),
         (1.0 - 1.0 / pl.len().over(group)).alias("freedom"),
     ).filter(pl.col("freedom") > 0.0, pl.col("x").is_finite())
-    for (detector,), part in sorted(repeated.partition_by("det_id", as_dict=True).items()):  # type: ignore[type-var]
+    for detector, part in _groups(repeated, "det_id"):
         below = ndtr(np.sort(part["x"].to_numpy()))
         steps = np.arange(len(below) + 1) / len(below)
         distance = float(max((steps[1:] - below).max(), (below - steps[:-1]).max()))
         freedom = float(part["freedom"].sum())
-        yield ("residuals.ks", f"D{detector}", "flux", distance, freedom**-0.5, int(freedom))
+        yield ("residuals.ks", detector, "flux", distance, freedom**-0.5, int(freedom))
 
 
 def _flags(rows: pl.DataFrame, quarantined: pl.DataFrame) -> Iterator[Row]:
@@ -182,24 +179,18 @@ def _flags(rows: pl.DataFrame, quarantined: pl.DataFrame) -> Iterator[Row]:
     n = len(flags)
     source = int((flags & (1 << Flag.SOURCE) != 0).sum())
     yield ("flags.source_bit", "all", "flags", *share_and_error(source, n), n)
-    unknown = 2**64 - 1 - sum(1 << bit for bit in KNOWN_BITS)
+    unknown = ALL_BITS & ~bit_mask(KNOWN_BITS)
     odd = int((flags & unknown != 0).sum())
     yield ("flags.unknown_bits", "all", "flags", odd / max(n, 1), 0.0, n)
     for number in DETECTOR_RANGE_UM:
         here = flags.to_numpy()[detector == number]
         for flag in FAULT_BITS:
-            count = int(np.count_nonzero(here & np.uint64(1 << flag)))
-            yield (
-                "flags.rate",
-                f"D{number} {flag.name}",
-                "flags",
-                *share_and_error(count, len(here)),
-                len(here),
-            )
+            rate = share_and_error(int(np.count_nonzero(here & np.uint64(1 << flag))), len(here))
+            yield ("flags.rate", f"D{number} {flag.name}", "flags", *rate, len(here))
 
 
 def _coverage(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
-    count = photometry["n_exposures"].to_numpy().reshape(photometry.height, len(bands))
+    count = _by_channel(photometry, bands, "n_exposures")
     seen = sum(bool(count[:, bands.detector == detector].any()) for detector in _detectors(bands))
     yield ("coverage.detectors", "all", "det_id", float(seen), 0.0, photometry.height)
     share = float(np.median((count > 0).mean(axis=1))) if photometry.height else 0.0
@@ -208,10 +199,7 @@ def _coverage(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
 
 def _colours(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
     """Flux ratios of neighbouring detectors, of all sources together."""
-    flux, error = (
-        photometry[name].to_numpy().astype(np.float64).reshape(photometry.height, len(bands))
-        for name in ("flux", "flux_err")
-    )
+    flux, error = (_by_channel(photometry, bands, name) for name in ("flux", "flux_err"))
     good = np.isfinite(flux) & np.isfinite(error)
     stack, noise = {}, {}
     for detector in _detectors(bands):
@@ -236,10 +224,7 @@ def _overlaps(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
 
     The error is the jackknife's over sources: a few of them may well have a break or a line just there.
     """
-    flux, error = (
-        photometry[name].to_numpy().astype(np.float64).reshape(photometry.height, len(bands))
-        for name in ("flux", "flux_err")
-    )
+    flux, error = (_by_channel(photometry, bands, name) for name in ("flux", "flux_err"))
     order = np.argsort(bands.wave_um)
     for one, other in itertools.pairwise(_detectors(bands)):
         last = order[bands.detector[order] == one][-EDGE_CHANNELS:]
@@ -260,13 +245,23 @@ def _overlaps(photometry: pl.DataFrame, bands: BandSet) -> Iterator[Row]:
         yield ("overlap.offset", name, "flux", float(value), float(spread), n)
 
 
+def _by_channel(photometry: pl.DataFrame, bands: BandSet, name: str) -> np.ndarray:
+    """A column of arrays as (source, channel) float64."""
+    return photometry[name].to_numpy().astype(np.float64).reshape(photometry.height, len(bands))
+
+
 def _detectors(bands: BandSet) -> list[int]:
     return sorted({int(detector) for detector in bands.detector})
 
 
-def _by_detector(rows: pl.DataFrame, column: str) -> Iterator[tuple[int, np.ndarray]]:
-    for (detector,), part in sorted(rows.partition_by("det_id", as_dict=True).items()):  # type: ignore[type-var]
-        yield int(detector), part[column].drop_nulls().to_numpy()  # type: ignore[arg-type]
+def _groups(rows: pl.DataFrame, column: str, letter: str = "D") -> Iterator[tuple[str, pl.DataFrame]]:
+    """The name of each group, like "D3", and its rows."""
+    for (number,), part in sorted(rows.partition_by(column, as_dict=True).items()):  # type: ignore[type-var]
+        yield f"{letter}{number}", part
+
+
+def _by_detector(rows: pl.DataFrame, column: str) -> Iterator[tuple[str, np.ndarray]]:
+    return ((name, part[column].drop_nulls().to_numpy()) for name, part in _groups(rows, "det_id"))
 
 
 def _median(values: np.ndarray) -> tuple[float, float]:

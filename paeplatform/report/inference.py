@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from html import escape
-from typing import Any
-
 import polars as pl
 
 from paeplatform.config import DEFAULT_TRUST, TrustConfig
-from paeplatform.errors import InputError
 from paeplatform.inference.results.status import POSTERIOR_STATUSES
+from paeplatform.report.html import labelled_table, number
 from paeplatform.scores.calibration import path_counts
-from paeplatform.scores.metrics import METRICS, STRESS_METRICS
+from paeplatform.scores.metrics import METRICS, STRESS_METRICS, require_columns
 
 # Path -> what it is, as `paeplatform.inference.results.summaries` describes them.
 PATHS = {
@@ -37,16 +32,17 @@ def path_section(posteriors: pl.DataFrame, trust: TrustConfig = DEFAULT_TRUST) -
             PATHS.get(row["path"], row["path"]),
             f"{row['n']:,}",
             *(f"{row[status]:,}" for status in POSTERIOR_STATUSES),
-            _text(row["khat"], 2),
-            _text(row["ess"], 0),
-            _text(row["rhat"], 3),
+            *(
+                number(row[name], form)
+                for name, form in (("khat", ",.2f"), ("ess", ",.0f"), ("rhat", ",.3f"))
+            ),
         ]
         for row in path_counts(posteriors).iter_rows(named=True)
     ]
     heads = ["made by", "N", *POSTERIOR_STATUSES, "median k̂", "median ESS", "median R̂"]
     return (
         "<h2 id='paths'>How the posteriors were made</h2>"
-        + _table(heads, rows)
+        + labelled_table(heads, rows)
         + f"<p class='soft'>Converged: k̂ &lt; {trust.khat_max:g} and at least {trust.ess_min:g} effective draws for "
         f"importance sampling, R̂ &lt; {trust.rhat_max:g} for chains. Misfit: even the best draw misses the data "
         f"(reduced χ² above {trust.reduced_chi2_max:g}, and not by chance), so that the redshift means nothing. "
@@ -66,40 +62,17 @@ def stress_section(summary: pl.DataFrame | None, figure: str) -> str:
     """
     if summary is None:
         return ""
-    missing = [
-        name
-        for name in ("fraction", "n_failed", "n", "n_bands", *STRESS_METRICS)
-        if name not in summary.columns
-    ]
-    if missing:
-        raise InputError(f"stress test summary lacks columns {missing}")
+    require_columns(
+        summary, ("fraction", "n_failed", "n", "n_bands", *STRESS_METRICS), "stress test summary lacks"
+    )
     metrics = [METRICS[name] for name in STRESS_METRICS]
     rows = [
         [
             f"{row['fraction']:.0%}",
-            *(_text(row[name], 0) for name in ("n", "n_bands")),
-            *(_text(row[metric.name], metric.decimals, metric.fraction) for metric in metrics),
+            *(number(row[name], ",.0f") for name in ("n", "n_bands")),
+            *(metric.text(row[metric.name]) for metric in metrics),
         ]
         for row in summary.iter_rows(named=True)
     ]
     heads = ["bands missing", "N", "bands left", *(metric.title for metric in metrics)]
-    return "<h2 id='stress'>Stress test: missing bands</h2>" + _table(heads, rows) + figure
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        first, *others = (escape(cell) for cell in cells)
-        return (
-            f"<tr><{tag} class='text'>{first}</{tag}>"
-            + "".join(f"<{tag}>{cell}</{tag}>" for cell in others)
-            + "</tr>"
-        )
-
-    body = "".join(line(row, "td") for row in rows)
-    return f"<div class='scroll'><table>{line(heads, 'th')}{body}</table></div>"
-
-
-def _text(value: Any, decimals: int, percent: bool = False) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value * (100.0 if percent else 1.0):,.{decimals}f}"
+    return "<h2 id='stress'>Stress test: missing bands</h2>" + labelled_table(heads, rows) + figure

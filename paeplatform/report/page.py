@@ -10,6 +10,8 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,43 +19,33 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from paeplatform.config import Preset, TrustConfig
+from paeplatform.config import Preset
 from paeplatform.errors import InputError
 from paeplatform.figures.captions import CAPTIONS
 from paeplatform.figures.style import figure_png
 from paeplatform.files import write_whole
+from paeplatform.paper.table_files import markdown_row
+from paeplatform.report import html
 from paeplatform.report.css import CSS
+from paeplatform.report.html import cell
 from paeplatform.report.inference import path_section, stress_section
 from paeplatform.report.sources import source_table
 from paeplatform.report.tables import ReportSection
 from paeplatform.scores.calibration import posterior_summary
-from paeplatform.scores.metrics import METRICS, RELEASE_METRICS
+from paeplatform.scores.metrics import METRICS, NO_NUMBER, RELEASE_METRICS, require_columns
 
 STRESS_FIGURE = "missing_bands"
 _STRESS_LINK = "<a href='#stress'>missing bands</a>"
 
 
-def write_report(
-    folder: str | Path,
-    *,
-    preset: Preset,
-    metrics: pl.DataFrame | Mapping[str, pl.DataFrame],
-    posteriors_with_truth: pl.DataFrame,
-    figures: Mapping[str, Figure | bytes],
-    provenance: Mapping[str, Any],
-    targets: Sequence[Mapping[str, Any]] = (),
-    stress: pl.DataFrame | None = None,
-    sections: Sequence[ReportSection] = (),
-    quantile_levels: Sequence[float] | None = None,
-    title: str = "Validation report",
-) -> Path:
-    """Writes `index.html`, `metrics.csv`, `metrics.json` and `metrics.md`.
+@dataclass(frozen=True)
+class Report:
+    """What is reported.
 
-    Args:
-        folder: made when missing; earlier files of these names are replaced.
+    Attributes:
         preset: the run's configuration; its name, seed and digest are shown.
-        metrics: a table of `metric_table`, or several of them by the name of their sample.
-        posteriors_with_truth: rows of `summarise` joined with `z_true` (and `snr`, when there is one).
+        metrics: tables of `metric_table` by the name of their sample.
+        posteriors: rows of `summarise` joined with `z_true` (and `snr`, when there is one).
         figures: figures or PNG bytes by name, in the order shown; the names in `captions.CAPTIONS` get a
             title and a caption, another name stands for itself.
         provenance: what made this, for instance model versions, prior, release, commit, seeds; values are
@@ -63,9 +55,42 @@ def write_report(
         stress: summary of the stress test of missing bands (`missing_bands.stress_summary`); its figure is the one
             named "missing_bands".
         sections: further ones, shown between how posteriors were made and the figures, in this order.
-        quantile_levels: probabilities of `pae_z_quantiles`; by default those of
-            `paeplatform.inference.results.summaries`.
         title: heading of the page.
+    """
+
+    preset: Preset
+    metrics: Mapping[str, pl.DataFrame]
+    posteriors: pl.DataFrame
+    figures: Mapping[str, Figure | bytes]
+    provenance: Mapping[str, Any]
+    targets: Sequence[Mapping[str, Any]] = ()
+    stress: pl.DataFrame | None = None
+    sections: Sequence[ReportSection] = ()
+    title: str = "Validation report"
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The provenance behind the preset's own facts."""
+        preset = self.preset
+        return {
+            "preset": preset.name,
+            "preset digest": preset.digest(),
+            "seed": preset.seed,
+            **self.provenance,
+        }
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """`posterior_summary` of the posteriors."""
+        return posterior_summary(self.posteriors, self.preset.pae.n_latent)
+
+
+def write_report(folder: str | Path, report: Report) -> Path:
+    """Writes `index.html`, `metrics.csv`, `metrics.json` and `metrics.md`.
+
+    Args:
+        folder: made when missing; earlier files of these names are replaced.
+        report: what they say.
 
     Returns:
         The path of index.html.
@@ -74,31 +99,14 @@ def write_report(
         InputError: a metric table lacks a column, a target lacks a key, a figure is not PNG, or the
             posteriors lack a column; before anything is written.
     """
-    tables = {"release": metrics} if isinstance(metrics, pl.DataFrame) else dict(metrics)
-    _check(tables, targets)
-    images = {name: _png(name, figure) for name, figure in figures.items()}
-    summary = posterior_summary(posteriors_with_truth, preset.pae.n_latent)
-    facts = {"preset": preset.name, "preset digest": preset.digest(), "seed": preset.seed, **provenance}
-    page = _page(
-        title,
-        preset.trust,
-        tables,
-        summary,
-        targets,
-        images,
-        facts,
-        posteriors_with_truth,
-        stress,
-        sections,
-        quantile_levels,
-    )
-
+    _check(report)
+    page = _page(report)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    long = [table.insert_column(0, pl.lit(name).alias("sample")) for name, table in _copies(tables).items()]
+    long = [table.select(pl.lit(name).alias("sample"), pl.all()) for name, table in report.metrics.items()]
     write_whole(folder / "metrics.csv", pl.concat(long).write_csv() if long else "")
-    write_whole(folder / "metrics.json", _json(tables, summary, targets, facts))
-    write_whole(folder / "metrics.md", metrics_markdown(tables, targets))
+    write_whole(folder / "metrics.json", _json(report))
+    write_whole(folder / "metrics.md", metrics_markdown(report.metrics, report.targets))
     return write_whole(folder / "index.html", page)
 
 
@@ -109,37 +117,22 @@ def metrics_markdown(tables: Mapping[str, pl.DataFrame], targets: Sequence[Mappi
         heads = ["selection", "N", *(METRICS[key].title for key in RELEASE_METRICS)]
         lines += [f"## {name}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
         for row in table.iter_rows(named=True):
-            cells = [
-                row["selection"],
-                f"{row['n']:,}",
-                *(" ± ".join(_with_error(row, key)) for key in RELEASE_METRICS),
-            ]
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            numbers = (" ± ".join(_with_error(row, key)) for key in RELEASE_METRICS)
+            lines.append(markdown_row((row["selection"], f"{row['n']:,}", *numbers)))
         lines.append("")
     if targets:
         lines += ["## targets", "", "| target | value | wanted | |", "|---|---|---|---|"]
         for line in targets:
-            cells = (
-                str(line["name"]),
-                _number(line["value"], line),
-                _wanted(line),
-                _verdict(line["meets"])[1],
-            )
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            value = _number(line["value"], line)
+            lines.append(markdown_row((str(line["name"]), value, _wanted(line), _verdict(line["meets"])[1])))
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _copies(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    return {name: table.clone() for name, table in tables.items()}
-
-
-def _check(tables: Mapping[str, pl.DataFrame], targets: Sequence[Mapping[str, Any]]) -> None:
-    for name, table in tables.items():
-        needed = ["selection", "cut", "n", *(key for m in RELEASE_METRICS for key in (m, f"{m}_err"))]
-        missing = [column for column in needed if column not in table.columns]
-        if missing:
-            raise InputError(f"metric table {name!r} lacks columns {missing}")
-    for position, line in enumerate(targets):
+def _check(report: Report) -> None:
+    needed = ["selection", "cut", "n", *(key for m in RELEASE_METRICS for key in (m, f"{m}_err"))]
+    for name, table in report.metrics.items():
+        require_columns(table, needed, f"metric table {name!r} lacks")
+    for position, line in enumerate(report.targets):
         missing = [key for key in ("name", "value", "target", "meets") if key not in line]
         if missing:
             raise InputError(f"target {position} ({line.get('name', 'unnamed')}) lacks {missing}")
@@ -152,12 +145,12 @@ def _png(name: str, figure: Figure | bytes) -> bytes:
     return data
 
 
-def _json(tables: Mapping[str, pl.DataFrame], summary: Mapping, targets: Sequence, facts: Mapping) -> str:
+def _json(report: Report) -> str:
     content = {
-        "tables": {name: table.to_dicts() for name, table in tables.items()},
-        "posteriors": dict(summary),
-        "targets": [dict(line) for line in targets],
-        "provenance": {str(key): value for key, value in facts.items()},
+        "tables": {name: table.to_dicts() for name, table in report.metrics.items()},
+        "posteriors": report.summary,
+        "targets": report.targets,
+        "provenance": report.facts,
     }
     return json.dumps(_jsonable(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -175,12 +168,8 @@ def _jsonable(value: Any) -> Any:
 
 def _with_error(row: Mapping[str, Any], key: str) -> list[str]:
     """[value] or [value, error] of a metric as text; a dash for null."""
-    decimals, scale = METRICS[key].decimals, 100.0 if METRICS[key].fraction else 1.0
-    value, error = row[key], row[f"{key}_err"]
-    if value is None or not math.isfinite(value):
-        return ["–"]
-    text = [f"{value * scale:.{decimals}f}"]
-    return text + ([f"{error * scale:.{decimals}f}"] if error is not None and math.isfinite(error) else [])
+    value, error = (METRICS[key].text(row[name]) for name in (key, f"{key}_err"))
+    return [value] if NO_NUMBER in (value, error) else [value, error]
 
 
 def _number(value: Any, line: Mapping[str, Any]) -> str:
@@ -201,53 +190,43 @@ def _verdict(meets: bool | None) -> tuple[str, str]:
     return ("unknown", "not measured") if meets is None else ("met", "met") if meets else ("missed", "missed")
 
 
-def _page(
-    title: str,
-    trust: TrustConfig,
-    tables: Mapping[str, pl.DataFrame],
-    summary: Mapping[str, Any],
-    targets: Sequence[Mapping[str, Any]],
-    images: Mapping[str, bytes],
-    facts: Mapping[str, Any],
-    posteriors: pl.DataFrame,
-    stress: pl.DataFrame | None,
-    further: Sequence[ReportSection],
-    levels: Sequence[float] | None,
-) -> str:
-    of_stress = {name: png for name, png in images.items() if stress is not None and name == STRESS_FIGURE}
+def _page(report: Report) -> str:
+    figures = {name: _figure(name, figure) for name, figure in report.figures.items()}
+    of_stress = "" if report.stress is None else figures.pop(STRESS_FIGURE, "")
+    title, facts = escape(report.title), report.facts
     release = f" · {facts['release']}" if "release" in facts else ""
     sections = [
-        f"<h1>{escape(title)}</h1><p class='soft'>preset {escape(str(facts['preset']))}{escape(release)}</p>",
+        f"<h1>{title}</h1><p class='soft'>preset {escape(str(facts['preset']))}{escape(release)}</p>",
         "<nav><a href='#targets'>targets</a><a href='#metrics'>metrics</a><a href='#paths'>posteriors</a>"
-        f"{_STRESS_LINK if stress is not None else ''}"
-        + "".join(f"<a href='#{escape(one.anchor)}'>{escape(one.title)}</a>" for one in further)
+        f"{_STRESS_LINK if report.stress is not None else ''}"
+        + "".join(f"<a href='#{escape(one.anchor)}'>{escape(one.title)}</a>" for one in report.sections)
         + "<a href='#figures'>figures</a>"
         "<a href='#sources'>sources</a><a href='#provenance'>provenance</a></nav>",
-        _tiles(tables, summary),
-        _target_section(targets),
-        _metric_section(tables),
-        path_section(posteriors, trust),
-        stress_section(stress, "".join(_figure(name, png) for name, png in of_stress.items())),
-        *(one.html for one in further),
-        "<h2 id='figures'>Figures</h2>"
-        + "".join(_figure(name, png) for name, png in images.items() if name not in of_stress),
-        source_table(posteriors, levels),
+        _tiles(report),
+        _target_section(report.targets),
+        _metric_section(report.metrics),
+        path_section(report.posteriors, report.preset.trust),
+        stress_section(report.stress, of_stress),
+        *(one.html for one in report.sections),
+        f"<h2 id='figures'>Figures</h2>{''.join(figures.values())}",
+        source_table(report.posteriors),
         _provenance(facts),
     ]
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         "<meta name='color-scheme' content='light "
-        f"dark'><title>{escape(title)}</title><style>{CSS}</style></head>\n"
+        f"dark'><title>{title}</title><style>{CSS}</style></head>\n"
         "<body>\n" + "\n".join(sections) + "\n</body></html>\n"
     )
 
 
-def _tiles(tables: Mapping[str, pl.DataFrame], summary: Mapping[str, Any]) -> str:
+def _tiles(report: Report) -> str:
+    summary = report.summary
     shown: list[tuple[str, str]] = [("sources with posteriors", f"{summary['n_sources']:,}")]
     if summary["f_trusted"] is not None:
         shown.append(("of them trusted", f"{summary['f_trusted']:.1%}"))
-    for sample, table in tables.items():
+    for sample, table in report.metrics.items():
         whole = table.filter(pl.col("cut").is_null()).to_dicts()
         if whole and whole[0]["n"]:
             row = whole[0]
@@ -265,11 +244,7 @@ def _tiles(tables: Mapping[str, pl.DataFrame], summary: Mapping[str, Any]) -> st
     shown += [
         (label, format(summary[key], fmt)) for key, (label, fmt) in named.items() if summary[key] is not None
     ]
-    tiles = (
-        f"<div class='tile'><b>{escape(value)}</b><span>{escape(label)}</span></div>"
-        for label, value in shown
-    )
-    return f"<div class='tiles'>{''.join(tiles)}</div>"
+    return html.tiles(shown)
 
 
 def _target_section(targets: Sequence[Mapping[str, Any]]) -> str:
@@ -278,37 +253,33 @@ def _target_section(targets: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for line in targets:
         style, word = _verdict(line["meets"])
-        rows.append(
-            f"<tr><td class='text wrap'>{escape(str(line['name']))}</td>"
-            f"<td>{escape(_number(line['value'], line))}</td><td>{escape(_wanted(line))}</td>"
-            f"<td class='text'><span class='light {style}'>{word}</span></td></tr>"
+        cells = (
+            cell(str(line["name"]), "text wrap"),
+            cell(_number(line["value"], line)),
+            cell(_wanted(line)),
         )
-    head = "<tr><th class='text'>target</th><th>value</th><th>wanted</th><th class='text'>verdict</th></tr>"
-    return f"<h2 id='targets'>Targets</h2><div class='scroll'><table>{head}{''.join(rows)}</table></div>"
+        rows.append(html.row((*cells, f"<td class='text'><span class='light {style}'>{word}</span></td>")))
+    styles = {"target": "text", "value": "", "wanted": "", "verdict": "text"}
+    heads = (cell(name, style, "th") for name, style in styles.items())
+    return f"<h2 id='targets'>Targets</h2>{html.table(heads, rows)}"
 
 
 def _metric_section(tables: Mapping[str, pl.DataFrame]) -> str:
     metrics = [METRICS[name] for name in RELEASE_METRICS]
-    heads = "".join(f"<th title='{escape(m.definition)}'>{escape(m.title)}</th>" for m in metrics)
+    heads = [cell("selection", "text", "th"), cell("N", tag="th")]
+    heads += [f"<th title='{escape(m.definition)}'>{escape(m.title)}</th>" for m in metrics]
     parts = ["<h2 id='metrics'>Redshift metrics</h2>"]
     for name, table in tables.items():
         rows = []
         for row in table.iter_rows(named=True):
-            cells = []
+            cells = [cell(row["selection"], "text"), cell(f"{row['n']:,}")]
             for key in RELEASE_METRICS:
                 value, *error = _with_error(row, key)
                 cells.append(
                     f"<td>{value}" + (f"<br><span class='err'>± {error[0]}</span>" if error else "") + "</td>"
                 )
-            rows.append(
-                "<tr><td "
-                f"class='text'>{escape(row['selection'])}</td><td>{row['n']:,}</td>{''.join(cells)}</tr>"
-            )
-        parts.append(
-            f"<h3>{escape(name)}</h3><div class='scroll'><table><tr><th "
-            f"class='text'>selection</th><th>N</th>{heads}"
-            f"</tr>{''.join(rows)}</table></div>"
-        )
+            rows.append(html.row(cells))
+        parts.append(f"<h3>{escape(name)}</h3>{html.table(heads, rows)}")
     meaning = "; ".join(f"{metric.title}: {metric.definition}" for metric in metrics)
     parts.append(
         f"<p class='soft'>{escape(meaning)}. ẑ is the estimate, z the truth, σ the quoted standard "
@@ -320,9 +291,9 @@ def _metric_section(tables: Mapping[str, pl.DataFrame]) -> str:
     return "".join(parts)
 
 
-def _figure(name: str, png: bytes) -> str:
+def _figure(name: str, figure: Figure | bytes) -> str:
     heading, caption = CAPTIONS.get(name, (name.replace("_", " "), ""))
-    data = base64.b64encode(png).decode("ascii")
+    data = base64.b64encode(_png(name, figure)).decode("ascii")
     return (
         f"<figure><img alt='{escape(heading)}' src='data:image/png;base64,{data}'>"
         f"<figcaption><b>{escape(heading)}.</b> {escape(caption)}</figcaption></figure>"

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from paeplatform.errors import InputError
 from paeplatform.inference.results.pz_quantiles import mass_in_cells
+from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+from paeplatform.report.html import cell, number, row, table
+from paeplatform.scores.metrics import require_columns
 
 N_BEST, N_WORST, N_FLAGGED = 3, 4, 4
+_NUMBERS = {  # shown of a source, and how
+    "snr": ".0f",
+    "z_true": ".4f",
+    "pae_z_mean": ".4f",
+    "pae_z_std": ".4f",
+    "error": "+.4f",
+    "pae_khat": ".2f",
+    "pae_rhat": ".3f",
+}
 _WIDTH, _HEIGHT, _BINS = 190, 44, 48
 
 
@@ -30,9 +40,7 @@ def choose_sources(posteriors: pl.DataFrame) -> pl.DataFrame:
         InputError: a column is missing.
     """
     needed = ["object_id", "pae_z_mean", "pae_z_std", "z_true", "pae_status", "z_flags", "pae_z_quantiles"]
-    missing = [name for name in needed if name not in posteriors.columns]
-    if missing:
-        raise InputError(f"posteriors with truth lack columns {missing}")
+    require_columns(posteriors, needed, "posteriors with truth lack")
     error = ((pl.col("pae_z_mean") - pl.col("z_true")) / (1 + pl.col("z_true"))).cast(pl.Float64)
     rows = posteriors.with_row_index("_row").with_columns(error.alias("error"))
     usable = rows.filter(pl.col("error").is_finite())
@@ -94,48 +102,36 @@ def sparkline(
     )
 
 
-def source_table(posteriors: pl.DataFrame, levels: Sequence[float] | None) -> str:
-    """The section of the page; `levels` None takes those of `paeplatform.inference.results.summaries`."""
+def source_table(posteriors: pl.DataFrame) -> str:
+    """The section of the page."""
     if posteriors.height == 0:
         return "<h2 id='sources'>Sources</h2><p class='soft'>No sources.</p>"
-    from paeplatform.inference.results.summaries import (
-        QUANTILE_LEVELS,  # imports jax: only for a page with sources
-    )
-
-    levels = [float(level) for level in (QUANTILE_LEVELS if levels is None else levels)]
-    body = "".join(_row(row, levels) for row in choose_sources(posteriors).iter_rows(named=True))
-    head = (
-        "<tr><th class='text'>why</th><th>object</th><th>SNR</th><th>true z</th><th>ẑ (mean)</th><th>σ</th>"
-        "<th>Δz/(1+z)</th><th>k̂</th><th>R̂</th><th class='text'>made by</th>"
-        "<th class='text'>status</th><th class='text'>flags</th><th "
-        "class='text'>p(z)</th></tr>"
-    )
+    words = ("why", "made by", "status", "flags", "p(z)")
+    names = ("why", "object", "SNR", "true z", "ẑ (mean)", "σ", "Δz/(1+z)", "k̂", "R̂", *words[1:])
+    heads = (cell(name, "text" if name in words else "", "th") for name in names)
+    rows = (_row(source) for source in choose_sources(posteriors).iter_rows(named=True))
     return (
         "<h2 id='sources'>Sources</h2><p class='soft'>The best, the worst and some flagged sources. In "
         "the p(z) column "
         "the solid line is the true redshift, the dashed one the estimate; each has its own range of z.</p>"
-        f"<div class='scroll'><table>{head}{body}</table></div>"
+        f"{table(heads, rows)}"
     )
 
 
-def _row(row: dict[str, Any], levels: Sequence[float]) -> str:
-    curve = sparkline(row["pae_z_quantiles"], levels, row["pae_z_mean"], row["z_true"])
-    numbers = [
-        _text(row.get("snr"), ".0f"),
-        _text(row["z_true"], ".4f"),
-        _text(row["pae_z_mean"], ".4f"),
-        _text(row["pae_z_std"], ".4f"),
-        _text(row["error"], "+.4f"),
-        _text(row.get("pae_khat"), ".2f"),
-        _text(row.get("pae_rhat"), ".3f"),
-    ]
-    cells = "".join(f"<td>{number}</td>" for number in numbers)
-    return (
-        f"<tr><td class='text'>{escape(row['why'])}</td><td>{escape(str(row['object_id']))}</td>{cells}"
-        f"<td class='text'>{escape(str(row.get('pae_path') or '–'))}</td>"
-        f"<td class='text'>{escape(str(row['pae_status']))}</td><td class='text "
-        f"wrap'>{escape(flag_names(row['z_flags']))}</td>"
-        f"<td class='text'>{curve}</td></tr>"
+def _row(source: dict[str, Any]) -> str:
+    curve = sparkline(
+        source["pae_z_quantiles"], QUANTILE_LEVELS.tolist(), source["pae_z_mean"], source["z_true"]
+    )
+    return row(
+        (
+            cell(source["why"], "text"),
+            cell(str(source["object_id"])),
+            *(cell(number(source.get(name), form)) for name, form in _NUMBERS.items()),
+            cell(str(source.get("pae_path") or "–"), "text"),
+            cell(str(source["pae_status"]), "text"),
+            cell(flag_names(source["z_flags"]), "text wrap"),
+            f"<td class='text'>{curve}</td>",
+        )
     )
 
 
@@ -144,7 +140,3 @@ def flag_names(flags: int | None) -> str:
     from paeplatform.inference.results.summaries import ZFlag
 
     return ", ".join(flag.name.lower().replace("_", " ") for flag in ZFlag(flags or 0) if flag.name) or "–"
-
-
-def _text(value: float | None, fmt: str) -> str:
-    return "–" if value is None or not np.isfinite(value) else format(value, fmt)

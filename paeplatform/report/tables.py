@@ -11,6 +11,8 @@ import polars as pl
 
 from paeplatform.paper.table_files import cell_text
 from paeplatform.paper.table_list import TABLES
+from paeplatform.report import html
+from paeplatform.report.html import cell, row
 from paeplatform.scores.metrics import METRICS
 
 # Columns whose name says little on a page.
@@ -77,20 +79,12 @@ def quality_section(facts: Mapping[str, Any], reasons: Sequence[tuple[str, int]]
         facts: counts by what they count.
         reasons: why rows were set aside, and how many.
     """
-    tiles = "".join(
-        f"<div class='tile'><b>{escape(_plain(value))}</b><span>{escape(name)}</span></div>"
-        for name, value in facts.items()
-    )
-    rows = "".join(
-        f"<tr><td class='text wrap'>{escape(reason)}</td><td>{count:,}</td></tr>" for reason, count in reasons
-    )
-    listing = (
-        f"<div class='scroll'><table><tr><th class='text'>set aside because</th><th>rows</th></tr>{rows}</table></div>"
-        if rows
-        else "<p class='soft'>No row was set aside.</p>"
-    )
-    html = f"<h2 id='quality'>Quality of the release</h2><div class='tiles'>{tiles}</div>{listing}"
-    return ReportSection("quality", "quality", html)
+    heads = (cell("set aside because", "text", "th"), cell("rows", tag="th"))
+    rows = [row((cell(reason, "text wrap"), cell(f"{count:,}"))) for reason, count in reasons]
+    listing = html.table(heads, rows) if rows else "<p class='soft'>No row was set aside.</p>"
+    shown = html.tiles((name, _plain(value)) for name, value in facts.items())
+    page = f"<h2 id='quality'>Quality of the release</h2>{shown}{listing}"
+    return ReportSection("quality", "quality", page)
 
 
 def html_table(table: pl.DataFrame, shown: Sequence[str]) -> str:
@@ -100,23 +94,15 @@ def html_table(table: pl.DataFrame, shown: Sequence[str]) -> str:
         for name in shown
         if name in table.columns and not (name.endswith("_err") and name.removesuffix("_err") in shown)
     ]
-    heads = "".join(_cell("th", _head(name), "text" if name in _TEXT else "") for name in names)
-    rows = []
-    for row in table.iter_rows(named=True):
-        cells = (
-            _cell(
-                "td",
-                cell_text(row, name) or "–",
-                "text wrap" if name in _TEXT else "soft" if name.startswith("paper_") else "",
-            )
-            for name in names
-        )
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<div class='scroll'><table><tr>{heads}</tr>{''.join(rows)}</table></div>"
-
-
-def _cell(tag: str, text: str, style: str) -> str:
-    return f"<{tag} class='{style}'>{escape(text)}</{tag}>" if style else f"<{tag}>{escape(text)}</{tag}>"
+    heads = (cell(_head(name), "text" if name in _TEXT else "", "th") for name in names)
+    styles = {
+        name: "text wrap" if name in _TEXT else "soft" if name.startswith("paper_") else "" for name in names
+    }
+    rows = (
+        row(cell(cell_text(numbers, name) or "–", style) for name, style in styles.items())
+        for numbers in table.iter_rows(named=True)
+    )
+    return html.table(heads, rows)
 
 
 def _head(name: str) -> str:

@@ -16,14 +16,12 @@ import polars as pl
 from tqdm import tqdm
 
 from paeplatform.catalog.broadband import HSC_I, HSC_Z, BroadBandSynthesiser
-from paeplatform.catalog.photometry import CHUNK, ab_flux, select_release
+from paeplatform.catalog.photometry import noiseless_fluxes, select_release
 from paeplatform.catalog.streams import Stream, stream_rng
 from paeplatform.catalog.training_set import Z_FLOOR, reflect
 from paeplatform.config import Preset
 from paeplatform.errors import ConfigError
 from paeplatform.instrument.bands import BandSet
-from paeplatform.instrument.bulk import BulkPhotometer
-from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.sed.library import TemplateLibrary
 
 FAINT_MARGIN = 1.0  # mag: sources so much fainter than the limit can be scattered across it
@@ -69,19 +67,14 @@ def build_bank(
     """
     base = _base(preset, catalog)
     copies = _copies(preset, library, base, catalog)
-    synthesiser = BroadBandSynthesiser(library, bands=(HSC_I,))
-    photometer = BulkPhotometer(synthesiser.wave, gaussian_filters(bands))
     n = len(copies)
     flux = np.empty((n, len(bands)), dtype=np.float32)
     columns = (copies[name].to_numpy() for name in ("template_index", "dust_law", "ebv", "z", "mag_i"))
-    template_index, dust_law, ebv, z, mag_i = columns
+    *seds, z, mag_i = columns
     with tqdm(total=n, desc="SBI bank", unit="", unit_scale=True, disable=not progress) as bar:
-        for low in range(0, n, CHUNK):
-            rows = slice(low, low + CHUNK)
-            sed = template_index[rows], dust_law[rows], ebv[rows]
-            amplitude = ab_flux(mag_i[rows]) / synthesiser.fluxes(*sed, z[rows])[:, 0]
-            flux[rows] = amplitude[:, None] * photometer.photometry(synthesiser.spectra(*sed), z[rows])
-            bar.update(len(z[rows]))
+        for rows, fluxes in noiseless_fluxes(library, bands, seds, z, mag_i):
+            flux[rows] = fluxes
+            bar.update(len(fluxes))
     return TrainingBank(
         flux, z.astype(np.float32), copies["mag_z"].to_numpy(), copies["source_id"].to_numpy()
     )

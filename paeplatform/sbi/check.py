@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from paeplatform.catalog.streams import Stream, stream_rng
 from paeplatform.config import SbiConfig
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.sbi.bank import TrainingBank
 from paeplatform.sbi.inference import at_redshift, estimate_sbi
 from paeplatform.sbi.model import SbiModel
 from paeplatform.sbi.noise import observe
-from paeplatform.sbi.training import split_by_source
+from paeplatform.sbi.training import epoch_generator, split_by_source
 
 N_CHECKED = 4000
 _EPOCH = 2**31 - 2  # noise that neither training nor validation has met
@@ -50,16 +49,15 @@ def check_sbi(model: SbiModel, bank: TrainingBank, cfg: SbiConfig, *, seed: int)
     """
     held_out = split_by_source(bank.source_id, cfg.fit.validation_fraction, seed)[1]
     rows = held_out[np.linspace(0, len(held_out) - 1, min(len(held_out), N_CHECKED)).astype(int)]
-    generator = torch.Generator().manual_seed(
-        int(stream_rng(seed, Stream.SBI_TRAINING, _EPOCH).integers(2**62))
-    )
-    seen = observe(torch.as_tensor(bank.flux[rows]), model.depth.cpu(), cfg.bank, generator)
+    flux_true = torch.as_tensor(bank.flux[rows])
+    seen = observe(flux_true, model.depth.cpu(), cfg.bank, epoch_generator(seed, _EPOCH))
     used = seen.used.numpy() > 0.0
     some = used.any(axis=1)
     flux, error = seen.flux.numpy()[some], np.where(used, seen.flux_err.numpy(), np.inf)[some]
     z_true = bank.z[rows].astype(np.float64)[some]
     pit, log_prob = at_redshift(model, flux, error, z_true, device=cfg.device)
-    table = estimate_sbi(model, flux, error, np.arange(len(flux)), device=cfg.device, progress=False)
+    whole = SbiConfig(device=cfg.device)
+    table = estimate_sbi(model, flux, error, np.arange(len(flux)), whole, progress=False)
     median = table["sbi_z_quantiles"].to_numpy()[:, len(QUANTILE_LEVELS) // 2]
     flagged = float((table["sbi_status"] == "unlike_training").mean() or 0.0)  # type: ignore[arg-type]
     return SbiCheck(z_true, median.astype(np.float64), pit, log_prob, flagged)

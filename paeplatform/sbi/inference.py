@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,18 +11,20 @@ import torch
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from paeplatform.errors import BandSetError, CheckpointError, ConfigError
+from paeplatform.config import SbiConfig
+from paeplatform.errors import BandSetError, CheckpointError
 from paeplatform.inference.results.pz_summary import redshift_columns, summarise_pz_grid
-from paeplatform.instrument.noise import usable_bands
 from paeplatform.random_keys import counter_generator
 from paeplatform.sbi.domain import OUTSIDE, SbiFlag, distance_from_training, domain_flags
 from paeplatform.sbi.features import relative_depth, total_snr
 from paeplatform.sbi.heads import Density
 from paeplatform.sbi.model import SbiModel, TrainedRange, choose_device
 from paeplatform.sbi.noise import Photometry, as_photometry
+from paeplatform.source_columns import array_column, check_sources, nullable, usable_sources
 
 PREFIX = "sbi"
 STATUSES = ("converged", "failed", "unlike_training")  # the first as the PAE calls what it trusts
+DEFAULT = SbiConfig()
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,8 @@ def estimate_sbi(
     flux: Float[np.ndarray, "source band"],
     flux_err: Float[np.ndarray, "source band"],
     object_id: np.ndarray,
+    cfg: SbiConfig = DEFAULT,
     *,
-    summaries: Literal["grid", "samples"] = "grid",
-    n_samples: int = 1024,
-    batch_size: int = 1024,
-    device: str = "auto",
     seed: int = 0,
     progress: bool = True,
 ) -> pl.DataFrame:
@@ -61,11 +59,8 @@ def estimate_sbi(
         flux: [uJy]; negative values are legal.
         flux_err: 1 sigma [uJy]; not finite or not positive masks the band.
         object_id: (source,) integers; with `seed` they decide a source's samples.
-        summaries: "grid" integrates the density on nodes that resolve it; "samples" draws `n_samples` redshifts as
-            the paper does and summarises these.
-        n_samples: draws of a source.
-        batch_size: sources per pass.
-        device: auto, cpu or cuda.
+        cfg: uses `summaries` ("grid" integrates the density on nodes that resolve it; "samples" draws `n_samples`
+            redshifts as the paper does and summarises these), `batch_size` and `device`.
         seed: of the samples.
         progress: shows a bar in galaxies.
 
@@ -76,32 +71,25 @@ def estimate_sbi(
 
     Raises:
         BandSetError: flux or flux_err are not (source, band) for the network's bands.
-        ConfigError: object_id has another length or is not integer, or an unknown kind of summaries.
+        ConfigError: object_id has another length or is not integer.
         CheckpointError: the network carries no record of what it was trained on.
     """
     flux, flux_err, object_id = np.asarray(flux), np.asarray(flux_err), np.asarray(object_id)
-    check_input(model, flux, flux_err)
-    if object_id.shape != (len(flux),) or not np.issubdtype(object_id.dtype, np.integer):
-        raise ConfigError(
-            f"object_id {object_id.shape} {object_id.dtype} must be {len(flux)} integers, one a source"
-        )
-    if summaries not in ("grid", "samples"):
-        raise ConfigError(f"sbi.summaries {summaries!r} must be grid or samples")
+    check_sources(flux, flux_err, model.n_band, object_id)
     if model.trained_range is None:
         raise CheckpointError(
             "this SBI model has no record of its training set's range: it was never trained"
         )
-    usable = usable_bands(flux_err)
-    known = usable.any(axis=1) & (np.isfinite(flux) | ~usable).all(axis=1)
+    usable, known = usable_sources(flux, flux_err)
     z_min, z_max = model.z_limits
     parts: list[dict[str, np.ndarray]] = []
     with tqdm(total=len(flux), desc="SBI", unit="galaxy", unit_scale=True, disable=not progress) as bar:
-        for rows, seen, density, context in _passes(model, flux, flux_err, known, batch_size, device):
+        for rows, seen, density, context in _passes(model, flux, flux_err, known, cfg):
             curves = _curves(density)
-            if summaries == "grid":
+            if cfg.summaries == "grid":
                 made = summarise_pz_grid(curves.z, curves.pz, prefix=PREFIX, z_min=z_min, z_max=z_max)
             else:
-                draws = _samples(curves, object_id[rows], n_samples, seed)
+                draws = _samples(curves, object_id[rows], cfg.n_samples, seed)
                 made = redshift_columns(draws, None, z_min=z_min, z_max=z_max, prefix=PREFIX)
             parts.append(
                 {"rows": rows, **made, **_against_training(model.trained_range, model, seen, context)}
@@ -112,14 +100,14 @@ def estimate_sbi(
 
 
 def density_curves(
-    model: SbiModel, flux: np.ndarray, flux_err: np.ndarray, *, batch_size: int = 1024, device: str = "auto"
+    model: SbiModel, flux: np.ndarray, flux_err: np.ndarray, *, device: str = "auto"
 ) -> Curves:
     """Density and CDF of sources that all have a usable band.
 
     Raises:
         BandSetError: the arrays are not (source, band), or a source has no usable band or a flux that is not finite.
     """
-    parts = [_curves(density) for _, _, density, _ in _all_passes(model, flux, flux_err, batch_size, device)]
+    parts = [_curves(density) for _, _, density, _ in _all_passes(model, flux, flux_err, device)]
     return Curves(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("z", "pz", "cdf")))
 
 
@@ -129,7 +117,6 @@ def at_redshift(
     flux_err: np.ndarray,
     z: np.ndarray,
     *,
-    batch_size: int = 1024,
     device: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
     """(P(< z), ln p(z)) of one redshift a source: with true ones, the probability integral transform and the log score.
@@ -138,7 +125,7 @@ def at_redshift(
         BandSetError: as `density_curves`.
     """
     place, log_prob = np.empty(len(z)), np.empty(len(z))
-    for rows, _, density, _ in _all_passes(model, flux, flux_err, batch_size, device):
+    for rows, _, density, _ in _all_passes(model, flux, flux_err, device):
         x = torch.as_tensor(np.log1p(z[rows]), dtype=torch.float32)[:, None]
         x = x.to(_device_of(model))
         with torch.inference_mode():
@@ -149,48 +136,31 @@ def at_redshift(
     return place, log_prob
 
 
-def check_input(model: SbiModel, flux: np.ndarray, flux_err: np.ndarray) -> None:
-    """Refuses arrays of another shape.
-
-    Raises:
-        BandSetError: flux or flux_err are not (source, band) for the network's bands.
-    """
-    for name, array in (("flux", flux), ("flux_err", flux_err)):
-        if array.ndim != 2 or array.shape[1] != model.n_band:
-            raise BandSetError(f"{name} has shape {array.shape}, expected (n_source, {model.n_band}) in uJy")
-    if flux.shape != flux_err.shape:
-        raise BandSetError(f"flux has shape {flux.shape} but flux_err {flux_err.shape}")
-
-
 _Pass = tuple[np.ndarray, Photometry, Density, torch.Tensor]
 
 
 def _passes(
-    model: SbiModel, flux: np.ndarray, flux_err: np.ndarray, known: np.ndarray, batch_size: int, device: str
+    model: SbiModel, flux: np.ndarray, flux_err: np.ndarray, known: np.ndarray, cfg: SbiConfig
 ) -> Iterator[_Pass]:
     """(rows, photometry, densities, contexts) batch by batch."""
-    model = model.to(choose_device(device)).eval()
+    model = model.to(choose_device(cfg.device)).eval()
     rows = np.flatnonzero(known)
-    run: Callable[[Photometry], torch.Tensor] = model.context
-    for low in range(0, len(rows), batch_size):
-        chosen = rows[low : low + batch_size]
+    for low in range(0, len(rows), cfg.batch_size):
+        chosen = rows[low : low + cfg.batch_size]
         with torch.inference_mode(), np.errstate(invalid="ignore", over="ignore"):
             columns = (torch.as_tensor(part[chosen].astype(np.float32)) for part in (flux, flux_err))
             seen = as_photometry(*(column.to(_device_of(model)) for column in columns))
-            context = run(seen)
+            context = model.context(seen)
             yield chosen, seen, model.density(context), context
 
 
-def _all_passes(
-    model: SbiModel, flux: np.ndarray, flux_err: np.ndarray, batch_size: int, device: str
-) -> Iterator[_Pass]:
+def _all_passes(model: SbiModel, flux: np.ndarray, flux_err: np.ndarray, device: str) -> Iterator[_Pass]:
     flux, flux_err = np.asarray(flux), np.asarray(flux_err)
-    check_input(model, flux, flux_err)
-    usable = usable_bands(flux_err)
-    known = usable.any(axis=1) & (np.isfinite(flux) | ~usable).all(axis=1)
+    check_sources(flux, flux_err, model.n_band)
+    _, known = usable_sources(flux, flux_err)
     if not known.all():
         raise BandSetError(f"row {int(np.argmin(known))}: no usable band, or a flux that is not finite")
-    yield from _passes(model, flux, flux_err, known, batch_size, device)
+    yield from _passes(model, flux, flux_err, known, DEFAULT.model_copy(update={"device": device}))
 
 
 def _device_of(model: SbiModel) -> torch.device:
@@ -250,22 +220,17 @@ def _table(
     marks = {name: spread(made.pop(name), False).astype(bool) for name in ("multimodal", "at_edge")}
     flags |= np.where(marks["multimodal"], SbiFlag.MULTIMODAL, 0).astype(np.uint32)
     flags |= np.where(marks["at_edge"], SbiFlag.AT_EDGE, 0).astype(np.uint32)
-    quantiles = spread(made.pop(f"{PREFIX}_z_quantiles"), np.nan).astype(np.float32)
-    arrays = pl.Series(quantiles, dtype=pl.Array(pl.Float32, quantiles.shape[1]))
+    quantiles = spread(made.pop(f"{PREFIX}_z_quantiles"), np.nan)
     distance = made.pop("distance")
     return pl.DataFrame(
         {
             "object_id": object_id.astype(np.int64),
-            **{name: _nullable(spread(values, np.nan)) for name, values in made.items()},
-            f"{PREFIX}_z_quantiles": pl.select(pl.when(pl.Series(known)).then(arrays)).to_series(),
+            **{name: nullable(spread(values, np.nan)) for name, values in made.items()},
+            f"{PREFIX}_z_quantiles": array_column(quantiles, known),
             **{f"{PREFIX}_{name}": values for name, values in marks.items()},
             f"{PREFIX}_status": np.select([~known, flags & OUTSIDE != 0], STATUSES[1:], STATUSES[0]),
             f"{PREFIX}_n_bands": usable.sum(axis=1).astype(np.int16),
-            f"{PREFIX}_distance": _nullable(spread(distance, np.nan)),
+            f"{PREFIX}_distance": nullable(spread(distance, np.nan)),
             f"{PREFIX}_flags": flags,
         }
     )
-
-
-def _nullable(values: np.ndarray) -> pl.Series:
-    return pl.Series(values.astype(np.float32)).fill_nan(None)

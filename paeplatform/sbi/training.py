@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from paeplatform.catalog.streams import Stream, stream_rng
 from paeplatform.config import SbiConfig
 from paeplatform.errors import CheckpointError, TrainingError
-from paeplatform.fit_record import EpochRecord, FitResult, run_epochs
+from paeplatform.fit_record import EpochRecord, FitOptions, FitResult, check_finite, run_epochs
 from paeplatform.model_files import array_digest
 from paeplatform.sbi.bank import SeenWeight, TrainingBank, sampling_weights, seen_weight
 from paeplatform.sbi.checkpoint import tensor_bytes, tensors_from
@@ -35,6 +34,7 @@ FINAL_LEARNING_RATE = 1e-3  # of the first one, at the end of the cosine
 VALIDATION_BATCH = 2048
 SEEN_SAMPLE = 20_000
 VALIDATION_EPOCH = 2**31 - 1  # its noise is always the same
+REMEDY = "check the bank for non-finite rows, or lower sbi.fit.learning_rate"  # for a loss that is not finite
 
 
 def train_sbi(
@@ -44,9 +44,7 @@ def train_sbi(
     *,
     z_limits: tuple[float, float],
     seed: int,
-    checkpoint_dir: Path | None = None,
-    progress: bool = True,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    options: FitOptions = FitOptions(),
 ) -> FitResult:
     """Trains until the epochs are done or the validation loss has stopped improving.
 
@@ -58,9 +56,7 @@ def train_sbi(
         cfg: network, noise, sampling and schedule.
         z_limits: (z_min, z_max) that p(z) is confined to.
         seed: of weights, order and noise.
-        checkpoint_dir: where the state is kept for a resume; None keeps none.
-        progress: shows a bar.
-        on_epoch: called after each new epoch.
+        options: checkpoints and progress.
 
     Returns:
         The record; its model is the `SbiModel` of the best epoch, on the CPU, with its `trained_range`.
@@ -72,18 +68,11 @@ def train_sbi(
     model = build_model(cfg, depth, z_limits, seed=seed).to(device)
     train, held_out = split_by_source(bank.source_id, cfg.fit.validation_fraction, seed)
     run = _Run(model, bank, train, held_out, cfg, seed, device)
-    result = run_epochs(
-        run,
-        cfg.fit,
-        name=NAME,
-        identity={
-            "config": _config_digest(cfg, seed, z_limits),
-            "data": array_digest(bank.flux, bank.z, bank.source_id, np.asarray(depth)),
-        },
-        checkpoint_dir=checkpoint_dir,
-        progress=progress,
-        on_epoch=on_epoch,
-    )
+    identity = {
+        "config": _config_digest(cfg, seed, z_limits),
+        "data": array_digest(bank.flux, bank.z, bank.source_id, np.asarray(depth)),
+    }
+    result = run_epochs(run, cfg.fit, name=NAME, identity=identity, options=options)
     result.model.trained_range = trained_range(result.model, run.photometry(held_out, VALIDATION_EPOCH))
     return result
 
@@ -103,6 +92,11 @@ def split_by_source(source_id: np.ndarray, fraction: float, seed: int) -> tuple[
     chosen = np.random.default_rng(seed).permutation(sources)[:n_held_out]
     held_out = np.isin(source_id, chosen)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """The source of all randomness of an epoch."""
+    return torch.Generator().manual_seed(int(stream_rng(seed, Stream.SBI_TRAINING, epoch).integers(2**62)))
 
 
 class _Run:
@@ -130,13 +124,13 @@ class _Run:
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=cfg.fit.learning_rate, weight_decay=cfg.fit.weight_decay, foreach=True
         )
-        self._best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.keep_as_best()
         compiled = device.type == "cuda"
         self._loss: Callable[[Photometry, Tensor], Tensor] = torch.compile(model) if compiled else model
 
     def epoch(self, number: int) -> EpochRecord:
         """One pass, then the validation loss."""
-        generator = self._generator(number)
+        generator = epoch_generator(self._seed, number)
         rows, drawn_with = self._draw(generator)
         losses = np.empty(self._n_steps)
         self._model.train()
@@ -156,12 +150,13 @@ class _Run:
             self._optimiser.step()
             losses[step] = loss.item()
         validation = self._validation_loss()
-        _check_finite(losses, validation, number, rate)
+        check_finite(NAME, number, losses, validation, rate, REMEDY)
         return EpochRecord(number, float(losses.mean()), validation, rate)
 
     def photometry(self, rows: np.ndarray, epoch: int) -> Photometry:
         """Noisy photometry of rows of the bank, on the CPU."""
-        return observe(self._flux[torch.as_tensor(rows)], self._depth, self._cfg.bank, self._generator(epoch))
+        generator = epoch_generator(self._seed, epoch)
+        return observe(self._flux[torch.as_tensor(rows)], self._depth, self._cfg.bank, generator)
 
     def keep_as_best(self) -> None:
         """The weights of now are the best so far."""
@@ -204,10 +199,6 @@ class _Run:
                 f"layout differs from the network ({str(error).splitlines()[0]})"
             ) from error
 
-    def _generator(self, epoch: int) -> torch.Generator:
-        seed = stream_rng(self._seed, Stream.SBI_TRAINING, epoch).integers(2**62)
-        return torch.Generator().manual_seed(int(seed))
-
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """(rows of the bank, the weights they were drawn with) of an epoch."""
         n = len(self._train)
@@ -248,17 +239,6 @@ class _Run:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         return rate
-
-
-def _check_finite(losses: np.ndarray, validation: float, epoch: int, rate: float) -> None:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if bad.size == 0 and math.isfinite(validation):
-        return
-    where = f"step {bad[0] + 1} of {losses.size}" if bad.size else "the validation pass"
-    raise TrainingError(
-        f"{NAME}: loss is not finite in epoch {epoch}, {where} (learning rate {rate:.1e}); "
-        "check the bank for non-finite rows, or lower sbi.fit.learning_rate"
-    )
 
 
 def _config_digest(cfg: SbiConfig, seed: int, z_limits: tuple[float, float]) -> str:

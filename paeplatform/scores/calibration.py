@@ -10,14 +10,42 @@ from numpy.typing import ArrayLike, NDArray
 
 from paeplatform.errors import InputError
 from paeplatform.inference.results.status import POSTERIOR_STATUSES
-from paeplatform.scores.metrics import METRICS
+from paeplatform.scores.metrics import METRICS, FloatArray, require_columns
 
-FloatArray = NDArray[np.float64]
-
-RHAT_THRESHOLD = (
-    1.1  # the paper's (appendix A), and part of metrics' names; what is trusted is `trust.rhat_max`
-)
+# the paper's (appendix A), and part of metrics' names; what is trusted is `trust.rhat_max`
+RHAT_THRESHOLD = 1.1
 N_REDSHIFT_PARAMETERS = 1
+
+
+def checked_quantiles(
+    z_true: ArrayLike, quantiles: ArrayLike, levels: ArrayLike, *, with_ends: bool = False
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Finite sources' truth and quantiles, the levels, and which sources these are.
+
+    Args:
+        z_true: shape (source,).
+        quantiles: shape (source, level).
+        levels: shape (level,).
+        with_ends: whether the outermost levels may be 0 and 1.
+
+    Raises:
+        InputError: shapes that do not fit, or levels that do not increase within (0, 1) or its ends.
+    """
+    z, q, levels = (np.asarray(array, dtype=np.float64) for array in (z_true, quantiles, levels))
+    fit = levels.ndim == 1 and levels.size >= 2 and bool(np.all(np.diff(levels) > 0))
+    if fit and with_ends:
+        fit = levels[0] >= 0 and levels[-1] <= 1
+    elif fit:
+        fit = levels[0] > 0 and levels[-1] < 1
+    if not fit:
+        ends = "[0, 1]" if with_ends else "(0, 1)"
+        raise InputError(f"quantile levels must be at least two, strictly increasing, within {ends}")
+    if z.ndim != 1 or q.shape != (z.size, levels.size):
+        raise InputError(
+            f"quantiles have shape {q.shape}, expected ({z.size}, {levels.size}) for z_true of shape {z.shape}"
+        )
+    finite = np.isfinite(z) & np.isfinite(q).all(axis=1)
+    return z[finite], q[finite], levels, finite
 
 
 def pit_from_quantiles(z_true: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> FloatArray:
@@ -39,38 +67,26 @@ def pit_from_quantiles(z_true: ArrayLike, quantiles: ArrayLike, levels: ArrayLik
     Raises:
         InputError: shapes that do not fit, or levels that do not increase within [0, 1].
     """
-    z_true = np.asarray(z_true, dtype=np.float64)
-    quantiles = np.asarray(quantiles, dtype=np.float64)
-    levels = np.asarray(levels, dtype=np.float64)
-    if levels.ndim != 1 or levels.size < 2 or np.any(np.diff(levels) <= 0) or levels[0] < 0 or levels[-1] > 1:
-        raise InputError("quantile levels must be at least two, strictly increasing, within [0, 1]")
-    if z_true.ndim != 1 or quantiles.shape != (z_true.size, levels.size):
-        raise InputError(
-            f"quantiles have shape {quantiles.shape}, expected ({z_true.size}, {levels.size}) for z_true "
-            "of shape "
-            f"{z_true.shape}"
-        )
-    finite = np.isfinite(z_true) & np.isfinite(quantiles).all(axis=1)
-    pit = np.full(z_true.size, np.nan)
+    z, q, levels, finite = checked_quantiles(z_true, quantiles, levels, with_ends=True)
+    pit = np.full(finite.shape, np.nan)
     if not finite.any():
         return pit
-    z, q = z_true[finite, None], quantiles[finite]
     row = np.arange(q.shape[0])
-    below = np.clip((q < z).sum(axis=1), 0, levels.size)  # quantiles strictly below the truth
-    upto = np.clip((q <= z).sum(axis=1), 0, levels.size)
+    below = (q < z[:, None]).sum(axis=1)  # quantiles strictly below the truth
+    upto = (q <= z[:, None]).sum(axis=1)
     left = np.clip(below - 1, 0, levels.size - 2)
     width = q[row, left + 1] - q[row, left]
     with np.errstate(invalid="ignore", divide="ignore"):
-        inside = levels[left] + (levels[left + 1] - levels[left]) * (z[:, 0] - q[row, left]) / width
+        inside = levels[left] + (levels[left + 1] - levels[left]) * (z - q[row, left]) / width
     value = np.where(width > 0, inside, 0.5 * (levels[left] + levels[left + 1]))
     tied = upto - below >= 2  # the truth sits on a step of the CDF
     value = np.where(
         tied, 0.5 * (levels[np.clip(below, 0, levels.size - 1)] + levels[np.clip(upto - 1, 0, None)]), value
     )
-    lower = _tail(levels[0], levels[1], q[:, 0] - z[:, 0], q[:, 1] - q[:, 0])
-    upper = 1.0 - _tail(1.0 - levels[-1], 1.0 - levels[-2], z[:, 0] - q[:, -1], q[:, -1] - q[:, -2])
-    value = np.where(z[:, 0] < q[:, 0], lower, value)
-    value = np.where(z[:, 0] > q[:, -1], upper, value)
+    lower = _tail(levels[0], levels[1], q[:, 0] - z, q[:, 1] - q[:, 0])
+    upper = 1.0 - _tail(1.0 - levels[-1], 1.0 - levels[-2], z - q[:, -1], q[:, -1] - q[:, -2])
+    value = np.where(z < q[:, 0], lower, value)
+    value = np.where(z > q[:, -1], upper, value)
     pit[finite] = np.clip(value, 0.0, 1.0)
     return pit
 
@@ -101,13 +117,13 @@ def pit_coverage(pit: ArrayLike, levels: ArrayLike) -> FloatArray:
     return np.searchsorted(values, levels, side="right") / values.size
 
 
-def converged_fraction(rhat: ArrayLike, threshold: float = RHAT_THRESHOLD) -> float:
-    """f(R-hat < threshold) of the sources that have an R-hat (Table 2): posteriors by importance sampling come
+def converged_fraction(rhat: ArrayLike) -> float:
+    """f(R-hat < 1.1) of the sources that have an R-hat (Table 2): posteriors by importance sampling come
     from no chain and have none (NaN). NaN when no source has one.
     """
     values = np.asarray(rhat, dtype=np.float64)
     values = values[~np.isnan(values)]
-    return float(np.mean(values < threshold)) if values.size else float("nan")
+    return float(np.mean(values < RHAT_THRESHOLD)) if values.size else float("nan")
 
 
 def reduced_chi2(chi2: ArrayLike, n_bands: ArrayLike, n_latent: int) -> FloatArray:
@@ -121,15 +137,12 @@ def reduced_chi2(chi2: ArrayLike, n_bands: ArrayLike, n_latent: int) -> FloatArr
         return np.where(np.isfinite(chi2) & (degrees > 0), chi2 / degrees, np.nan)
 
 
-def posterior_summary(
-    posteriors: pl.DataFrame, n_latent: int, prefix: str = "pae"
-) -> dict[str, float | int | None]:
+def posterior_summary(posteriors: pl.DataFrame, n_latent: int) -> dict[str, float | int | None]:
     """Sample-wide convergence and goodness of fit of a catalogue of posteriors.
 
     Args:
-        posteriors: one row a source with `<prefix>_rhat`, `_acl`, `_khat`, `_ess`, `_chi2`, `_n_bands`, `_status`.
+        posteriors: one row a source with `pae_rhat`, `_acl`, `_khat`, `_ess`, `_chi2`, `_n_bands`, `_status`.
         n_latent: latent dimension of the model, for the degrees of freedom.
-        prefix: of the method, first part of the column names.
 
     Returns:
         `n_sources`, `n_failed`, `n_misfit`; `f_trusted`, the share with status "converged"; `n_chains`, the
@@ -140,7 +153,7 @@ def posterior_summary(
         InputError: a column is missing.
     """
     names = ("rhat", "acl", "khat", "ess", "chi2", "n_bands", "status")
-    column = _columns(posteriors, names, prefix)
+    column = _columns(posteriors, names)
     numbers = {key: series.cast(pl.Float64).to_numpy() for key, series in column.items() if key != "status"}
     reduced = reduced_chi2(numbers["chi2"], numbers["n_bands"], n_latent)
     n = posteriors.height
@@ -151,22 +164,17 @@ def posterior_summary(
         "f_trusted": int((column["status"] == "converged").sum()) / n if n else None,
         "n_chains": int(np.isfinite(numbers["rhat"]).sum()),
         "f_rhat_below_1_1": _or_none(converged_fraction(numbers["rhat"])),
-        "khat_median": _percentile(numbers["khat"], 50),
-        "rhat_median": _percentile(numbers["rhat"], 50),
-        "acl_median": _percentile(numbers["acl"], 50),
-        "ess_median": _percentile(numbers["ess"], 50),
-        "chi2_median": _percentile(numbers["chi2"], 50),
+        **{f"{key}_median": _percentile(numbers[key], 50) for key in ("khat", "rhat", "acl", "ess", "chi2")},
         "chi2_reduced_median": _percentile(reduced, 50),
         "chi2_reduced_p95": _percentile(reduced, 95),
     }
 
 
-def path_counts(posteriors: pl.DataFrame, prefix: str = "pae") -> pl.DataFrame:
+def path_counts(posteriors: pl.DataFrame) -> pl.DataFrame:
     """How many posteriors were made by which method, and how well.
 
     Args:
-        posteriors: one row a source with `<prefix>_path`, `_status`, `_khat`, `_ess`, `_rhat`.
-        prefix: of the method, first part of the column names.
+        posteriors: one row a source with `pae_path`, `_status`, `_khat`, `_ess`, `_rhat`.
 
     Returns:
         A row for each path, the most frequent first: path, n, the number of sources with each of
@@ -175,19 +183,16 @@ def path_counts(posteriors: pl.DataFrame, prefix: str = "pae") -> pl.DataFrame:
     Raises:
         InputError: a column is missing.
     """
-    column = _columns(posteriors, ("path", "status", "khat", "ess", "rhat"), prefix)
-    table = pl.DataFrame(column)
+    table = pl.DataFrame(_columns(posteriors, ("path", "status", "khat", "ess", "rhat")))
     statuses = [(pl.col("status") == status).sum().alias(status) for status in POSTERIOR_STATUSES]
     medians = [pl.col(name).cast(pl.Float64).fill_nan(None).median() for name in ("khat", "ess", "rhat")]
     counted = table.group_by("path").agg(pl.len().alias("n"), *statuses, *medians)
     return counted.sort("n", "path", descending=[True, False])
 
 
-def _columns(posteriors: pl.DataFrame, names: tuple[str, ...], prefix: str) -> dict[str, pl.Series]:
-    missing = [f"{prefix}_{name}" for name in names if f"{prefix}_{name}" not in posteriors.columns]
-    if missing:
-        raise InputError(f"posterior table lacks columns {missing}; it has {posteriors.columns}")
-    return {name: posteriors[f"{prefix}_{name}"] for name in names}
+def _columns(posteriors: pl.DataFrame, names: tuple[str, ...]) -> dict[str, pl.Series]:
+    require_columns(posteriors, (f"pae_{name}" for name in names), "posterior table lacks")
+    return {name: posteriors[f"pae_{name}"] for name in names}
 
 
 def _percentile(values: FloatArray, percent: float) -> float | None:

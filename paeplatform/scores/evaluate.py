@@ -13,6 +13,7 @@ from paeplatform.config import Preset
 from paeplatform.errors import InputError
 from paeplatform.inference.estimate import Estimator
 from paeplatform.instrument.bands import BandSet
+from paeplatform.scores.metrics import require_columns
 from paeplatform.scores.statistics import metric_table
 from paeplatform.sed.library import TemplateLibrary
 
@@ -153,9 +154,7 @@ def posterior_metrics(
     """
     _check_point_estimate(point_estimate)
     needed = [f"pae_z_{point_estimate}", "pae_z_std", "z_true"]
-    missing = [name for name in needed if name not in posteriors_with_truth.columns]
-    if missing:
-        raise InputError(f"posteriors with truth lack columns {missing}")
+    require_columns(posteriors_with_truth, needed, "posteriors with truth lack")
     z_hat, sigma_z, z_true = (posteriors_with_truth[name].cast(pl.Float64).to_numpy() for name in needed)
     cfg = preset.validation
     seed = preset.seed if seed is None else seed

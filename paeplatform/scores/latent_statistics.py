@@ -22,6 +22,8 @@ from paeplatform.scores.bootstrap import bootstrap_error
 from paeplatform.scores.metrics import pearson
 from paeplatform.sed.grid import rest_grid
 
+N_BINS = 12  # of z, in the trend of norms
+
 
 def spectrum_statistics(
     autoencoder: Autoencoder,
@@ -88,7 +90,7 @@ def held_out_statistics(
     )
 
 
-def norm_trend(rows: pl.DataFrame, n_bootstrap: int = 200, seed: int = 0, n_bins: int = 12) -> pl.DataFrame:
+def norm_trend(rows: pl.DataFrame, n_bootstrap: int = 200, seed: int = 0) -> pl.DataFrame:
     """|u| against z: the mean in bins of z, and the Pearson correlation over all (Fig. 5; the paper has r = 0.132).
 
     Returns:
@@ -96,7 +98,7 @@ def norm_trend(rows: pl.DataFrame, n_bootstrap: int = 200, seed: int = 0, n_bins
         error besides.
     """
     z, norm = rows["z"].to_numpy(), rows["u_norm"].to_numpy()
-    edges = np.linspace(0.0, max(float(z.max(initial=0.0)), 1e-6), n_bins + 1)
+    edges = np.linspace(0.0, max(float(z.max(initial=0.0)), 1e-6), N_BINS + 1)
     found = []
     for low, high in itertools.pairwise(edges):
         last = high == edges[-1]

@@ -10,13 +10,15 @@ A metric is a statistic of one number per source. `scorecard.source_columns` com
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
+
+from paeplatform.errors import InputError
 
 FloatArray = NDArray[np.float64]
 Statistic = Callable[[FloatArray], FloatArray]  # along the last axis
@@ -29,6 +31,7 @@ OUTLIER_SIGMA = 3.0  # |ẑ − z| / σ of an outlier, section VI.1
 OUTLIER_ERROR = 0.15  # |ẑ − z| / (1 + z) of a catastrophic outlier
 SIGMA_CUTS = (0.01, 0.03, 0.1, 0.2)  # of σ/(1 + ẑ), Fig. 11
 PRECISION_BINS = (0.0, 0.01, 0.05, 0.2)  # edges in σ/(1 + ẑ), section VI.3
+NO_NUMBER = "–"  # in the place of a value
 THROUGHPUT = "galaxies_per_hour"  # the gate judges it too; it is measured, and no statistic of the sources
 
 
@@ -75,10 +78,32 @@ class Metric:
         finite = values[np.isfinite(values)]
         return float(self.statistic(finite)) if finite.size else float("nan")
 
+    def text(self, value: float | None) -> str:
+        """A value with the metric's decimals, in per cent for a fraction; a dash where there is none."""
+        if value is None or not np.isfinite(value):
+            return NO_NUMBER
+        return f"{value * (100.0 if self.fraction else 1.0):.{self.decimals}f}"
+
     @property
     def title(self) -> str:
         """The heading with its unit."""
         return f"{self.heading} [%]" if self.fraction else self.heading
+
+
+def require_columns(table: pl.DataFrame, names: Iterable[str], what: str) -> None:
+    """Checks that a table has the columns that a metric or a page needs.
+
+    Args:
+        table: any.
+        names: of the columns.
+        what: the beginning of the message, as "score table lacks".
+
+    Raises:
+        InputError: some are missing; the message names them, and the columns that are there.
+    """
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise InputError(f"{what} columns {missing}; it has {table.columns}")
 
 
 def pearson(values: FloatArray) -> FloatArray:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from paeplatform.errors import InputError
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
-from paeplatform.scores.metrics import METRICS, STRESS_METRICS
+from paeplatform.scores.metrics import METRICS, STRESS_METRICS, require_columns
 from paeplatform.scores.scorecard import source_columns
 
 _BOUNDS = {"inside_1sigma": "z_err68", "inside_2sigma": "z_err95"}
 
 
-def stress_summary(table: pl.DataFrame, prefix: str = "pae") -> pl.DataFrame:
+def stress_summary(table: pl.DataFrame) -> pl.DataFrame:
     """One row per fraction of missing bands.
 
     Args:
         table: of `inference.missing_bands.stress_test`, with z_true.
-        prefix: of the method, first part of the column names.
 
     Returns:
         fraction; n (sources with a posterior), n_failed; n_bands (median left); each of `STRESS_METRICS`, null where
@@ -28,23 +26,21 @@ def stress_summary(table: pl.DataFrame, prefix: str = "pae") -> pl.DataFrame:
         InputError: a column is missing.
     """
     bounds = [f"{bound}_{end}" for bound in _BOUNDS.values() for end in ("low", "high")]
-    names = [f"{prefix}_{name}" for name in ("z_mean", "z_std", "z_quantiles", "n_bands", *bounds)]
-    missing = [name for name in ("fraction", "z_true", *names) if name not in table.columns]
-    if missing:
-        raise InputError(f"stress test table lacks columns {missing}")
+    names = [f"pae_{name}" for name in ("z_mean", "z_std", "z_quantiles", "n_bands", *bounds)]
+    require_columns(table, ("fraction", "z_true", *names), "stress test table lacks")
     rows = [
-        {"fraction": fraction} | _statistics(table.filter(pl.col("fraction") == fraction), prefix)
+        {"fraction": fraction} | _statistics(table.filter(pl.col("fraction") == fraction))
         for fraction in table["fraction"].unique().sort()
     ]
     return pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _statistics(rows: pl.DataFrame, prefix: str) -> dict[str, float | int]:
+def _statistics(rows: pl.DataFrame) -> dict[str, float | int]:
     def column(name: str) -> np.ndarray:
-        return rows[f"{prefix}_{name}"].cast(pl.Float64).to_numpy()
+        return rows[f"pae_{name}"].cast(pl.Float64).to_numpy()
 
     z_true = rows["z_true"].cast(pl.Float64).to_numpy()
-    quantiles = rows[f"{prefix}_z_quantiles"].to_numpy()  # null becomes a row of NaN
+    quantiles = rows["pae_z_quantiles"].to_numpy()  # null becomes a row of NaN
     columns = source_columns(column("z_mean"), column("z_std"), z_true, quantiles, QUANTILE_LEVELS)
     good = columns["usable"] > 0.0
     for name, bound in _BOUNDS.items():

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from paeplatform.config import Section
 from paeplatform.errors import ConfigError
 from paeplatform.scores.metrics import GATE_METRICS, THROUGHPUT
 
@@ -16,10 +17,8 @@ PACKAGED = Path(__file__).parent / "promotion_rules.yaml"
 JUDGED = (*GATE_METRICS, THROUGHPUT)
 
 
-class MetricRule(BaseModel):
+class MetricRule(Section):
     """What is asked of one metric; the head of promotion_rules.yaml explains the keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     margin: Annotated[float, Field(ge=0.0)]
@@ -48,10 +47,8 @@ class MetricRule(BaseModel):
         return f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
 
 
-class PromotionRules(BaseModel):
+class PromotionRules(Section):
     """All rules, in the order of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
     resamples: Annotated[int, Field(ge=100)]

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from paeplatform.errors import InputError
 from paeplatform.scores.calibration import pit_from_quantiles
-from paeplatform.scores.metrics import Metric
+from paeplatform.scores.metrics import FloatArray, Metric, require_columns
 from paeplatform.scores.scores import crps_from_quantiles, log_score_from_quantiles
-
-FloatArray = NDArray[np.float64]
 
 
 def source_columns(
@@ -85,9 +83,7 @@ def score_sources(
         InputError: a column is missing.
     """
     names = [f"{prefix}_{name}" for name in ("z_mean", "z_std", "z_quantiles", "status")]
-    missing = [name for name in ("object_id", "z_true", *names) if name not in posteriors_with_truth.columns]
-    if missing:
-        raise InputError(f"posteriors with truth lack columns {missing}")
+    require_columns(posteriors_with_truth, ("object_id", "z_true", *names), "posteriors with truth lack")
     rows = posteriors_with_truth.sort("object_id")
     z_hat, sigma, z_true = (rows[name].cast(pl.Float64).to_numpy() for name in (*names[:2], "z_true"))
     columns = source_columns(z_hat, sigma, z_true, rows[names[2]].to_numpy(), levels, z_range=z_range)

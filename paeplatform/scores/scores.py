@@ -9,12 +9,12 @@ average, for the honest p(z): width and calibration are judged at once (Gneiting
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from paeplatform.errors import InputError
 from paeplatform.inference.results.pz_quantiles import cdf_of_quantiles, density_between, tail_scales
-
-FloatArray = NDArray[np.float64]
+from paeplatform.scores.calibration import checked_quantiles
+from paeplatform.scores.metrics import FloatArray
 
 # Quantiles of draws tie; no density is read from an interval narrower than this, in redshift.
 MIN_WIDTH = 1e-6
@@ -40,7 +40,7 @@ def crps_from_quantiles(z_true: ArrayLike, quantiles: ArrayLike, levels: ArrayLi
     Raises:
         InputError: shapes that do not fit, or levels that do not increase within (0, 1).
     """
-    z, q, levels, finite = _checked(z_true, quantiles, levels)
+    z, q, levels, finite = checked_quantiles(z_true, quantiles, levels)
     score = np.full(finite.shape, np.nan)
     if not finite.any():
         return score
@@ -84,7 +84,7 @@ def log_score_from_quantiles(
     Raises:
         InputError: shapes that do not fit, levels that do not increase within (0, 1), or an empty background.
     """
-    z, q, levels, finite = _checked(z_true, quantiles, levels)
+    z, q, levels, finite = checked_quantiles(z_true, quantiles, levels)
     if background is not None and not background[1] > background[0]:
         raise InputError(f"background {background} must be a range of redshifts")
     score = np.full(finite.shape, np.nan)
@@ -125,7 +125,7 @@ def cde_loss_from_quantiles(
     Raises:
         InputError: shapes that do not fit, levels that do not increase within (0, 1), or edges that do not ascend.
     """
-    z, q, levels, finite = _checked(z_true, quantiles, levels)
+    z, q, levels, finite = checked_quantiles(z_true, quantiles, levels)
     edges = np.asarray(edges, dtype=np.float64)
     if edges.ndim != 1 or edges.size < 2 or np.any(np.diff(edges) <= 0):
         raise InputError("edges of the CDE loss must be at least two and ascend")
@@ -152,26 +152,3 @@ def _tail_crps(edge: float, scale: FloatArray, beyond: FloatArray) -> FloatArray
         decay = np.where(scale > 0.0, np.exp(-d / np.where(scale > 0.0, scale, 1.0)), d <= 0.0)
     to_truth = d - 2.0 * edge * scale * (1.0 - decay) + 0.5 * edge**2 * scale * (1.0 - decay**2)
     return to_truth + 0.5 * edge**2 * scale * decay**2
-
-
-def _checked(
-    z_true: ArrayLike, quantiles: ArrayLike, levels: ArrayLike
-) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
-    """Finite sources' truth and quantiles, the levels, and which sources these are."""
-    z = np.asarray(z_true, dtype=np.float64)
-    q = np.asarray(quantiles, dtype=np.float64)
-    levels = np.asarray(levels, dtype=np.float64)
-    if (
-        levels.ndim != 1
-        or levels.size < 2
-        or np.any(np.diff(levels) <= 0)
-        or levels[0] <= 0
-        or levels[-1] >= 1
-    ):
-        raise InputError("quantile levels must be at least two, strictly increasing, within (0, 1)")
-    if z.ndim != 1 or q.shape != (z.size, levels.size):
-        raise InputError(
-            f"quantiles have shape {q.shape}, expected ({z.size}, {levels.size}) for z_true of shape {z.shape}"
-        )
-    finite = np.isfinite(z) & np.isfinite(q).all(axis=1)
-    return z[finite], q[finite], levels, finite

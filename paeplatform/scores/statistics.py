@@ -13,7 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from paeplatform.errors import InputError
 from paeplatform.scores import bootstrap
 from paeplatform.scores.bootstrap import bootstrap_error, resampled
-from paeplatform.scores.metrics import CALIBRATION, GATE_METRICS, METRICS, POINT, PROPER, RELEASE_METRICS
+from paeplatform.scores.metrics import (
+    CALIBRATION,
+    GATE_METRICS,
+    METRICS,
+    POINT,
+    PROPER,
+    RELEASE_METRICS,
+    require_columns,
+)
 from paeplatform.scores.scorecard import metric_values, source_columns
 
 INTERVAL = (0.025, 0.975)  # of the resamples: what `metric_intervals` gives as low and high
@@ -102,10 +110,9 @@ def selection_statistics(
     if unknown:
         raise InputError(f"unknown metrics {unknown}; there are {', '.join(there)}")
     columns = sorted({METRICS[name].column for name in names})
-    known = scores.collect_schema().names()
-    missing = [name for name in ("object_id", "usable", *columns) if name not in known]
-    if missing:
-        raise InputError(f"score table lacks columns {missing}")
+    require_columns(
+        scores.collect_schema().to_frame(), ("object_id", "usable", *columns), "score table lacks"
+    )
     queries: list[pl.LazyFrame] = []
     for chosen in selections.values():
         rows = scores.filter(chosen)

@@ -81,33 +81,23 @@ def paper_targets(tables: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
             chi2_reduced of the fiducial PAE's sources.
     """
     lines = []
-    cuts = tables.get("table_sigma_cuts")
-    for cut in (0.01, 0.2):
-        tf, pae = (_number(cuts, "eta_3sigma", method=method, cut=cut) for method in ("tf", "nf_bpz"))
+    outliers = f"PAE outliers beyond {OUTLIER_SIGMA:g} sigma, sigma_z/(1+z) <"
+    for name, table, column, where in (
+        (f"{outliers} 0.01", "table_sigma_cuts", "eta_3sigma", {"cut": 0.01}),
+        (f"{outliers} 0.2", "table_sigma_cuts", "eta_3sigma", {"cut": 0.2}),
+        ("PIT KS distance of the PAE", "table_pit", "pit_ks", {"bin": "all"}),
+    ):
+        tf, pae = (_number(tables.get(table), column, method=method, **where) for method in ("tf", "nf_bpz"))
         limit = float("nan") if tf is None else tf
-        lines.append(
-            against_target(
-                f"PAE outliers beyond {OUTLIER_SIGMA:g} sigma, sigma_z/(1+z) < {cut:g}: no more than TF's",
-                pae,
-                limit,
-                "max",
-            )
-        )
-    pit = tables.get("table_pit")
-    tf, pae = (_number(pit, "pit_ks", method=method, bin="all") for method in ("tf", "nf_bpz"))
-    limit = float("nan") if tf is None else tf
-    lines.append(against_target("PIT KS distance of the PAE: no more than TF's", pae, limit, "max"))
+        lines.append(against_target(f"{name}: no more than TF's", pae, limit, "max"))
     chi2 = tables.get("chi2")
     values = (
         chi2["chi2_reduced"].drop_nulls().drop_nans() if chi2 is not None else pl.Series([], dtype=pl.Float64)
     )
     median = float(values.median()) if values.len() else None  # type: ignore[arg-type]
-    lines.append(
-        against_target("reduced chi^2 of reconstructions, median: at least", median, CHI2_RANGE[0], "min")
-    )
-    lines.append(
-        against_target("reduced chi^2 of reconstructions, median: at most", median, CHI2_RANGE[1], "max")
-    )
+    for words, limit, bound in zip(("at least", "at most"), CHI2_RANGE, ("min", "max"), strict=True):
+        name = f"reduced chi^2 of reconstructions, median: {words}"
+        lines.append(against_target(name, median, limit, bound))
     latents = tables.get("table_latents")
     if latents is not None and latents.height:
         share = latents.sort("n_latent")["f_rhat"][-1]

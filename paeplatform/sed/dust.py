@@ -44,15 +44,15 @@ _PREVOT_K = np.array([
     16.26, 15.24, 14.23, 13.52, 12.56, 12.00, 11.78, 11.21, 10.73, 10.43, 9.89, 9.62, 9.48,
     9.10, 8.57, 8.02, 7.25, 6.96, 6.63, 6.21, 5.87, 5.72, 5.37, 5.01, 4.53, 3.72,
     2.72, 0.70, 0.36, 0.25])
-_PREVOT_UV_SLOPE = -185.45  # dk/dlambda [1/um] shortward of the first point
 _ALLEN_UM = np.array([
     0.100, 0.111, 0.125, 0.143, 0.167, 0.200, 0.222, 0.250, 0.285, 0.333, 0.365, 0.400, 0.440, 0.500,
     0.553, 0.670, 0.900, 1.000, 2.000])
 _ALLEN_K = 3.1 * np.array([
     4.20, 3.70, 3.30, 3.00, 2.70, 2.80, 2.90, 2.30, 1.97, 1.69, 1.58, 1.45, 1.32, 1.13,
     1.00, 0.74, 0.46, 0.38, 0.11])
-_ALLEN_UV_SLOPE = -140.91  # the same
 # fmt: on
+# wavelengths [um], k there, and dk/dlambda [1/um] shortward of the first point
+_TABLES = {"prevot": (_PREVOT_UM, _PREVOT_K, -185.45), "allen": (_ALLEN_UM, _ALLEN_K, -140.91)}
 
 
 def k_lambda(law: str, wave_um: np.ndarray | float) -> np.ndarray:
@@ -75,11 +75,7 @@ def k_lambda(law: str, wave_um: np.ndarray | float) -> np.ndarray:
         raise InputError(
             f"dust law {law}: wavelength {np.min(wave)} um is outside the accepted range 0.06 um and up"
         )
-    if law == "calzetti":
-        return _calzetti(wave)
-    if law == "prevot":
-        return _tabulated(wave, "prevot")
-    return _tabulated(wave, "allen")
+    return _calzetti(wave) if law == "calzetti" else _tabulated(wave, law)
 
 
 def attenuation(law: str, wave_um: np.ndarray | float, ebv: float) -> np.ndarray:
@@ -117,12 +113,12 @@ def _calzetti(wave: np.ndarray) -> np.ndarray:
 
 @cache
 def _interpolant(law: str) -> PchipInterpolator:
-    wave, k = (_PREVOT_UM, _PREVOT_K) if law == "prevot" else (_ALLEN_UM, _ALLEN_K)
+    wave, k, _ = _TABLES[law]
     return PchipInterpolator(np.log(wave), np.log(k))
 
 
 def _tabulated(wave: np.ndarray, law: str) -> np.ndarray:
-    nodes, slope = (_PREVOT_UM, _PREVOT_UV_SLOPE) if law == "prevot" else (_ALLEN_UM, _ALLEN_UV_SLOPE)
+    nodes, _, slope = _TABLES[law]
     k = np.exp(_interpolant(law)(np.log(np.clip(wave, nodes[0], nodes[-1]))))
     k = k + slope * np.minimum(wave - nodes[0], 0.0)
     return k * np.maximum(wave / nodes[-1], 1.0) ** -_INFRARED_INDEX

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
+from paeplatform.assets.inference.estimation import EstimationInputs
 from paeplatform.assets.promotion.gated import Gated
 from paeplatform.assets.recording.tables import bands_table
 from paeplatform.errors import RegistryError
@@ -129,14 +130,11 @@ class ServedChampion:
             self._stop.wait(self.poll_seconds)
 
     def _load(self, model: ModelVersion) -> Loaded:
-        estimation = self.kind.load(
-            self._settings.preset,
-            self._bands(),
-            self._prior(),
-            self._registry,
-            Workspace.from_settings(self._settings),
-            model.version,
+        workspace = Workspace.from_settings(self._settings)
+        inputs = EstimationInputs(
+            self._settings.preset, self._bands(), self._prior(), self._registry, workspace
         )
+        estimation = self.kind.load(inputs, model.version)
         flux, flux_err, object_id = warm_up_sources(self._n_bands)
         estimation.estimate(flux, flux_err, object_id)  # compiles before anyone waits for it
         return Loaded(model, estimation, datetime.now(UTC).isoformat(timespec="seconds"))

@@ -20,11 +20,12 @@ import polars as pl
 from jaxtyping import Float
 
 from paeplatform.config import DEFAULT_TRUST, TrustConfig
-from paeplatform.errors import BandSetError, ConfigError
+from paeplatform.errors import ConfigError
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.inference.results.pz_summary import summarise_pz_grid
 from paeplatform.inference.results.status import misses_data
 from paeplatform.instrument.noise import usable_bands
+from paeplatform.source_columns import array_column, check_sources, nullable
 from paeplatform.template_fit.grid import TemplateGrid
 from paeplatform.template_fit.profile import profile_sources
 
@@ -69,7 +70,7 @@ def fit_templates(
         ConfigError: object_id has another length or is not integer, or the prior leaves no redshift of the grid.
     """
     flux, flux_err, object_id = np.asarray(flux), np.asarray(flux_err), np.asarray(object_id)
-    _check(grid, flux, flux_err, object_id)
+    check_sources(flux, flux_err, grid.n_band, object_id)
     log_prior = _log_prior(z_prior, grid.config.z)
     fit = profile_sources(grid, flux, flux_err, progress=progress)
 
@@ -81,8 +82,8 @@ def fit_templates(
     flags = {f"tf_{name}": summary.pop(name) for name in ("multimodal", "at_edge")}
     usable = usable_bands(flux_err)
     known, detected = np.isfinite(fit.chi2_null), fit.template >= 0
-    columns |= {name: _nullable(values) for name, values in summary.items()}
-    columns["tf_z_quantiles"] = _arrays(quantiles, known)
+    columns |= {name: nullable(values) for name, values in summary.items()}
+    columns["tf_z_quantiles"] = array_column(quantiles, known)
     columns |= flags
     best_chi2 = np.where(
         detected, np.take_along_axis(fit.chi2, fit.z_index[:, None], axis=1)[:, 0], fit.chi2_null
@@ -90,13 +91,13 @@ def fit_templates(
     misfit = detected & misses_data(best_chi2, usable.sum(axis=1), N_PARAMETERS, trust)
     ebv = np.where(detected, grid.config.ebv[fit.ebv_index], np.nan)
     columns |= {
-        "tf_z_best": _nullable(np.where(detected, grid.config.z[fit.z_index], np.nan)),
+        "tf_z_best": nullable(np.where(detected, grid.config.z[fit.z_index], np.nan)),
         "tf_template": _names(grid.name, fit.template, detected),
         "tf_dust_law": _names(grid.config.dust_laws, fit.law, detected & (ebv > 0.0)),
-        "tf_ebv": _nullable(ebv),
-        "tf_amplitude": _nullable(fit.amplitude),
-        "tf_chi2": _nullable(best_chi2),
-        "tf_chi2_null": _nullable(fit.chi2_null),
+        "tf_ebv": nullable(ebv),
+        "tf_amplitude": nullable(fit.amplitude),
+        "tf_chi2": nullable(best_chi2),
+        "tf_chi2_null": nullable(fit.chi2_null),
         "tf_n_bands": usable.sum(axis=1).astype(np.int16),
         "tf_status": np.select(
             [misfit, detected, known, usable.any(axis=1)],
@@ -105,20 +106,8 @@ def fit_templates(
         ),
     }
     if keep_pz:
-        columns["tf_pz"] = _arrays(pz, known)
+        columns["tf_pz"] = array_column(pz, known)
     return pl.DataFrame(columns)
-
-
-def _check(grid: TemplateGrid, flux: np.ndarray, flux_err: np.ndarray, object_id: np.ndarray) -> None:
-    for name, array in (("flux", flux), ("flux_err", flux_err)):
-        if array.ndim != 2 or array.shape[1] != grid.n_band:
-            raise BandSetError(f"{name} has shape {array.shape}, expected (n_source, {grid.n_band}) in uJy")
-    if flux.shape != flux_err.shape:
-        raise BandSetError(f"flux has shape {flux.shape} but flux_err {flux_err.shape}")
-    if object_id.shape != (len(flux),) or not np.issubdtype(object_id.dtype, np.integer):
-        raise ConfigError(
-            f"object_id {object_id.shape} {object_id.dtype} must be {len(flux)} integers, one a source"
-        )
 
 
 def _log_prior(z_prior: RedshiftPrior | None, z: np.ndarray) -> np.ndarray:
@@ -139,16 +128,6 @@ def _density(chi2: np.ndarray, log_prior: np.ndarray, z: np.ndarray) -> Float[np
     log_p = -0.5 * chi2 + log_prior
     pz = np.exp(log_p - log_p.max(axis=1, keepdims=True))
     return pz / np.trapezoid(pz, z, axis=1)[:, None]
-
-
-def _nullable(values: np.ndarray) -> pl.Series:
-    return pl.Series(values.astype(np.float32)).fill_nan(None)
-
-
-def _arrays(values: np.ndarray, known: np.ndarray) -> pl.Series:
-    """Rows of f32 arrays, null for sources that are not known."""
-    column = pl.Series(values.astype(np.float32), dtype=pl.Array(pl.Float32, values.shape[1]))
-    return pl.select(pl.when(pl.Series(known)).then(column)).to_series()
 
 
 def _names(names: tuple[str, ...], index: np.ndarray, known: np.ndarray) -> pl.Series:

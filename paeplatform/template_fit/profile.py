@@ -11,12 +11,13 @@ show. Elsewhere float32 stands.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
-from paeplatform.instrument.noise import usable_bands
+from paeplatform.source_columns import usable_sources
 from paeplatform.template_fit.grid import TemplateGrid
 from paeplatform.template_fit.sweep import Sweep
 
@@ -67,8 +68,7 @@ def profile_sources(
         progress: shows a bar in galaxies.
     """
     flux, flux_err = np.asarray(flux, dtype=np.float64), np.asarray(flux_err, dtype=np.float64)
-    usable = usable_bands(flux_err)
-    good = usable.any(axis=1) & (np.isfinite(flux) | ~usable).all(axis=1)
+    usable, good = usable_sources(flux, flux_err)
     n_source, n_z = len(flux), len(grid.config.z)
     nothing = np.full(n_source, -1)
     fit = ProfileFit(
@@ -90,7 +90,7 @@ def profile_sources(
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} galaxies [{elapsed}<{remaining}]",
     ) as bar:
         for rows, shared in _batches(weight, np.flatnonzero(good)):
-            _Batch(grid, sweep, whitened[rows], weight[rows], shared).run(fit, rows, bar)
+            _Batch(sweep, whitened[rows], weight[rows], shared, fit, rows).run(bar)
     return fit
 
 
@@ -108,13 +108,30 @@ def _batches(weight: np.ndarray, rows: np.ndarray) -> list[tuple[np.ndarray, boo
     ]
 
 
+class _Exact(NamedTuple):
+    """Models computed again in float64, each for one source; all (model,), in the same order."""
+
+    place: np.ndarray  # of the redshift in the tile
+    template: np.ndarray
+    source: np.ndarray
+    score: np.ndarray  # the largest over dust
+    dust: np.ndarray  # which that is
+    norm: np.ndarray  # |m w| there
+
+
 class _Batch:
-    """One batch on its way through the redshifts."""
+    """One batch on its way through the redshifts, after which `rows` of `fit` are written."""
 
     def __init__(
-        self, grid: TemplateGrid, sweep: Sweep, whitened: np.ndarray, weight: np.ndarray, shared: bool
+        self,
+        sweep: Sweep,
+        whitened: np.ndarray,
+        weight: np.ndarray,
+        shared: bool,
+        fit: ProfileFit,
+        rows: np.ndarray,
     ) -> None:
-        self._grid, self._sweep = grid, sweep
+        self._grid, self._sweep, self._fit, self._rows = sweep.grid, sweep, fit, rows
         self._n = len(whitened)
         # the compiled sizes are powers of two: a batch is filled up with sources of flux zero
         n_padded = max(MIN_SHARED, 1 << (self._n - 1).bit_length())
@@ -132,8 +149,8 @@ class _Batch:
         self._best = np.zeros(self._n)  # largest q of the float32 sweep so far
         self._exact = np.zeros(self._n)  # largest float64 one
 
-    def run(self, fit: ProfileFit, rows: np.ndarray, bar: tqdm) -> None:
-        """Sweeps all redshifts and writes the sources' rows of `fit`."""
+    def run(self, bar: tqdm) -> None:
+        """Sweeps all redshifts and writes the sources' rows."""
         score = np.zeros((self._n, len(self._grid.config.z)))
         tiles = self._sweep.tiles()
         # the next tile is computed while this one is looked through
@@ -144,15 +161,13 @@ class _Batch:
                 coming = self._sweep.scores(tiles[number + 1], self._padded, self._pattern)
             kept = np.unique(tile, return_index=True)[1]  # the last tile repeats its end
             score[:, tile[kept]] = np.maximum(scores[kept].max(axis=1), 0.0).T
-            self._refine(tile[kept], scores[kept], score, fit, rows)
+            self._refine(tile[kept], scores[kept], score)
             bar.update(self._n / len(tiles))
         squared = self._norm**2
-        fit.chi2_null[rows] = squared
-        fit.chi2[rows] = squared[:, None] * (1.0 - score) * (1.0 + score)
+        self._fit.chi2_null[self._rows] = squared
+        self._fit.chi2[self._rows] = squared[:, None] * (1.0 - score) * (1.0 + score)
 
-    def _refine(
-        self, z_index: np.ndarray, scores: np.ndarray, score: np.ndarray, fit: ProfileFit, rows: np.ndarray
-    ) -> None:
+    def _refine(self, z_index: np.ndarray, scores: np.ndarray, score: np.ndarray) -> None:
         """Computes again in float64 what the answer hangs on."""
         highest = scores.max(axis=1)  # z, source
         self._best = np.maximum(self._best, highest.max(axis=0))
@@ -168,9 +183,7 @@ class _Batch:
         # each model is made once for all sources that want it
         pair, index = np.unique(place * scores.shape[1] + template, return_inverse=True)
         order = np.argsort(index, kind="stable")
-        exact = np.empty(len(index))
-        dust = np.empty(len(index), np.int64)
-        norm = np.empty(len(index))
+        exact, dust, norm = (np.empty(len(index), kind) for kind in (float, np.int64, float))
         for first in range(0, len(pair), _PAIRS):
             chosen = order[
                 np.searchsorted(index[order], first) : np.searchsorted(index[order], first + _PAIRS)
@@ -184,7 +197,7 @@ class _Batch:
         np.maximum.at(improved, (place, source), exact)
         at = np.nonzero(matters)
         score[at[1], z_index[at[0]]] = np.maximum(improved[at], 0.0)
-        self._keep_best(z_index, place, template, source, exact, dust, norm, fit, rows)
+        self._keep_best(z_index, _Exact(place, template, source, exact, dust, norm))
 
     def _exact_scores(
         self, models: np.ndarray, which: np.ndarray, source: np.ndarray
@@ -206,29 +219,17 @@ class _Batch:
             best[rows], dust[rows], length[rows] = score[row, at], at, norm[row, at]
         return best, dust, length
 
-    def _keep_best(
-        self,
-        z_index: np.ndarray,
-        place: np.ndarray,
-        template: np.ndarray,
-        source: np.ndarray,
-        exact: np.ndarray,
-        dust: np.ndarray,
-        norm: np.ndarray,
-        fit: ProfileFit,
-        rows: np.ndarray,
-    ) -> None:
+    def _keep_best(self, z_index: np.ndarray, found: _Exact) -> None:
         """The best model so far; of equal ones the first in redshift, then in template, stays."""
-        order = np.lexsort((template, place, -exact, source))
-        first = order[np.unique(source[order], return_index=True)[1]]
-        first = first[exact[first] > self._exact[source[first]]]
-        sources = source[first]
-        self._exact[sources] = exact[first]
-        into = rows[sources]
-        n_ebv = len(self._grid.config.ebv)
-        fit.z_index[into], fit.template[into] = z_index[place[first]], template[first]
-        fit.law[into], fit.ebv_index[into] = dust[first] // n_ebv, dust[first] % n_ebv
-        fit.amplitude[into] = exact[first] * self._amplitude_unit[sources] / norm[first]
+        order = np.lexsort((found.template, found.place, -found.score, found.source))
+        first = order[np.unique(found.source[order], return_index=True)[1]]
+        first = first[found.score[first] > self._exact[found.source[first]]]
+        best, fit = _Exact(*(values[first] for values in found)), self._fit
+        self._exact[best.source] = best.score
+        into, n_ebv = self._rows[best.source], len(self._grid.config.ebv)
+        fit.z_index[into], fit.template[into] = z_index[best.place], best.template
+        fit.law[into], fit.ebv_index[into] = best.dust // n_ebv, best.dust % n_ebv
+        fit.amplitude[into] = best.score * self._amplitude_unit[best.source] / best.norm
 
 
 def _rows(n: int) -> tuple[tuple[int, int], tuple[int, int]]:

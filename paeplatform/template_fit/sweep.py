@@ -31,14 +31,14 @@ class Sweep:
     """
 
     def __init__(self, grid: TemplateGrid, tile: int = 16) -> None:
-        self._grid = grid
+        self.grid = grid
         self._tile = tile
         self._lagrange = jnp.asarray(grid.lagrange, jnp.float32)
         self._ebv = jnp.asarray(grid.config.ebv, jnp.float32)
 
     def tiles(self) -> list[np.ndarray]:
         """Redshift indices of each call; the last ones are repeated to fill it."""
-        n_z = len(self._grid.config.z)
+        n_z = len(self.grid.config.z)
         starts = range(0, n_z, self._tile)
         return [np.minimum(np.arange(first, first + self._tile), n_z - 1) for first in starts]
 
@@ -55,8 +55,8 @@ class Sweep:
             direction: d / |d|; zero in masked bands.
             weight: 1 / flux_err up to a factor, zero in masked bands: one row for all sources, or one each.
         """
-        tile = jnp.asarray(self._grid.node_flux[z_index])
-        exponent = jnp.asarray(self._grid.exponent[z_index], jnp.float32)
+        tile = jnp.asarray(self.grid.node_flux[z_index])
+        exponent = jnp.asarray(self.grid.exponent[z_index], jnp.float32)
         data = jnp.asarray(direction.T, jnp.float32), jnp.asarray(weight, jnp.float32)
         return _scores(tile, exponent, self._lagrange, self._ebv, *data)
 

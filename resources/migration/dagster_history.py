@@ -24,12 +24,10 @@ from paeplatform.resources.migration.journal import (
     CHUNK,
     MigrationError,
     chunks,
-    done_before,
+    empty,
     engine_of,
     insert,
-    note_done,
-    same_counts,
-    set_sequences,
+    once,
 )
 
 STEP = "dagster"
@@ -68,16 +66,11 @@ def migrate_dagster(
 
     history = home / "history"
     DagsterPostgresStorage(address)  # makes the tables
-    engine = engine_of(address)
-    with engine.begin() as live:
-        before = done_before(live, STEP, source)
-        if before is not None:
-            return before, True
+
+    def copy(live: sa.Connection) -> tuple[dict[str, sa.Table], dict[str, int]]:
         _refuse_active(history / "runs.db")
         tables = _tables()
-        _refuse_used(live, tables)
-        for table in reversed(tables.values()):
-            live.execute(table.delete())
+        empty(live, tables, "Dagster", ("runs", "event_logs"))
         rows: dict[str, int] = {}
         for path, names in (
             (history / "runs.db", _RUNS),
@@ -89,11 +82,10 @@ def migrate_dagster(
         numbers = _copy_events(live, tables["event_logs"], history / "runs", moved)
         rows["event_logs"] = numbers.count
         _copy_pointing(live, tables, history / "runs" / INDEX, numbers.index, moved, rows)
-        set_sequences(live, tables.values())
-        same_counts(live, rows, tables)
-        _same_latest(live, tables["event_logs"], history / "runs" / INDEX)
-        note_done(live, STEP, source, rows)
-    return rows, False
+        _same_latest(live, history / "runs" / INDEX)
+        return tables, rows
+
+    return once(engine_of(address), STEP, source, copy)
 
 
 # What is left out: caches, heartbeats, slots of runs at work, and which data migrations a database has had.
@@ -148,14 +140,6 @@ def _refuse_active(path: Path) -> None:
             f"{count} run(s) are queued or at work in {path}: let them end (or end them in Dagster's page), stop "
             "`paeplatform ui`, and try again"
         )
-
-
-def _refuse_used(live: sa.Connection, tables: Mapping[str, sa.Table]) -> None:
-    for name in ("runs", "event_logs"):
-        if live.scalar(sa.select(sa.func.count()).select_from(tables[name])):
-            raise MigrationError(
-                f"the database for Dagster already has rows in table {name}: take an empty one"
-            )
 
 
 class _Numbers(NamedTuple):
@@ -302,7 +286,7 @@ def _copy_pointing(
         rows[name] = insert(live, tables[name], (changed(name, row) for row in _rows(index, tables[name])))
 
 
-def _same_latest(live: sa.Connection, table: sa.Table, index: Path) -> None:
+def _same_latest(live: sa.Connection, index: Path) -> None:
     """Raises MigrationError unless the last materialisation of every asset partition is the same event in both."""
     columns = "asset_key, partition, run_id, timestamp"
     query = (

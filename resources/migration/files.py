@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from upath import UPath
 
 from paeplatform.resources.objects import download, fetch_current, holds, publish_folder, upload
 
+T = TypeVar("T")
 AT_ONCE = 8  # transfers wait for the service, not for a core
 
 
 def copy_tree(folder: Path, to: UPath) -> tuple[int, int]:
     """Sends the files of a folder that are not there yet, but no names with a dot; returns (files, those sent)."""
-    paths = list(_files(folder))
+    return _copy(folder, to, list(_files(folder)))
 
+
+def _copy(folder: Path, to: UPath, paths: Sequence[Path]) -> tuple[int, int]:
     def send(path: Path) -> bool:
         there = to / path.relative_to(folder).as_posix()
         if holds(there, path):
@@ -24,9 +28,7 @@ def copy_tree(folder: Path, to: UPath) -> tuple[int, int]:
         upload(path, there)
         return True
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        sent = sum(pool.map(send, paths))
-    return len(paths), sent
+    return _at_once(send, paths)
 
 
 def fetch_tree(source: UPath, to: Path) -> tuple[int, int]:
@@ -41,32 +43,26 @@ def fetch_tree(source: UPath, to: Path) -> tuple[int, int]:
         download(there, local)
         return True
 
+    return _at_once(fetch, found)
+
+
+def _at_once(transfer: Callable[[T], bool], items: Sequence[T]) -> tuple[int, int]:
+    """(items, those for which `transfer` had something to do)."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        fetched = sum(pool.map(fetch, found))
-    return len(found), fetched
+        return len(items), sum(pool.map(transfer, items))
 
 
 def copy_store(store: Path, to: UPath) -> tuple[int, int]:
     """Sends tables as they are, and model folders as the store keeps them there; returns (files and folders, sent)."""
     models = store / "models"
-    count = sent = 0
+    changed = []
     for folder in sorted(_leaves(models)):
         there = to / "models" / folder.relative_to(models).as_posix()
         before = fetch_current(there)
         publish_folder(folder, there)
-        count, sent = count + 1, sent + (fetch_current(there) != before)
-    for entry in sorted(store.iterdir()) if store.is_dir() else []:
-        if entry.name.startswith(".") or entry == models:
-            continue
-        if entry.is_dir():
-            files, new = copy_tree(entry, to / entry.name)
-            count, sent = count + files, sent + new
-            continue
-        count += 1
-        if not holds(to / entry.name, entry):
-            upload(entry, to / entry.name)
-            sent += 1
-    return count, sent
+        changed.append(fetch_current(there) != before)
+    files, sent = _copy(store, to, [path for path in _files(store) if models not in path.parents])
+    return len(changed) + files, sum(changed) + sent
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -32,7 +32,45 @@ def engine_of(address: str) -> sa.Engine:
     return sa.create_engine(address, poolclass=sa.NullPool)
 
 
-def done_before(live: sa.Connection, step: str, source: str) -> dict[str, int] | None:
+def once(
+    engine: sa.Engine,
+    step: str,
+    source: str,
+    copy: Callable[[sa.Connection], tuple[Mapping[str, sa.Table], dict[str, int]]],
+) -> tuple[dict[str, int], bool]:
+    """Copies a history in one transaction, which also writes down that it is done.
+
+    `copy` returns the tables and how many rows of each it read; returned are these, and whether they had been copied
+    before.
+
+    Raises:
+        MigrationError: the history of another home was copied, or another number of rows arrived than were read.
+    """
+    with engine.begin() as live:
+        before = _done_before(live, step, source)
+        if before is not None:
+            return before, True
+        tables, rows = copy(live)
+        set_sequences(live, tables.values())
+        _same_counts(live, rows, tables)
+        live.execute(_NOTES.insert().values(step=step, source=source, rows=json.dumps(rows)))
+    return rows, False
+
+
+def empty(live: sa.Connection, tables: dict[str, sa.Table], of: str, history: Iterable[str]) -> None:
+    """Empties the tables, those first that others refer to, of the rows that the database's owner makes by itself.
+
+    Raises:
+        MigrationError: a table of the history has rows already.
+    """
+    for name in history:
+        if live.scalar(sa.select(sa.func.count()).select_from(tables[name])):
+            raise MigrationError(f"the database for {of} already has rows in table {name}: take an empty one")
+    for table in reversed(tables.values()):
+        live.execute(table.delete())
+
+
+def _done_before(live: sa.Connection, step: str, source: str) -> dict[str, int] | None:
     """The rows by table that this step copied before; None when it has not been done.
 
     Raises:
@@ -47,11 +85,6 @@ def done_before(live: sa.Connection, step: str, source: str) -> dict[str, int] |
             f"the database already holds the {step} history of {found['source']}: take another one"
         )
     return json.loads(found["rows"])
-
-
-def note_done(live: sa.Connection, step: str, source: str, rows: Mapping[str, int]) -> None:
-    """Writes down that a step is done, in the transaction that did it."""
-    live.execute(_NOTES.insert().values(step=step, source=source, rows=json.dumps(dict(rows))))
 
 
 def insert(live: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -87,7 +120,7 @@ def set_sequences(live: sa.Connection, tables: Iterable[sa.Table]) -> None:
             )
 
 
-def same_counts(live: sa.Connection, rows: Mapping[str, int], tables: Mapping[str, sa.Table]) -> None:
+def _same_counts(live: sa.Connection, rows: Mapping[str, int], tables: Mapping[str, sa.Table]) -> None:
     """Raises MigrationError when a table holds another number of rows than were read."""
     for name, count in rows.items():
         found = live.scalar(sa.select(sa.func.count()).select_from(tables[name]))

@@ -13,16 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SAWarning
 
-from paeplatform.resources.migration.journal import (
-    CHUNK,
-    MigrationError,
-    done_before,
-    engine_of,
-    insert,
-    note_done,
-    same_counts,
-    set_sequences,
-)
+from paeplatform.resources.migration.journal import CHUNK, MigrationError, empty, engine_of, insert, once
 
 STEP = "mlflow"
 _OWN = ("alembic_version", "paeplatform_migrations")
@@ -56,40 +47,31 @@ def migrate_mlflow(
         _initialize_tables(engine)
     else:
         _upgrade_db(engine)
-    with tempfile.TemporaryDirectory() as folder, engine.begin() as live:
-        before = done_before(live, STEP, source)
-        if before is not None:
-            return before, True
-        snapshot = Path(folder) / "mlflow.db"
-        _snapshot(database, snapshot)
-        old = sa.create_engine(f"sqlite:///{snapshot}", poolclass=sa.NullPool)
-        _upgrade_db(old)
-        versions = _get_schema_version(old), _get_schema_version(engine)
-        if len(set(versions)) != 1:
-            raise MigrationError(
-                f"{database} has MLflow's schema {versions[0]}, the new database {versions[1]}"
-            )
-        here, there = _reflected(old), _reflected(live)
-        missing = sorted(set(here) - set(there))
-        if missing:
-            raise MigrationError(f"the new database lacks MLflow's table(s) {', '.join(missing)}")
-        for name in _HISTORY:
-            if live.scalar(sa.select(sa.func.count()).select_from(there[name])):
+
+    def copy(live: sa.Connection) -> tuple[dict[str, sa.Table], dict[str, int]]:
+        with tempfile.TemporaryDirectory() as folder:
+            snapshot = Path(folder) / "mlflow.db"
+            _snapshot(database, snapshot)
+            old = engine_of(f"sqlite:///{snapshot}")
+            _upgrade_db(old)
+            versions = _get_schema_version(old), _get_schema_version(engine)
+            if len(set(versions)) != 1:
                 raise MigrationError(
-                    f"the database for MLflow already has rows in table {name}: take an empty one"
+                    f"{database} has MLflow's schema {versions[0]}, the new database {versions[1]}"
                 )
-        for table in reversed(there.values()):
-            live.execute(table.delete())
-        with old.connect() as reading:
-            rows = {
-                name: insert(live, table, _rows(reading, here[name], moved))
-                for name, table in there.items()
-                if name in here
-            }
-        set_sequences(live, there.values())
-        same_counts(live, rows, there)
-        note_done(live, STEP, source, rows)
-    return rows, False
+            here, there = _reflected(old), _reflected(live)
+            missing = sorted(set(here) - set(there))
+            if missing:
+                raise MigrationError(f"the new database lacks MLflow's table(s) {', '.join(missing)}")
+            empty(live, there, "MLflow", _HISTORY)
+            with old.connect() as reading:
+                return there, {
+                    name: insert(live, table, _rows(reading, here[name], moved))
+                    for name, table in there.items()
+                    if name in here
+                }
+
+    return once(engine, STEP, source, copy)
 
 
 def _snapshot(database: Path, to: Path) -> None:

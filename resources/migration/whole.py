@@ -24,14 +24,7 @@ KEPT = "dagster.yaml.embedded"  # the file as it was
 
 @dataclass(frozen=True)
 class StepDone:
-    """What a step did.
-
-    Attributes:
-        name: of the step.
-        what: counts, in words.
-        already: whether all of it was there before.
-        seconds: wall time.
-    """
+    """What a step did: counts in words, whether all of it was there before, and the wall time."""
 
     name: str
     what: str

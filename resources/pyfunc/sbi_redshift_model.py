@@ -23,15 +23,9 @@ class SbiRedshiftModel(mlflow.pyfunc.PythonModel):
         from paeplatform.inference.files.photometry_frame import photometry_of_frame
         from paeplatform.sbi.inference import estimate_sbi
 
-        cfg = self._model.cfg
-        table = estimate_sbi(
-            self._model,
-            *photometry_of_frame(model_input, self._model.n_band),
-            summaries=cfg.summaries,
-            n_samples=cfg.n_samples,
-            batch_size=cfg.batch_size,
-            progress=False,
-        )
+        cfg = self._model.cfg.model_copy(update={"device": "auto"})  # that of the training may not be here
+        photometry = photometry_of_frame(model_input, self._model.n_band)
+        table = estimate_sbi(self._model, *photometry, cfg, progress=False)
         return pd.DataFrame(table.to_dict(as_series=False))
 
 

@@ -9,6 +9,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from paeplatform.errors import TrainingError
+from paeplatform.fit_record import FitOptions
 from paeplatform.inference.importance.proposal_training import (
     BRIGHT_SHARE,
     BRIGHT_SNR,
@@ -48,9 +49,7 @@ def train(folder=None, on_epoch=None):
         PROPOSAL,
         n_latent=2,
         seed=3,
-        checkpoint_dir=folder,
-        progress=False,
-        on_epoch=on_epoch,
+        options=FitOptions(folder, progress=False, on_epoch=on_epoch),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -10,19 +9,14 @@ import numpy as np
 import pytest
 
 from paeplatform.instrument.bands import BandSet, load_bands
+from tests.scripts import load_script
 
 fits = pytest.importorskip("astropy.io.fits")
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "build_channels.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_channels", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("build_channels")
 
 
 def _calibration_table(path: Path, bands: BandSet, n_row: int = 102) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from paeplatform.resources.tracking import git_commit
+from paeplatform.resources.models.tracking import git_commit
 from tests.k8s.manifests import DEPLOY
 
 ROOT = DEPLOY.parent

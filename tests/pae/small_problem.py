@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from paeplatform.config import CompactNetConfig, FitConfig, PaeConfig, load_preset
-from paeplatform.pae.training import EpochRecord, train_autoencoder
+from paeplatform.pae.training import EpochRecord, FitOptions, train_autoencoder
 
 N_LATENT, EPOCHS, SEED = 3, 30, 5
 
@@ -46,9 +46,7 @@ def train(folder: Path | None, on_epoch: Callable[[EpochRecord], None] | None = 
         toy_spectra(),
         N_LATENT,
         seed=SEED,
-        checkpoint_dir=folder,
-        progress=False,
-        on_epoch=on_epoch,
+        options=FitOptions(folder, progress=False, on_epoch=on_epoch),
     )
 
 

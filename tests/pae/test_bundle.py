@@ -243,7 +243,7 @@ def drawn(proposal: Proposal, signal, weight, eps):
 def test_a_loaded_proposal_draws_the_same_numbers(tmp_path: Path):
     proposal = small_proposal()
     assert (proposal.n_band, proposal.dim) == (N_BAND, N_LATENT + 1)
-    save_proposal(proposal, proposal_config(), N_LATENT, N_BAND, Z_LIMITS, tmp_path)
+    save_proposal(proposal, proposal_config(), tmp_path)
     loaded = load_proposal(tmp_path)
     signal, eps = 5.0 * jr.normal(jr.key(1), (7, N_BAND)), jr.normal(jr.key(2), (7, N_LATENT + 1))
     for first, second in zip(
@@ -302,7 +302,7 @@ def test_a_damaged_proposal_is_refused_in_one_line(tmp_path: Path, name: str, da
     ],
 )
 def test_an_edited_proposal_is_refused(tmp_path: Path, changes: dict, message: str):
-    save_proposal(small_proposal(), proposal_config(), N_LATENT, N_BAND, Z_LIMITS, tmp_path)
+    save_proposal(small_proposal(), proposal_config(), tmp_path)
     edit(tmp_path / "proposal.json", **changes)
     with pytest.raises(CheckpointError, match=message) as caught:
         load_proposal(tmp_path)

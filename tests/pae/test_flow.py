@@ -12,7 +12,7 @@ import pytest
 from paeplatform.config import FitConfig, FlowConfig, PaeConfig, load_preset
 from paeplatform.errors import ConfigError
 from paeplatform.pae.flow import STRAIGHT_BEYOND, LatentFlow, TailWarp, build_flow, recentred
-from paeplatform.pae.training import base_moments, train_flow
+from paeplatform.pae.training import FitOptions, base_moments, train_flow
 
 DIM = 4
 
@@ -105,7 +105,9 @@ def test_untrained_flow_is_nearly_the_standardisation(architecture: str):
 @pytest.mark.parametrize("architecture", ["coupling", "iaf"])
 def test_training_makes_held_out_latents_gaussian(architecture: str):
     train, held_out = bananas(2000, 0), bananas(1000, 1)
-    flow, result = train_flow(pae_config(architecture), train, held_out, seed=0, progress=False)
+    flow, result = train_flow(
+        pae_config(architecture), train, held_out, seed=0, options=FitOptions(progress=False)
+    )
     moments = base_moments(flow, held_out)
     assert moments["max_abs_mean"] < 0.1
     assert moments["max_abs_variance_error"] < 0.2
@@ -163,7 +165,11 @@ def test_an_island_far_out_gets_its_share_of_the_prior(tails: str):
     cfg = flow_config("coupling", 12).model_copy(update={"tails": tails})
     cfg = load_preset("demo").pae.model_copy(update={"flow": cfg})
     flow, _ = train_flow(
-        cfg, latents[500:].astype(np.float32), latents[:500].astype(np.float32), seed=0, progress=False
+        cfg,
+        latents[500:].astype(np.float32),
+        latents[:500].astype(np.float32),
+        seed=0,
+        options=FitOptions(progress=False),
     )
     norm = np.median(np.linalg.norm(to_base(flow, latents[island].astype(np.float32)), axis=1))
     if tails == "asinh":

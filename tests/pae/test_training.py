@@ -17,6 +17,7 @@ from paeplatform.config import FitConfig
 from paeplatform.errors import TrainingError
 from paeplatform.model_files import read_state_bytes
 from paeplatform.pae.training import (
+    FitOptions,
     encode_spectra,
     fit,
     reconstruction_mse,
@@ -24,6 +25,8 @@ from paeplatform.pae.training import (
     train_autoencoder,
 )
 from tests.pae.small_problem import EPOCHS, N_LATENT, SEED, config, toy_spectra, train
+
+QUIET = FitOptions(progress=False)
 
 
 def weights(model) -> list[bytes]:
@@ -119,7 +122,7 @@ def test_early_stopping_returns_the_best_weights():
         patience=4,
         threshold=1e-3,
     )
-    result = fit(model, rows, loss, cfg, key=jr.key(1), name="toy", validation=rows, progress=False)
+    result = fit(model, rows, loss, cfg, key=jr.key(1), name="toy", validation=rows, options=QUIET)
     losses = [r.validation_loss for r in result.history]
     assert result.stopped == "patience"
     assert len(losses) < 50
@@ -137,7 +140,7 @@ def test_validation_loss_weighs_every_row_alike():
     rows[-1] = 1000.0
     cfg = FitConfig(learning_rate=1e-3, batch_size=64, epochs=1)
     model = eqx.nn.Linear(1, 1, key=jr.key(0))
-    result = fit(model, rows, loss, cfg, key=jr.key(1), name="toy", validation=rows, progress=False)
+    result = fit(model, rows, loss, cfg, key=jr.key(1), name="toy", validation=rows, options=QUIET)
     assert result.history[0].validation_loss == pytest.approx(rows.mean(dtype=np.float64), rel=1e-5)
 
 
@@ -158,7 +161,7 @@ def test_divergence_names_model_epoch_and_step():
     model = eqx.nn.Linear(1, 1, key=jr.key(0))
     cfg = FitConfig(learning_rate=1e-3, batch_size=8, epochs=2)
     with pytest.raises(TrainingError, match=r"toy: loss is not finite in epoch 1, step [1-4] of 4") as caught:
-        fit(model, rows, loss, cfg, key=jr.key(1), name="toy", validation=rows[:1], progress=False)
+        fit(model, rows, loss, cfg, key=jr.key(1), name="toy", validation=rows[:1], options=QUIET)
     assert "learning_rate" in str(caught.value)
 
 
@@ -166,7 +169,7 @@ def test_non_finite_spectra_are_refused_before_training():
     spectra = toy_spectra(50)
     spectra[17, 3] = np.nan
     with pytest.raises(TrainingError, match="1 of 50 rows are not finite, the first is row 17"):
-        train_autoencoder(config(), spectra, N_LATENT, seed=0, progress=False)
+        train_autoencoder(config(), spectra, N_LATENT, seed=0, options=QUIET)
 
 
 def test_split_is_seeded_and_complete():

@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -23,6 +22,7 @@ from paeplatform.instrument.bands import load_bands
 from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.sensors.backfill import backfill
 from paeplatform.sensors.run import home_lock, materialize
+from tests.flat_sources import flat_sources
 from tests.platform.conftest import CELLS, TINY, Platform
 
 FIRST, SECOND = CELLS
@@ -99,29 +99,11 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
 
 
-def _sources() -> pl.DataFrame:
-    """Six flat spectra in each of two cells."""
-    from astropy import units
-    from astropy_healpix import healpix_to_lonlat
-
-    bands, rng, parts = load_bands(), np.random.default_rng(1), []
-    for key in CELLS:
-        cell = int(key.split("-")[1])
-        lon, lat = healpix_to_lonlat(cell, 64, order="nested")
-        places = {
-            name: axis.to_value(units.deg) + rng.uniform(-0.2, 0.2, 6)
-            for name, axis in (("ra", lon), ("dec", lat))
-        }
-        flux = np.full((6, len(bands)), 50.0, np.float32)
-        parts.append(pl.DataFrame({**places, "cell": np.full(6, cell), "flux_true": flux}))
-    return pl.concat(parts)
-
-
 def test_a_full_and_a_read_only_disk_are_named_and_corrupt_nothing(tmp_path: Path):
     home, landing = tmp_path / "home", tmp_path / "landing"
     home.mkdir()
     spec = DeliverySpec("rel-f", seed=3, n_visits=60)
-    write_delivery(_sources(), load_bands(), landing / "rel-f", spec, progress=False)
+    write_delivery(flat_sources(), load_bands(), landing / "rel-f", spec, progress=False)
     command = [*_namespace(), sys.executable, "-c", _ON_A_SMALL_DISK, str(home), str(landing), str(TINY)]
     ended = subprocess.run(
         command, env=_environment(), capture_output=True, text=True, check=False, timeout=300

@@ -172,11 +172,10 @@ def inputs(world: World):
     from paeplatform.assets.promotion.evaluation import Inputs
     from paeplatform.resources.workspace import Workspace
 
-    names = ("frozen_test_set", "spherex_bands", "redshift_prior")
+    names = ("spherex_bands", "redshift_prior", "frozen_test_set")
     tables = [pl.read_parquet(world.settings.store / f"{name}.parquet") for name in names]
-    return Inputs(
-        world.settings.preset, *tables, world.registry, Workspace.from_settings(world.settings), "test"
-    )
+    workspace = Workspace.from_settings(world.settings)
+    return Inputs(world.settings.preset, *tables[:2], world.registry, workspace, tables[2], "test")
 
 
 def test_a_better_challenger_is_promoted_and_the_sensor_infers_again(world: World) -> None:

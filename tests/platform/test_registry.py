@@ -28,6 +28,12 @@ from paeplatform.pae.bundle import (
 )
 from paeplatform.pae.flow import build_flow
 from paeplatform.pae.proposal import build_proposal
+from paeplatform.resources.models.signatures import (
+    PAE_SUMMARIES,
+    PROPOSAL_SUMMARIES,
+    photometry_signature,
+    row_signature,
+)
 from paeplatform.resources.registry import (
     AUTOENCODER,
     CHALLENGER,
@@ -39,7 +45,6 @@ from paeplatform.resources.registry import (
     ModelVersion,
 )
 from paeplatform.resources.settings import PlatformSettings
-from paeplatform.resources.signatures import photometry_signature, proposal_signature, row_signature
 from paeplatform.sed.grid import rest_grid
 
 PRIOR = pl.DataFrame({"alpha": [1.5], "beta": [0.4], "gamma": [1.2], "n_sources": [100], "ks": [0.01]})
@@ -69,7 +74,7 @@ def register_pae(
         return registry.register(
             PAE,
             {"bundle": folder / "bundle", "setting": setting},
-            signature=photometry_signature(),
+            signature=photometry_signature(PAE_SUMMARIES),
             input_example=pd.DataFrame({"flux": [[20.0] * 102], "flux_err": [[2.0] * 102]}),
             tags={"content": file_digest(folder / "bundle"), "flow_version": 1},
         )
@@ -197,14 +202,14 @@ def test_parts_load_in_mlflow_with_pickle_switched_off(
     save_autoencoder(made.autoencoder, cfg.autoencoder, made.n_latent, n_wave, tmp_path / "autoencoder")
     save_flow(made.flow, cfg.flow, made.n_latent, tmp_path / "flow")
     proposal = build_proposal(settings.preset.proposal, made.n_latent, 102, (0.01, 3.0), key=jr.key(5))
-    save_proposal(proposal, settings.preset.proposal, made.n_latent, 102, (0.01, 3.0), tmp_path / "proposal")
+    save_proposal(proposal, settings.preset.proposal, tmp_path / "proposal")
     spectra = np.random.default_rng(0).random((3, n_wave), dtype=np.float32)
     latents = np.random.default_rng(1).random((3, made.n_latent), dtype=np.float32)
     photometry = pd.DataFrame({"flux": [[20.0] * 102] * 3, "flux_err": [[2.0] * 102] * 3})
     cases = (
         (AUTOENCODER, "autoencoder", spectra, row_signature(n_wave, n_wave)),
         (FLOW, "flow", latents, row_signature(made.n_latent, made.n_latent)),
-        (PROPOSAL, "proposal", photometry, proposal_signature()),
+        (PROPOSAL, "proposal", photometry, photometry_signature(PROPOSAL_SUMMARIES)),
     )
     with registry.training_run("parts", settings.preset, data_version="d", dagster_run_id="r"):
         for name, artifact, rows, signature in cases:

@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from paeplatform.assets.inference.estimation import EstimationInputs
 from paeplatform.assets.inference.sbi_estimation import load_sbi_version
 from paeplatform.assets.models.sbi import sbi_assets
 from paeplatform.config import Preset, load_preset
@@ -56,14 +57,10 @@ def test_the_registered_model_answers_as_the_asset_did(platform: Platform) -> No
 def test_a_model_for_other_bands_is_refused(platform: Platform) -> None:
     bands = platform.table("spherex_bands")
     other = bands.with_columns(pl.col("wave_um") * 1.001)
+    workspace = Workspace.from_settings(platform.settings)
+    inputs = EstimationInputs(platform.settings.preset, other, None, platform.registry, workspace)
     with pytest.raises(dg.Failure, match="trained for other bands"):
-        load_sbi_version(
-            platform.settings.preset,
-            other,
-            None,
-            platform.registry,
-            Workspace.from_settings(platform.settings),
-        )
+        load_sbi_version(inputs)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from paeplatform.config import load_preset
 from paeplatform.errors import ConfigError, RegistryError
 from paeplatform.resources.failures import one_line_failures
 from paeplatform.resources.instance import open_instance, open_to_read, write_dagster_yaml
+from paeplatform.resources.models.tracking import flatten, git_commit
 from paeplatform.resources.settings import PlatformSettings
-from paeplatform.resources.tracking import flatten, git_commit
 
 
 def test_settings_come_from_the_environment_and_create_nothing(

@@ -4,10 +4,7 @@ import dagster as dg
 import polars as pl
 
 from paeplatform.resources.store import FolderStore, ParquetStore
-
-TABLE = pl.DataFrame(
-    {"object_id": [1, 2], "flux": pl.Series([[1.0, 2.0], [3.0, 4.0]], dtype=pl.Array(pl.Float32, 2))}
-)
+from tests.failing_query import TABLE, queried_table
 
 
 def materialise(
@@ -64,19 +61,10 @@ def test_a_finished_file_is_moved_into_place(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_dies_leaves_the_old_table_and_no_debris(tmp_path: Path) -> None:
-    broken = False
-
-    @dg.asset
-    def table() -> pl.LazyFrame:
-        def read(rows: pl.DataFrame) -> pl.DataFrame:
-            if broken:
-                raise OSError("disk full")
-            return rows
-
-        return TABLE.lazy().map_batches(read, schema=TABLE.schema)
-
+    faults: list[str] = []
+    table = queried_table(faults)
     assert materialise(table, tmp_path).success
-    broken = True
+    faults.append("disk full")
     assert not materialise(table, tmp_path).success
     assert pl.read_parquet(tmp_path / "table.parquet").equals(TABLE)
     assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]

@@ -4,9 +4,8 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from paeplatform.release.rows import SetAside, set_aside, with_channel
 from paeplatform.release.schema import DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id, with_observation
 from paeplatform.release.simulated.delivery import NOTE, DeliverySpec, exposures, write_delivery
 from paeplatform.release.splitting import content_sha256, split_delivery
+from tests.alarm import without_waiting
 
 Deliver = Callable[..., tuple[Path, Manifest]]
 
@@ -212,22 +212,6 @@ ODD = [
 ]
 
 
-@contextlib.contextmanager
-def _without_waiting() -> Iterator[None]:
-    """Ends a read that blocks, as that of a FIFO does."""
-
-    def late(*_: object) -> None:
-        raise TimeoutError("the file was opened")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(20)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 @pytest.mark.parametrize(("make", "said"), ODD)
 def test_a_manifest_that_is_no_regular_file_is_not_opened(
     deliver: Deliver, tmp_path: Path, make: Callable[[Path, Path], None], said: str
@@ -238,7 +222,7 @@ def test_a_manifest_that_is_no_regular_file_is_not_opened(
     path = folder / "manifest.json"
     path.unlink()
     make(path, elsewhere)
-    with _without_waiting(), pytest.raises(DeliveryError, match=said) as caught:
+    with without_waiting(20), pytest.raises(DeliveryError, match=said) as caught:
         load_manifest(folder)
     assert (
         str(path) in str(caught.value)
@@ -263,7 +247,7 @@ def test_a_data_file_that_is_no_regular_file_is_not_opened(
     manifest = manifest.model_copy(
         update={"files": (manifest.files[0].model_copy(update=told),), "n_rows": 0}
     )
-    with _without_waiting():
+    with without_waiting(20):
         outcomes = [*verify_files(folder, manifest, progress=False), *judge_release(folder, manifest)]
         with pytest.raises(DeliveryError, match=said):
             _all_rows(folder, manifest)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from paeplatform.config import SbiConfig
 from paeplatform.errors import CheckpointError
 from paeplatform.sbi.bundle import RECORD, WEIGHTS, load_sbi, save_sbi
 from paeplatform.sbi.inference import estimate_sbi
@@ -27,7 +28,8 @@ def test_a_loaded_model_answers_as_the_saved_one(tmp_path, kind: str) -> None:
     assert band_hash == "abc"
     flux, error = noisy(random_bank(30))
     tables = [
-        estimate_sbi(one, flux, error, np.arange(30), device="cpu", progress=False) for one in (model, loaded)
+        estimate_sbi(one, flux, error, np.arange(30), SbiConfig(device="cpu"), progress=False)
+        for one in (model, loaded)
     ]
     assert tables[0].equals(tables[1])
 

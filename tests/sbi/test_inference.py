@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from paeplatform.config import SbiConfig
 from paeplatform.errors import BandSetError, CheckpointError, ConfigError
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.sbi.domain import OUTSIDE, SbiFlag
@@ -16,7 +17,8 @@ OBJECT_ID = np.arange(120) * 7 + 3
 
 
 def estimate(flux=FLUX, error=ERROR, object_id=OBJECT_ID, **kwargs) -> pl.DataFrame:
-    return estimate_sbi(MODEL, flux, error, object_id, device="cpu", progress=False, **kwargs)
+    cfg = SbiConfig(device="cpu", **kwargs)
+    return estimate_sbi(MODEL, flux, error, object_id, cfg, progress=False)
 
 
 def test_summaries_agree_with_interpolation_of_the_exact_cdf() -> None:
@@ -124,8 +126,6 @@ def test_faults_are_named() -> None:
         estimate(FLUX[:, :5], ERROR[:, :5])
     with pytest.raises(ConfigError, match="120 integers"):
         estimate(object_id=OBJECT_ID[:4])
-    with pytest.raises(ConfigError, match="must be grid or samples"):
-        estimate(summaries="draws")
     with pytest.raises(BandSetError, match="row 3: no usable band"):
         density_curves(MODEL, FLUX, np.where(np.arange(120)[:, None] == 3, np.inf, ERROR))
     bare = fresh_model()

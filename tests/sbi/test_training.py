@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from paeplatform.errors import TrainingError
+from paeplatform.fit_record import FitOptions
 from paeplatform.model_files import read_state_bytes
 from paeplatform.sbi.bank import TrainingBank, brightness_bins, sampling_weights, seen_weight
 from paeplatform.sbi.inference import at_redshift, density_curves
@@ -17,7 +18,8 @@ LOW, HIGH = np.log1p(Z_LIMITS[0]), np.log1p(Z_LIMITS[1])
 
 
 def train(bank: TrainingBank, cfg, **kwargs):
-    return train_sbi(bank, DEPTH, cfg, z_limits=Z_LIMITS, seed=11, progress=False, **kwargs)
+    options = FitOptions(progress=False, **kwargs)
+    return train_sbi(bank, DEPTH, cfg, z_limits=Z_LIMITS, seed=11, options=options)
 
 
 def same_weights(first, second) -> bool:

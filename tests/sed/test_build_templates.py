@@ -1,6 +1,5 @@
 """The script that makes the packaged table, run on a synthetic pair of source folders."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -8,16 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.scripts import load_script
+
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "scripts" / "build_templates.py"
-    spec = importlib.util.spec_from_file_location("build_templates", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("build_templates")
 
 
 @pytest.fixture

@@ -28,10 +28,7 @@ from paeplatform.resources.settings import PlatformSettings
 from paeplatform.resources.storage import Storage
 from paeplatform.resources.store import FolderStore, ParquetStore
 from paeplatform.resources.workspace import Workspace
-
-TABLE = pl.DataFrame(
-    {"object_id": [1, 2], "flux": pl.Series([[1.0, 2.0], [3.0, 4.0]], dtype=pl.Array(pl.Float32, 2))}
-)
+from tests.failing_query import TABLE, queried_table
 
 
 @pytest.fixture(autouse=True)
@@ -97,19 +94,10 @@ def test_cells_of_a_release_lie_where_the_workspace_looks(s3: Storage, tmp_path:
 
 
 def test_a_query_that_fails_leaves_the_old_table(s3: Storage, tmp_path: Path) -> None:
-    broken = False
-
-    @dg.asset
-    def table() -> pl.LazyFrame:
-        def read(rows: pl.DataFrame) -> pl.DataFrame:
-            if broken:
-                raise OSError("disk full")
-            return rows
-
-        return TABLE.lazy().map_batches(read, schema=TABLE.schema)
-
+    faults: list[str] = []
+    table = queried_table(faults)
     assert dg.materialize([table], resources=resources(tmp_path)).success
-    broken = True
+    faults.append("disk full")
     assert not dg.materialize([table], resources=resources(tmp_path), raise_on_error=False).success
     assert read_table("s3://test/store/table.parquet").equals(TABLE)
     assert names_in(store_path("s3://test/store")) == {"table.parquet"}

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 from servers import Postgres
 
+import paeplatform.assets.recording.provenance as provenance
 import paeplatform.sensors.records as records
 from paeplatform.assets.recording.partitions import CELL, RELEASE, cell_partition
 from paeplatform.assets.recording.provenance import DATA_VERSION, made_from
@@ -60,7 +61,7 @@ def test_a_look_in_postgres_reads_what_is_new(
 ) -> None:
     for name in ("TEST_DAGSTER_DB", "TEST_MLFLOW_DB"):
         monkeypatch.setenv(name, postgres.address(postgres.new_database()))
-    monkeypatch.setattr(records, "CHUNK", 2)
+    monkeypatch.setattr(provenance, "CHUNK", 2)
     settings = PlatformSettings(tmp_path, load_preset("demo"), storage=s3)
     with open_instance(settings) as instance:
         filled(instance)

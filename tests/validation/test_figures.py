@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from paeplatform.errors import InputError
-from paeplatform.figures import convergence as figures
+from paeplatform.figures import data, models, redshift, style
 from paeplatform.scores.statistics import metric_table
 
 RNG = np.random.default_rng(0)
@@ -30,7 +30,7 @@ def recovery(n: int, cuts=(0.01, 0.03, 0.1, 0.2)):
     sigma = 10 ** RNG.uniform(-2.5, -0.5, n)
     z_hat = z + sigma * RNG.normal(size=n)
     table = metric_table(z_hat, sigma, z, cuts, n_bootstrap=0)
-    return figures.redshift_recovery(z, z_hat, sigma, table, cuts=cuts)
+    return redshift.redshift_recovery(z, z_hat, sigma, table, cuts=cuts)
 
 
 def drawings(n: int):
@@ -40,33 +40,33 @@ def drawings(n: int):
     epoch = np.arange(n)
     k = min(n, 4)
     return {
-        "template_overview": lambda: figures.template_overview(
+        "template_overview": lambda: data.template_overview(
             [WAVE] * k, list(SPECTRA[:k]), ["a", "b", "a", "b"][:k]
         ),
-        "band_depths": lambda: figures.band_depths(BANDS, {"MEV": 5 + BANDS}, DETECTOR, BANDS / 40),
-        "redshift_distribution": lambda: figures.redshift_distribution(
+        "band_depths": lambda: data.band_depths(BANDS, {"MEV": 5 + BANDS}, DETECTOR, BANDS / 40),
+        "redshift_distribution": lambda: data.redshift_distribution(
             RNG.gamma(2, 0.4, n), WAVE, np.exp(-WAVE)
         ),
-        "photometry_examples": lambda: figures.photometry_examples(
+        "photometry_examples": lambda: data.photometry_examples(
             BANDS, flux, np.ones((n, 102)), flux, model=flux
         ),
-        "reconstruction_error": lambda: figures.reconstruction_error(
+        "reconstruction_error": lambda: models.reconstruction_error(
             10 ** RNG.normal(-4, 0.3, n), WAVE, np.full(500, 1e-4), 1e-4
         ),
-        "latent_distributions": lambda: figures.latent_distributions(LATENTS[:n], LATENTS[:n]),
-        "example_spectra": lambda: figures.example_spectra(WAVE, SPECTRA[:k], SPECTRA[:k] * 1.01),
-        "training_curves": lambda: figures.training_curves(
+        "latent_distributions": lambda: models.latent_distributions(LATENTS[:n], LATENTS[:n]),
+        "example_spectra": lambda: models.example_spectra(WAVE, SPECTRA[:k], SPECTRA[:k] * 1.01),
+        "training_curves": lambda: models.training_curves(
             {"m": {"epoch": epoch, "train_loss": 1 / (1 + epoch), "validation_loss": 1.1 / (1 + epoch)}},
             {"m": 1},
         ),
         "redshift_recovery": lambda: recovery(n),
-        "redshift_errors": lambda: figures.redshift_errors(RNG.normal(0, 0.02, n), RNG.normal(size=n)),
-        "pit_histogram": lambda: figures.pit_histogram(pit, LEVELS, LEVELS, 0.05),
-        "convergence": lambda: figures.convergence(1 + np.abs(RNG.normal(0, 0.03, n)), RNG.gamma(3, 3, n)),
-        "proposal_recovery": lambda: figures.proposal_recovery(
+        "redshift_errors": lambda: redshift.redshift_errors(RNG.normal(0, 0.02, n), RNG.normal(size=n)),
+        "pit_histogram": lambda: redshift.pit_histogram(pit, LEVELS, LEVELS, 0.05),
+        "convergence": lambda: redshift.convergence(1 + np.abs(RNG.normal(0, 0.03, n)), RNG.gamma(3, 3, n)),
+        "proposal_recovery": lambda: models.proposal_recovery(
             RNG.gamma(2, 0.4, n), RNG.gamma(2, 0.4, n), RNG.uniform(size=n)
         ),
-        "chi2_distribution": lambda: figures.chi2_distribution(RNG.chisquare(91, n) / 91),
+        "chi2_distribution": lambda: redshift.chi2_distribution(RNG.chisquare(91, n) / 91),
     }
 
 
@@ -74,7 +74,13 @@ NAMES = sorted(drawings(1))
 
 
 def test_every_public_figure_is_tried_here():
-    assert set(NAMES) | {"figure_png"} == set(figures.__all__)
+    drawn = {
+        name
+        for module in (data, models, redshift)
+        for name, one in vars(module).items()
+        if hasattr(one, "__wrapped__")  # by `style.styled`
+    }
+    assert set(NAMES) == drawn
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +88,7 @@ def test_figure_is_drawn_and_not_blank(name):
     before = dict(mpl.rcParams)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        png = figures.figure_png(drawings(40)[name]())
+        png = style.figure_png(drawings(40)[name]())
     width, height = struct.unpack(">II", png[16:24])
     assert width >= 1100  # 800 px of page at more than one dot per pixel
     assert 400 <= height <= 2000
@@ -100,7 +106,7 @@ def test_figure_is_drawn_and_not_blank(name):
 def test_figure_of_nothing_or_of_one_source_is_drawn_without_a_warning(name, n):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        png = figures.figure_png(drawings(n)[name](), dpi=60)
+        png = style.figure_png(drawings(n)[name](), dpi=60)
     assert len(png) > 2_000
 
 
@@ -109,11 +115,11 @@ def test_missing_values_are_left_out():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for figure in (
-            figures.convergence(values, values),
-            figures.chi2_distribution(values),
-            figures.redshift_errors(values, values),
+            redshift.convergence(values, values),
+            redshift.chi2_distribution(values),
+            redshift.redshift_errors(values, values),
         ):
-            assert len(figures.figure_png(figure, dpi=60)) > 2_000
+            assert len(style.figure_png(figure, dpi=60)) > 2_000
 
 
 def test_convergence_shows_what_there_is():
@@ -121,7 +127,7 @@ def test_convergence_shows_what_there_is():
     none, draws = np.full(40, np.nan), RNG.uniform(50, 2000, 40)
 
     def labels(*arguments):
-        return " ".join(axes.get_xlabel() for axes in figures.convergence(*arguments).axes)
+        return " ".join(axes.get_xlabel() for axes in redshift.convergence(*arguments).axes)
 
     assert "k̂" not in labels(*chains)
     assert "R̂" not in labels(none, none, weights, draws)
@@ -135,8 +141,8 @@ def test_convergence_shows_what_there_is():
 
 def test_equal_input_gives_equal_bytes():
     values = RNG.chisquare(91, 100) / 91
-    assert figures.figure_png(figures.chi2_distribution(values)) == figures.figure_png(
-        figures.chi2_distribution(values)
+    assert style.figure_png(redshift.chi2_distribution(values)) == style.figure_png(
+        redshift.chi2_distribution(values)
     )
 
 
@@ -149,7 +155,7 @@ def test_recovery_quotes_the_table_and_says_so_when_a_cut_is_empty():
     z = np.array([0.5, 1.0, 1.5])
     sigma = np.full(3, 0.05)
     table = metric_table(z + 0.01, sigma, z, (0.001, 0.2), n_bootstrap=0)
-    texts = panel_texts(figures.redshift_recovery(z, z + 0.01, sigma, table, cuts=(0.001, 0.2)))
+    texts = panel_texts(redshift.redshift_recovery(z, z + 0.01, sigma, table, cuts=(0.001, 0.2)))
     assert any("N = 0" in text for text in texts[0])
     assert f"NMAD = {table['nmad_paper'][1]:.4f}" in " ".join(texts[1])
 
@@ -161,6 +167,6 @@ def test_many_sources_become_a_density_map():
 
 def test_wrong_input_is_named():
     with pytest.raises(InputError, match="val_loss"):
-        figures.training_curves({"flow": {"epoch": [0], "train_loss": [1.0]}})
+        models.training_curves({"flow": {"epoch": [0], "train_loss": [1.0]}})
     with pytest.raises(InputError, match=r"\(3, 2\)"):
-        figures.latent_distributions(np.zeros((3, 2)), np.zeros((3, 4)))
+        models.latent_distributions(np.zeros((3, 2)), np.zeros((3, 4)))

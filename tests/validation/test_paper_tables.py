@@ -143,7 +143,7 @@ def test_debiasing_takes_a_shift_out_and_leaves_the_width():
     shifted = posteriors(truth, "tf", seed=9, bias=0.04)[1:]
     scores = method_scores(shifted, truth, "tf", prefix="tf", z_range=Z_RANGE)
     straight = method_scores(posteriors(truth, "tf", seed=9)[1:], truth, "tf", prefix="tf", z_range=Z_RANGE)
-    exact = calibration_tables.debiased_pit(scores["z_true"], scores["quantiles"].to_numpy(), 0.04)
+    exact = calibration_tables.debiased_pit(scores, 0.04)
     np.testing.assert_allclose(exact, straight["pit"], atol=2e-5)
 
 

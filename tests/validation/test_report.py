@@ -12,8 +12,8 @@ import pytest
 
 from paeplatform.config import load_preset
 from paeplatform.errors import InputError
-from paeplatform.figures import convergence as figures
-from paeplatform.report.page import metrics_markdown, write_report
+from paeplatform.figures import redshift
+from paeplatform.report.page import Report, metrics_markdown, write_report
 from paeplatform.report.sources import choose_sources, flag_names, sparkline
 from paeplatform.scores.statistics import metric_table
 from paeplatform.scores.targets import against_target
@@ -57,15 +57,15 @@ def metrics(posteriors) -> pl.DataFrame:
 
 
 @pytest.fixture
-def write(tmp_path, posteriors, levels, metrics):
+def write(tmp_path, posteriors, metrics):
     """Writes a report and returns (folder, parsed page); keyword arguments replace the defaults."""
 
     def writer(**changes):
         arguments = {
             "preset": load_preset("demo"),
-            "metrics": metrics,
-            "posteriors_with_truth": posteriors,
-            "figures": {"chi2": figures.chi2_distribution(posteriors["pae_chi2"].to_numpy() / 91)},
+            "metrics": {"release": metrics},
+            "posteriors": posteriors,
+            "figures": {"chi2": redshift.chi2_distribution(posteriors["pae_chi2"].to_numpy() / 91)},
             "provenance": {
                 "release": "mock-r1",
                 "pae version": 3,
@@ -77,9 +77,8 @@ def write(tmp_path, posteriors, levels, metrics):
                 against_target("second", 0.02, 0.012, "max"),
                 against_target("third", None, 1.0, "max"),
             ],
-            "quantile_levels": levels,
         }
-        path = write_report(tmp_path / "report", **(arguments | changes))
+        path = write_report(tmp_path / "report", Report(**(arguments | changes)))
         assert path == tmp_path / "report" / "index.html"
         return path.parent, Page(path.read_text(encoding="utf-8"))
 
@@ -106,7 +105,7 @@ def test_paths_and_the_stress_test_have_sections(write):
         | {name: [0.0123, None] for name in ("median_sigma", "nmad_paper", "mean_bias", "pit_ks")}
         | {name: [0.6543, 0.25] for name in ("eta_3sigma", "coverage_1sigma", "coverage_2sigma")}
     )
-    drawn = figures.chi2_distribution([1.0, 1.1])
+    drawn = redshift.chi2_distribution([1.0, 1.1])
     _, page = write(stress=summary, figures={"missing_bands": drawn, "chi2": drawn})
     assert page.text.count("Stress test: missing bands") == 1
     assert "75%" in page.text
@@ -148,19 +147,19 @@ def test_nothing_is_fetched_from_elsewhere(write):
 
 def test_every_image_has_a_text_alternative_and_a_caption(write):
     _, page = write(
-        figures={"chi2": figures.chi2_distribution([1.0, 1.1]), "my_plot": figures.chi2_distribution([1.0])}
+        figures={"chi2": redshift.chi2_distribution([1.0, 1.1]), "my_plot": redshift.chi2_distribution([1.0])}
     )
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert [image["alt"] for image in images] == ["Goodness of fit", "my plot"]
     assert page.text.count("Reduced χ² of the posterior mean") == 1
 
 
-def test_markup_from_outside_is_escaped(write, metrics, posteriors, levels):
+def test_markup_from_outside_is_escaped(write, metrics, posteriors):
     hostile = posteriors.with_columns(pae_status=pl.lit(EVIL), object_id=pl.lit(EVIL))
     _, page = write(
-        posteriors_with_truth=hostile,
+        posteriors=hostile,
         metrics={EVIL: metrics.with_columns(selection=pl.lit(EVIL))},
-        figures={EVIL: figures.chi2_distribution([1.0, 1.2])},
+        figures={EVIL: redshift.chi2_distribution([1.0, 1.2])},
         provenance={EVIL: EVIL, "release": EVIL},
         targets=[against_target(EVIL, 1.0, 2.0, "max", unit=EVIL)],
         title=EVIL,
@@ -213,11 +212,11 @@ def test_a_second_report_replaces_the_first_and_leaves_no_temporary_file(write):
 
 def test_bad_input_is_named_before_anything_is_written(write, tmp_path, metrics, posteriors):
     for changes, words in (
-        ({"metrics": metrics.drop("nmad_usual")}, "nmad_usual"),
+        ({"metrics": {"release": metrics.drop("nmad_usual")}}, "nmad_usual"),
         ({"targets": [{"name": "t", "value": 1}]}, "target 0"),
         ({"figures": {"photo": b"JFIF"}}, "photo"),
-        ({"posteriors_with_truth": posteriors.drop("pae_rhat")}, "pae_rhat"),
-        ({"posteriors_with_truth": posteriors.drop("z_true")}, "z_true"),
+        ({"posteriors": posteriors.drop("pae_rhat")}, "pae_rhat"),
+        ({"posteriors": posteriors.drop("z_true")}, "z_true"),
     ):
         with pytest.raises(InputError, match=words):
             write(**changes)
@@ -226,7 +225,7 @@ def test_bad_input_is_named_before_anything_is_written(write, tmp_path, metrics,
 
 def test_no_sources_at_all(write, posteriors):
     _, page = write(
-        posteriors_with_truth=posteriors.head(0), metrics=metric_table([], [], [], (0.1,)), targets=[]
+        posteriors=posteriors.head(0), metrics={"release": metric_table([], [], [], (0.1,))}, targets=[]
     )
     assert "No sources." in page.text
     assert "No targets" in page.text

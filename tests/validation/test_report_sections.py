@@ -17,11 +17,11 @@ from paeplatform.paper.table_files import cell_text, table_markdown, write_table
 from paeplatform.paper.table_list import TABLES
 from paeplatform.paper.table_rows import Resampling
 from paeplatform.report.browser import browser_data, browser_section
-from paeplatform.report.page import write_report
+from paeplatform.report.page import Report, write_report
 from paeplatform.report.tables import paper_section, quality_section
 from paeplatform.scores.statistics import metric_table
 from paeplatform.scores.targets import paper_targets
-from tests.validation.conftest import LEVELS, made_up_posteriors
+from tests.validation.conftest import made_up_posteriors
 from tests.validation.score_tables import score_table
 
 TABLE = score_table(200)
@@ -144,11 +144,10 @@ def test_a_name_cannot_end_the_script():
 def page(folder: Path) -> Path:
     posteriors = made_up_posteriors()
     columns = (posteriors[name].to_numpy() for name in ("pae_z_mean", "pae_z_std", "z_true"))
-    return write_report(
-        folder,
+    report = Report(
         preset=load_preset("demo"),
-        metrics=metric_table(*columns, (0.03, 0.2), n_bootstrap=10),
-        posteriors_with_truth=posteriors,
+        metrics={"release": metric_table(*columns, (0.03, 0.2), n_bootstrap=10)},
+        posteriors=posteriors,
         figures={},
         provenance={"release": "mock-r1"},
         targets=paper_targets(ALL),
@@ -157,8 +156,8 @@ def page(folder: Path) -> Path:
             paper_section(ALL),
             browser_section(examples(), SCORES, WAVE),
         ],
-        quantile_levels=LEVELS.tolist(),
     )
+    return write_report(folder, report)
 
 
 def test_sections_are_linked_and_nothing_is_fetched(tmp_path: Path):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from paeplatform.cli.options import HomeOption, PresetOption, settings_for
+from paeplatform.cli.printing import print_text
+from paeplatform.cli.servers.services import try_to_listen
 from paeplatform.errors import InputError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's command."""
-    app.command()(serve)
 
 
 def serve(
@@ -48,7 +43,12 @@ def serve(
     from paeplatform.assets.promotion.gated import GATED, gated
 
     kinds = list({one.name: one for one in map(gated, model)}.values()) if model else list(GATED.values())
-    _require_free(host, port)
+    try:
+        try_to_listen(host, port)
+    except OSError as error:
+        raise InputError(
+            f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another --port or --host"
+        ) from error
 
     import uvicorn
 
@@ -58,27 +58,11 @@ def serve(
 
     n_bands = len(load_bands())
     champions = [ServedChampion(kind, settings, n_bands=n_bands, poll_seconds=poll) for kind in kinds]
-    console = Console()
     names = ", ".join(f"{kind.name} as {kind.short}" for kind in kinds)
-    console.print(
+    print_text(
         f"  http://{host}:{port}/v1/photoz   serves {names}\n  http://{host}:{port}/health      says when they are "
         "loaded and warm\n\nCtrl-C ends it.",
-        highlight=False,
-        soft_wrap=True,
     )
     if host not in LOOPBACK:
-        console.print(f"{host} may be reached by others: there is no authentication here.", style="yellow")
+        print_text(f"{host} may be reached by others: there is no authentication here.", style="yellow")
     uvicorn.run(create_app(champions, n_bands), host=host, port=port, log_level="warning")
-
-
-def _require_free(host: str, port: int) -> None:
-    """Raises InputError when the address cannot be listened on."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError as error:
-        raise InputError(
-            f"{host}:{port} cannot be listened on ({error.strerror or error}): choose another --port or --host"
-        ) from error

@@ -116,12 +116,18 @@ class Service:
 
 def require_free_port(port: int, option: str) -> None:
     """Raises InputError when something already listens on the port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    try:
+        try_to_listen(HOST, port)
+    except OSError as error:
+        raise InputError(f"port {port} on {HOST} is taken: choose another with {option}") from error
+
+
+def try_to_listen(host: str, port: int) -> None:
+    """Raises OSError when an address cannot be listened on."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise InputError(f"port {port} on {HOST} is taken: choose another with {option}") from error
+        probe.bind((host, port))
 
 
 def platform_services(

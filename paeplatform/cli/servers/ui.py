@@ -24,11 +24,6 @@ from paeplatform.cli.servers.services import (
 )
 
 
-def add_to(app: typer.Typer) -> None:
-    """Adds this module's command."""
-    app.command()(ui)
-
-
 def ui(
     dagster_port: Annotated[
         int, typer.Option(help="Port of the Dagster page.", min=1024, max=65535)

@@ -14,7 +14,7 @@ import polars as pl
 
 from paeplatform.config import TrustConfig
 from paeplatform.errors import InputError
-from paeplatform.targets import MARK, check_target, creator, new_target
+from paeplatform.targets import MARK, Target, creator
 
 SUFFIXES = (".parquet", ".csv", ".fits")
 
@@ -33,7 +33,7 @@ def check_output(path: Path, *, overwrite: bool = False) -> None:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: suffix {path.suffix or 'none'} must be one of {', '.join(SUFFIXES)}")
-    check_target(path, overwrite=overwrite, option="--output")
+    Target(path, overwrite, "--output").check()
 
 
 def write_posteriors(
@@ -58,7 +58,7 @@ def write_posteriors(
     path = Path(path)
     check_output(path, overwrite=overwrite)
     writers = {".parquet": _write_parquet, ".csv": _write_csv, ".fits": _write_fits}
-    with new_target(path, overwrite=overwrite, option="--output") as unfinished:
+    with Target(path, overwrite, "--output").new() as unfinished:
         return writers[path.suffix.lower()](unfinished, table, trust)
 
 

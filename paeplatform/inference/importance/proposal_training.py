@@ -11,9 +11,7 @@ that it covers too widely.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import equinox as eqx
@@ -28,7 +26,7 @@ from paeplatform.errors import TrainingError
 from paeplatform.inference.model.forward_model import PaeForward
 from paeplatform.inference.model.posterior import WhitenedPhotometry
 from paeplatform.inference.model.priors import RedshiftPrior
-from paeplatform.pae.loop import EpochRecord, FitResult, fit
+from paeplatform.pae.loop import FitOptions, FitResult, fit
 from paeplatform.pae.proposal import Proposal, build_proposal, logit_z
 
 MODEL_CHUNK = 4096
@@ -96,9 +94,7 @@ def train_proposal(
     *,
     n_latent: int,
     seed: int,
-    checkpoint_dir: Path | None = None,
-    progress: bool = True,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    options: FitOptions = FitOptions(),
 ) -> TrainedProposal:
     """Simulates sources from the PAE's prior and fits the proposal to them by maximum likelihood.
 
@@ -109,9 +105,7 @@ def train_proposal(
         cfg: sizes of network, bank and training.
         n_latent: size of u.
         seed: of bank, weights and noise.
-        checkpoint_dir: where training keeps its state for a resume; None keeps none.
-        progress: shows a bar.
-        on_epoch: called after each epoch.
+        options: checkpoints and progress.
 
     Raises:
         TrainingError: a model flux of the bank is not finite, or a loss was not finite.
@@ -139,9 +133,7 @@ def train_proposal(
         key=jr.key(seed + 1),
         name="posterior-proposal",
         validation=validation,
-        checkpoint_dir=checkpoint_dir,
-        progress=progress,
-        on_epoch=on_epoch,
+        options=options,
     )
     return TrainedProposal(result.model, result)
 

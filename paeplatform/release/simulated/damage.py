@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from paeplatform.errors import InputError
-from paeplatform.instrument.bands import BandSet
-from paeplatform.release.flags import Flag
-from paeplatform.release.manifest import DeliveryFile, Manifest
-from paeplatform.release.reading import file_sha256, write_table
+from paeplatform.release.flags import ALL_BITS, Flag
+from paeplatform.release.manifest import Manifest
+from paeplatform.release.reading import described_file, read_batches, write_table
 from paeplatform.release.simulated.defects import DEFECTS, DefectSpec
 
 ROW_SHARE = 0.002  # of a cell's rows that a row-level defect spoils; three at least
 MANY_SHARE = 0.20
-Change = Callable[[pl.DataFrame, np.random.Generator, BandSet], pl.DataFrame]
+Change = Callable[[pl.DataFrame, np.random.Generator], pl.DataFrame]
 
 
-def damage_rows(
-    rows: pl.DataFrame, sources: pl.DataFrame, bands: BandSet, defects: Sequence[DefectSpec], seed: int
-) -> pl.DataFrame:
+def damage_rows(rows: pl.DataFrame, n_sources: int, defects: Sequence[DefectSpec], seed: int) -> pl.DataFrame:
     """Rows of a file with the defects of their cells; rows without column `cell` take defects of all cells only."""
     for spec in defects:
         change = _ROWS.get(spec.name)
@@ -35,8 +32,8 @@ def damage_rows(
         keys = ["cell"] if "cell" in rows.columns else []
         spoilt, rest = rows.filter(here), rows.filter(~here)
         parts = spoilt.partition_by(keys, maintain_order=True) if keys and spoilt.height else [spoilt]
-        rng = np.random.default_rng([seed, sorted(DEFECTS).index(spec.name), sources.height])
-        rows = pl.concat([rest, *(change(part, rng, bands).select(rows.columns) for part in parts)])
+        rng = np.random.default_rng([seed, sorted(DEFECTS).index(spec.name), n_sources])
+        rows = pl.concat([rest, *(change(part, rng).select(rows.columns) for part in parts)])
     return rows
 
 
@@ -57,195 +54,145 @@ def _some(rows: pl.DataFrame, rng: np.random.Generator, share: float = ROW_SHARE
     return pl.Series(picked)
 
 
-def _set(column: str, value: object, share: float = ROW_SHARE) -> Change:
-    def change(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-        new = value if isinstance(value, pl.Expr) else pl.lit(value)
-        old = pl.col(column)
+def _where(here: pl.Expr, columns: Mapping[str, pl.Expr]) -> Change:
+    """Other values in some columns of the rows that `here` chooses."""
+
+    def change(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
         return rows.with_columns(
-            pl.when(_some(rows, rng, share)).then(new.cast(rows.schema[column])).otherwise(old).alias(column)
+            pl.when(here).then(new).otherwise(pl.col(name)).alias(name) for name, new in columns.items()
         )
 
     return change
 
 
-def _scaled(factor: float, *columns: str, where: pl.Expr | None = None) -> Change:
-    def change(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-        here = pl.lit(True) if where is None else where
-        return rows.with_columns(
-            pl.when(here).then(pl.col(name) * factor).otherwise(pl.col(name)).alias(name) for name in columns
-        )
+def _scaled(factor: float, *columns: str, where: pl.Expr = pl.lit(True)) -> Change:
+    return _where(where, {name: pl.col(name) * factor for name in columns})
+
+
+def _set(column: str, value: object, share: float = ROW_SHARE, where: pl.Expr = pl.lit(True)) -> Change:
+    """Another value in a column of a random share of the rows, as far as `where` chooses them."""
+    new = value if isinstance(value, pl.Expr) else pl.lit(value)
+
+    def change(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+        here = pl.lit(_some(rows, rng, share)) & where
+        return _where(here, {column: new.cast(rows.schema[column])})(rows, rng)
 
     return change
 
 
-def _offset(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    shifted = pl.col("flux") - 4.0 * pl.col("flux_err")
-    return rows.with_columns(
-        pl.when(pl.col("det_id") == 5).then(shifted).otherwise(pl.col("flux")).alias("flux")
-    )
+def _only(here: pl.Expr) -> Change:
+    return lambda rows, rng: rows.filter(here)
 
 
-def _unstable(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    """Every other visit twelve sigma brighter, as a gain that is not stable does to a bright source."""
-    visit = pl.col("mjd").rank("ordinal").over("ra", "dec", "lvf_id")
-    jump = pl.when(visit % 2 == 0).then(0.5 * pl.col("flux").abs() + 12.0 * pl.col("flux_err")).otherwise(0.0)
-    return rows.with_columns(flux=pl.col("flux") + jump)
-
-
-def _storm(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    storm = pl.col("flags") | pl.lit(1 << Flag.OUTLIER, pl.UInt64)
-    return rows.with_columns(
-        pl.when(_some(rows, rng, 0.7)).then(storm).otherwise(pl.col("flags")).alias("flags")
-    )
-
-
-def _storm_of_one(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    stormy = _storm(rows, rng, bands)["flags"]
-    return rows.with_columns(flags=pl.when(pl.col("det_id") == 2).then(stormy).otherwise(pl.col("flags")))
-
-
-def _heavy_tails(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
+def _heavy_tails(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     """The variance of the visits stays: 0.85 x 0.35^2 + 0.15 x 2.44^2 = 1."""
     mean = pl.col("flux").mean().over("ra", "dec", "lvf_id")
     factor = pl.when(_some(rows, rng, 0.15)).then(2.44).otherwise(0.35)
     return rows.with_columns(flux=mean + factor * (pl.col("flux") - mean))
 
 
-def _airglow(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    visit = pl.col("mjd").rank("ordinal").over("ra", "dec", "lvf_id")
-    lit = (pl.col("lambda") - 1.083).abs() < 0.015
-    glow = pl.when(lit & (visit % 2 == 0)).then(4.0 * pl.col("flux_err")).otherwise(0.0)
-    return rows.with_columns(flux=pl.col("flux") + glow)
-
-
-def _no_source(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    return rows.with_columns(flags=pl.col("flags") & pl.lit(2**64 - 1 - (1 << Flag.SOURCE), pl.UInt64))
-
-
-def _sparse(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    return rows.filter(pl.col("lvf_id") % 3 == 0)
-
-
-def _without_detector(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    return rows.filter(pl.col("det_id") != 4)
-
-
-def _disorder(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
+def _disorder(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     return rows[rng.permutation(rows.height)]
 
 
-def _unknown_bits(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    marked = pl.col("flags") | pl.lit(1 << 40, pl.UInt64)
-    return rows.with_columns(
-        pl.when(_some(rows, rng, 0.02)).then(marked).otherwise(pl.col("flags")).alias("flags")
-    )
-
-
-def _lost_positions(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
+def _lost_positions(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     picked = np.flatnonzero(_some(rows, rng).to_numpy())
     ra, dec = rows["ra"].to_numpy().copy(), rows["dec"].to_numpy().copy()
     ra[picked[::2]], dec[picked[1::2]] = np.nan, 95.0
     return rows.with_columns(pl.Series("ra", ra), pl.Series("dec", dec))
 
 
-def _twice(
-    rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet, share: float = ROW_SHARE
-) -> pl.DataFrame:
-    again = _some(rows, rng, share).to_numpy()
-    return rows[np.sort(np.concatenate([np.arange(rows.height), np.flatnonzero(again)]))]
+def _twice(share: float) -> Change:
+    def change(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+        again = np.flatnonzero(_some(rows, rng, share).to_numpy())
+        return rows[np.sort(np.concatenate([np.arange(rows.height), again]))]
+
+    return change
 
 
-def _other_detector(rows: pl.DataFrame, rng: np.random.Generator, bands: BandSet) -> pl.DataFrame:
-    name = pl.col("obs_publisher_did")
-    other = name.str.slice(0, name.str.len_chars() - 1) + (pl.col("det_id") % 6 + 1).cast(pl.String)
-    return _set("obs_publisher_did", other)(rows, rng, bands)
-
-
+_FLUX, _ERROR, _DETECTOR, _NAME = (
+    pl.col(name) for name in ("flux", "flux_err", "det_id", "obs_publisher_did")
+)
+_EVERY_OTHER_VISIT = pl.col("mjd").rank("ordinal").over("ra", "dec", "lvf_id") % 2 == 0
+_STORMY = pl.col("flags") | pl.lit(1 << Flag.OUTLIER, pl.UInt64)
+_NO_SOURCE = pl.col("flags") & pl.lit(ALL_BITS - (1 << Flag.SOURCE), pl.UInt64)
+_OTHER_WAVELENGTH = (pl.col("lambda") + 1.0) % 4.2 + 0.78
 # Hundreds of times the source's level; above the band too, and below the limit of outliers where the source is faint.
-_SPIKE = pl.max_horizontal(300.0 * pl.col("flux").abs().median().over("ra", "dec", "det_id"), pl.lit(9e3))
+_SPIKE = pl.max_horizontal(300.0 * _FLUX.abs().median().over("ra", "dec", "det_id"), pl.lit(9e3))
+_NAME_OF_OTHER_DETECTOR = _NAME.str.slice(0, _NAME.str.len_chars() - 1) + (_DETECTOR % 6 + 1).cast(pl.String)
 
 _ROWS: dict[str, Change] = {
     "wrong_units": _scaled(1e-3, "flux", "flux_err", "flux_err_tractor"),
-    "noisy_detector": _scaled(5.0, "flux_err", where=pl.col("det_id") == 3),
-    "background_offset": _offset,
-    "unstable_gain": _unstable,
-    "flag_storm": _storm,
-    "no_source_bit": _no_source,
-    "missing_detector": _without_detector,
-    "sparse_coverage": _sparse,
-    "colour_shift": _scaled(1.5, "flux", where=pl.col("det_id") == 2),
+    "noisy_detector": _scaled(5.0, "flux_err", where=_DETECTOR == 3),
+    "background_offset": _where(_DETECTOR == 5, {"flux": _FLUX - 4.0 * _ERROR}),
+    # every other visit twelve sigma brighter, as a gain that is not stable does to a bright source
+    "unstable_gain": _where(_EVERY_OTHER_VISIT, {"flux": _FLUX + (0.5 * _FLUX.abs() + 12.0 * _ERROR)}),
+    "flag_storm": _set("flags", _STORMY, 0.7),
+    "no_source_bit": _where(pl.lit(True), {"flags": _NO_SOURCE}),
+    "missing_detector": _only(_DETECTOR != 4),
+    "sparse_coverage": _only(pl.col("lvf_id") % 3 == 0),
+    "colour_shift": _scaled(1.5, "flux", where=_DETECTOR == 2),
     "fit_quality_shift": _scaled(3.0, "fit_ql"),
     "time_disorder": _disorder,
     "noisy_channel": _scaled(5.0, "flux_err", where=pl.col("lvf_id") % 1000 == 40),
-    "flag_storm_of_one": _storm_of_one,
+    "flag_storm_of_one": _set("flags", _STORMY, 0.7, where=_DETECTOR == 2),
     "fit_quality_tail": _set("fit_ql", 8.0, 0.125),
     "heavy_tails": _heavy_tails,
-    "gain_step": _scaled(2.0, "flux", "flux_err", where=pl.col("det_id") == 4),
-    "helium_airglow": _airglow,
-    "many_duplicates": lambda rows, rng, bands: _twice(rows, rng, bands, MANY_SHARE),
-    "many_wavelengths_off": _set("lambda", (pl.col("lambda") + 1.0) % 4.2 + 0.78, MANY_SHARE),
+    "gain_step": _scaled(2.0, "flux", "flux_err", where=_DETECTOR == 4),
+    "helium_airglow": _where(
+        _EVERY_OTHER_VISIT & ((pl.col("lambda") - 1.083).abs() < 0.015), {"flux": _FLUX + 4.0 * _ERROR}
+    ),
+    "many_duplicates": _twice(MANY_SHARE),
+    "many_wavelengths_off": _set("lambda", _OTHER_WAVELENGTH, MANY_SHARE),
     "many_widths_off": _set("lambda_width", 1.5 * pl.col("lambda_width"), MANY_SHARE),
     "many_times_off": _set("mjd", pl.col("mjd") - 1000.0, MANY_SHARE),
     "many_nan_errors": _set("flux_err", float("nan"), MANY_SHARE),
-    "other_collection": _set(
-        "obs_publisher_did", pl.col("obs_publisher_did").str.replace(r"spherex_qr\d", "spherex_qr1")
-    ),
+    "other_collection": _set("obs_publisher_did", _NAME.str.replace(r"spherex_qr\d", "spherex_qr1")),
     "unknown_detector": _set("det_id", 7),
-    "lost_source_bit": _set("flags", pl.col("flags") & pl.lit(2**64 - 1 - (1 << Flag.SOURCE), pl.UInt64)),
+    "lost_source_bit": _set("flags", _NO_SOURCE),
     "wrong_widths": _set("lambda_width", 1.5 * pl.col("lambda_width")),
     "flux_spikes": _set("flux", _SPIKE),
     "many_bad_rows": _set("flux_err", 0.0, MANY_SHARE),
-    "unknown_bits": _unknown_bits,
+    "unknown_bits": _set("flags", pl.col("flags") | pl.lit(1 << 40, pl.UInt64), 0.02),
     "bad_position": _lost_positions,
     "nan_flux": _set("flux", float("nan")),
     "negative_errors": _set("flux_err", -1.0),
     "placeholder_errors": _set("flux_err", 5e4),
-    "wavelength_shift": _set("lambda", (pl.col("lambda") + 1.0) % 4.2 + 0.78),
-    "duplicates": _twice,
+    "wavelength_shift": _set("lambda", _OTHER_WAVELENGTH),
+    "duplicates": _twice(ROW_SHARE),
     "bad_observation_id": _set("obs_publisher_did", "level2_2026W30_1A_0001"),
     "time_outside_window": _set("mjd", pl.col("mjd") - 1000.0),
-    "observation_mismatch": _other_detector,
+    "observation_mismatch": _set("obs_publisher_did", _NAME_OF_OTHER_DETECTOR),
     "flux_outliers": _set("flux", 1e6),
 }
 
 
 # -- files and manifest -----------------------------------------------------------------------------------------------
+def _told(**changes: object) -> Callable[[Path, Manifest], Manifest]:
+    """A manifest that says something else."""
+    return lambda folder, manifest: manifest.model_copy(update=changes)
+
+
 def _first_file(manifest: Manifest, **changes: object) -> Manifest:
     first = manifest.files[0].model_copy(update=changes)
     return manifest.model_copy(update={"files": (first, *manifest.files[1:])})
 
 
-def _rewritten(folder: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Manifest:
-    """The first file with other content and a manifest that knows it."""
-    file = manifest.files[0]
-    rows = change(_rows_of(folder, file))
-    write_table(rows, folder / file.name, file.format)
-    return _described_again(folder, manifest, rows.height)
+def _rewritten(
+    change: Callable[[pl.DataFrame], pl.DataFrame], n_files: int | None = None, **changes: object
+) -> Callable[[Path, Manifest], Manifest]:
+    """The first files, or all of them, with other content, and a manifest that knows it."""
 
+    def rewrite(folder: Path, manifest: Manifest) -> Manifest:
+        files = list(manifest.files)
+        for place, file in enumerate(files[:n_files]):
+            rows = change(pl.concat(list(read_batches(folder, file))).drop("file", "row"))
+            write_table(rows, folder / file.name, file.format)
+            files[place] = described_file(folder / file.name, file.format, rows.height)
+        counted = manifest.n_rows if n_files else sum(file.rows for file in files)
+        return manifest.model_copy(update={"files": tuple(files), "n_rows": counted, **changes})
 
-def _all_rewritten(
-    folder: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]
-) -> Manifest:
-    """Every file with other content and a manifest that knows it; its number of sources stays."""
-    files = []
-    for file in manifest.files:
-        rows, path = change(_rows_of(folder, file)), folder / file.name
-        write_table(rows, path, file.format)
-        told = {"sha256": file_sha256(path), "bytes": path.stat().st_size, "rows": rows.height}
-        files.append(file.model_copy(update=told))
-    counted = sum(file.rows for file in files)
-    return manifest.model_copy(update={"files": tuple(files), "n_rows": counted})
-
-
-def _rows_of(folder: Path, file: DeliveryFile) -> pl.DataFrame:
-    from paeplatform.release.reading import read_batches
-
-    return pl.concat(list(read_batches(folder, file))).drop("file", "row")
-
-
-def _described_again(folder: Path, manifest: Manifest, rows: int) -> Manifest:
-    path = folder / manifest.files[0].name
-    return _first_file(manifest, sha256=file_sha256(path), bytes=path.stat().st_size, rows=rows)
+    return rewrite
 
 
 def _checksum(folder: Path, manifest: Manifest) -> Manifest:
@@ -264,20 +211,17 @@ def _row_count(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def _truncated(folder: Path, manifest: Manifest) -> Manifest:
-    path = folder / manifest.files[0].name
+    file = manifest.files[0]
+    path = folder / file.name
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    return _described_again(folder, manifest, manifest.files[0].rows)
+    return _first_file(manifest, **described_file(path, file.format, file.rows).model_dump())
 
 
 def _mixed(rows: pl.DataFrame) -> pl.DataFrame:
     older = pl.int_range(pl.len()) % 5 == 0
-    return rows.with_columns(
-        pl.when(older)
-        .then(pl.lit("spherex_qr2"))
-        .otherwise(pl.col("data_collection"))
-        .alias("data_collection")
-    )
+    collection = pl.when(older).then(pl.lit("spherex_qr2")).otherwise(pl.col("data_collection"))
+    return rows.with_columns(data_collection=collection)
 
 
 _DELIVERY: dict[str, Callable[[Path, Manifest], Manifest]] = {
@@ -288,25 +232,15 @@ _DELIVERY: dict[str, Callable[[Path, Manifest], Manifest]] = {
     "source_count_lie": lambda folder, manifest: manifest.model_copy(
         update={"n_sources": manifest.n_sources + 7}
     ),
-    "no_rows": lambda folder, manifest: _all_rewritten(
-        folder, manifest.model_copy(update={"n_sources": 0}), lambda rows: rows.clear()
+    "no_rows": _rewritten(lambda rows: rows.clear(), n_sources=0),
+    "positions_lost": _rewritten(lambda rows: rows.with_columns(ra=pl.lit(float("nan")))),
+    "positions_swapped": _rewritten(lambda rows: rows.with_columns(ra=pl.col("dec"), dec=pl.col("ra"))),
+    "missing_column": _rewritten(lambda rows: rows.drop("flux_err"), 1),
+    "wrong_dtype": _rewritten(
+        lambda rows: rows.with_columns(pl.col("flags").cast(pl.Int32, strict=False)), 1
     ),
-    "positions_lost": lambda folder, manifest: _all_rewritten(
-        folder, manifest, lambda rows: rows.with_columns(ra=pl.lit(float("nan")))
-    ),
-    "positions_swapped": lambda folder, manifest: _all_rewritten(
-        folder, manifest, lambda rows: rows.with_columns(ra=pl.col("dec"), dec=pl.col("ra"))
-    ),
-    "missing_column": lambda folder, manifest: _rewritten(
-        folder, manifest, lambda rows: rows.drop("flux_err")
-    ),
-    "wrong_dtype": lambda folder, manifest: _rewritten(
-        folder, manifest, lambda rows: rows.with_columns(pl.col("flags").cast(pl.Int32, strict=False))
-    ),
-    "unknown_label": lambda folder, manifest: manifest.model_copy(update={"data_collection": "spherex_qr9"}),
-    "extra_column": lambda folder, manifest: _rewritten(
-        folder, manifest, lambda rows: rows.with_columns(seeing=pl.lit(1.1))
-    ),
-    "version_mismatch": lambda folder, manifest: manifest.model_copy(update={"pipeline_version": "6.5.6"}),
-    "mixed_releases": lambda folder, manifest: _rewritten(folder, manifest, _mixed),
+    "unknown_label": _told(data_collection="spherex_qr9"),
+    "extra_column": _rewritten(lambda rows: rows.with_columns(seeing=pl.lit(1.1)), 1),
+    "version_mismatch": _told(pipeline_version="6.5.6"),
+    "mixed_releases": _rewritten(_mixed, 1),
 }

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,11 +19,11 @@ from paeplatform.names import check_release_name
 from paeplatform.random_keys import counter_generator
 from paeplatform.release.flags import Flag
 from paeplatform.release.manifest import MANIFEST, DeliveryFile, Manifest, write_manifest
-from paeplatform.release.reading import file_sha256, write_table
+from paeplatform.release.reading import described_file, file_sha256, write_table
 from paeplatform.release.schema import COLLECTIONS, DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id
 from paeplatform.release.simulated.damage import damage_delivery, damage_rows
 from paeplatform.release.simulated.defects import DefectSpec
-from paeplatform.targets import check_target, creator, new_target
+from paeplatform.targets import Target, creator
 
 WEEKS_BETWEEN_VISITS = 26  # an all-sky survey comes back after half a year
 LOST_SHARE = 0.01  # of exposures: they fell on no good pixels and were not delivered
@@ -92,7 +91,7 @@ def check_delivery(folder: Path, spec: DeliverySpec, *, overwrite: bool = True) 
     Raises:
         InputError: a folder or file is in the way that this module did not write, or nothing can be written there.
     """
-    check_target(folder, overwrite=overwrite, **_kind(spec.release))
+    _target(folder, spec.release, overwrite).check()
 
 
 def write_delivery(
@@ -121,30 +120,27 @@ def write_delivery(
     """
     folder = Path(folder)
     _check(table, folder, spec)
-    chunk = max(1, spec.rows_per_file // (len(bands) * spec.n_visits))
-    with new_target(folder, overwrite=overwrite, **_kind(spec.release)) as unfinished:
+    file_format, chunk = spec.file_format, max(1, spec.rows_per_file // (len(bands) * spec.n_visits))
+    with _target(folder, spec.release, overwrite).new() as unfinished:
         unfinished.mkdir()
         files: list[DeliveryFile] = []
         with tqdm(total=table.height, desc=spec.release, unit="source", disable=not progress) as bar:
             for first in range(0, max(table.height, 1), chunk):
                 part = table[first : first + chunk]
-                rows = damage_rows(exposures(part, bands, spec), part, bands, spec.defects, spec.seed)
-                path = unfinished / f"spectrophotometry_{spec.release}_{len(files):04d}.{spec.file_format}"
-                write_table(
-                    rows.select([name for name in EXPOSURE_SCHEMA if name in rows.columns]),
-                    path,
-                    spec.file_format,
-                )
-                files.append(_described(path, spec.file_format, rows.height))
+                rows = damage_rows(exposures(part, bands, spec), part.height, spec.defects, spec.seed)
+                path = unfinished / f"spectrophotometry_{spec.release}_{len(files):04d}.{file_format}"
+                written = rows.select([name for name in EXPOSURE_SCHEMA if name in rows.columns])
+                write_table(written, path, file_format)
+                files.append(described_file(path, file_format, rows.height))
                 bar.update(part.height)
-        window = _mjd(spec.first_day), _mjd(spec.first_day) + 7.0 * (WEEKS_BETWEEN_VISITS * spec.n_visits + 2)
+        first_mjd = _mjd(spec.first_day)
         manifest = Manifest(
             release=spec.release,
             data_collection=spec.data_collection,
             pipeline_version=spec.pipeline_version,
             created=datetime.now(UTC).isoformat(timespec="microseconds"),
-            mjd_min=window[0],
-            mjd_max=window[1],
+            mjd_min=first_mjd,
+            mjd_max=first_mjd + 7.0 * (WEEKS_BETWEEN_VISITS * spec.n_visits + 2),
             files=tuple(files),
             n_rows=sum(file.rows for file in files),
             n_sources=table.height,
@@ -162,89 +158,91 @@ def exposures(table: pl.DataFrame, bands: BandSet, spec: DeliverySpec) -> pl.Dat
 
     The random numbers of a source depend on the seed and its place on the sky alone.
     """
-    n_source, n_band, n_visit = table.height, len(bands), spec.n_visits
-    identity = (
-        source_id(table["ra"].to_numpy(), table["dec"].to_numpy()) if n_source else np.zeros(0, np.int64)
-    )
-    cells = table["cell"].to_list() if "cell" in table.columns else [None] * n_source
-    seeds = [spec.cell_seeds.get(cell, spec.seed) if cell is not None else spec.seed for cell in cells]
-    n_draw = 8 + len(FLAG_RATES) + 1
-    shape = n_source, n_band * n_visit
-    normal, uniform = np.empty((4, *shape)), np.empty((n_draw, *shape))
-    for row, (key, seed) in enumerate(zip(identity.tolist(), seeds, strict=True)):
-        rng = counter_generator(seed ^ _STREAM, key)
-        normal[:, row], uniform[:, row] = (
-            rng.standard_normal((4, shape[1])),
-            rng.uniform(size=(n_draw, shape[1])),
-        )
-    band = np.broadcast_to(np.tile(np.arange(n_band), n_visit), shape)
-    visit = np.broadcast_to(np.repeat(np.arange(n_visit), n_band), shape)
-    detector = bands.detector[band]
-    error = bands.depth(spec.depth)[band] * np.sqrt(n_visit) * np.exp(ERROR_SCATTER * normal[0])
-    true = table["flux_true"].to_numpy().astype(np.float64)[np.arange(n_source)[:, None], band]
-    low, high = (np.array([DETECTOR_RANGE_UM[int(d)][side] for d in bands.detector])[band] for side in (0, 1))
-    wave = bands.wave_um[band] + 0.4 * bands.bandwidth_um[band] * (uniform[0] - 0.5)
-    wave = np.clip(wave, low + 1e-4, high - 1e-4)
-    # A visit takes two weeks: the channels of a detector come one after the other, as the sky drifts across it.
-    progress = np.argsort(np.argsort(bands.wave_um)) / n_band
-    mjd = (
-        _mjd(spec.first_day)
-        + 7.0 * WEEKS_BETWEEN_VISITS * visit
-        + 13.0 * progress[band]
-        + 0.05 * uniform[1]
-        + 0.1
-    )
+    n_source, n_band = table.height, len(bands)
+    shape = n_source, n_band * spec.n_visits
+    normal, uniform = _draws(table, spec, shape)
+    band = np.broadcast_to(np.tile(np.arange(n_band), spec.n_visits), shape)
+    values = _measured(table["flux_true"].to_numpy(), bands, spec, band, normal, uniform)
+    values |= {name: np.broadcast_to(table[name].to_numpy()[:, None], shape) for name in ("ra", "dec")}
     delivered = uniform[2] >= LOST_SHARE
-    names = ("x_image", "y_image", "flux_bkg", "fit_ql", "shape_r", "phi")
-    frame = {
-        "ra": np.broadcast_to(table["ra"].to_numpy()[:, None], shape),
-        "dec": np.broadcast_to(table["dec"].to_numpy()[:, None], shape),
-        "mjd": mjd,
-        "flags": _flags(uniform[7:], detector),
-        "det_id": detector,
-        "lvf_id": 1000 * detector + bands.channel[band],
-        "lambda": wave,
-        "lambda_width": bands.bandwidth_um[band] * (1.0 + 0.02 * (uniform[3] - 0.5)),
-        "flux": true + error * normal[1],
-        "flux_err": error,
-        "flux_err_tractor": 0.9 * error,
-        **dict(
-            zip(
-                names,
-                (
-                    2040.0 * uniform[4],
-                    2040.0 * uniform[5],
-                    0.2 + 0.02 * normal[2],
-                    1.0 + np.sqrt(2.0 / FIT_DOF) * normal[3],
-                    np.full(shape, 1.0),
-                    180.0 * uniform[6],
-                ),
-                strict=True,
-            )
-        ),
-    }
-    flat = {name: np.ascontiguousarray(values)[delivered] for name, values in frame.items()}
     rows = pl.DataFrame(
-        {name: pl.Series(name, values).cast(EXPOSURE_SCHEMA[name]) for name, values in flat.items()}
+        {
+            name: pl.Series(name, np.ascontiguousarray(column)[delivered]).cast(EXPOSURE_SCHEMA[name])
+            for name, column in values.items()
+        }
     )
+    source, exposure = (np.broadcast_to(index, shape)[delivered] for index in np.ogrid[:n_source, : shape[1]])
     rows = rows.with_columns(
         pl.lit(True).alias("local_bkg_flg"),
         pl.lit(spec.data_collection.endswith("_deep")).alias("deep_flg"),
         pl.lit(spec.data_collection).alias("data_collection"),
-        _observation(
-            spec,
-            detector[delivered],
-            mjd[delivered],
-            np.arange(shape[1])[np.newaxis].repeat(n_source, 0)[delivered],
-        ),
+        _observation(spec, values["det_id"][delivered], values["mjd"][delivered], exposure),
     )
-    source = np.repeat(np.arange(n_source), shape[1]).reshape(shape)[delivered]
     columns = [*EXPOSURE_SCHEMA]
     if "cell" in table.columns:
         rows = rows.with_columns(table["cell"].gather(source).alias("cell"))
         columns.append("cell")
-    order = np.lexsort((mjd[delivered], source))
-    return rows.select(columns)[order]
+    return rows.select(columns)[np.lexsort((values["mjd"][delivered], source))]
+
+
+def _draws(table: pl.DataFrame, spec: DeliverySpec, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Normal (4, source, exposure) and uniform (draw, source, exposure) random numbers of each source's own."""
+    ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
+    identity = source_id(ra, dec) if len(ra) else np.zeros(0, np.int64)
+    cells = table["cell"].to_list() if "cell" in table.columns else [None] * len(ra)
+    seeds = [spec.cell_seeds.get(cell, spec.seed) if cell is not None else spec.seed for cell in cells]
+    normal, uniform = np.empty((4, *shape)), np.empty((8 + len(FLAG_RATES) + 1, *shape))
+    for row, (key, seed) in enumerate(zip(identity.tolist(), seeds, strict=True)):
+        rng = counter_generator(seed ^ _STREAM, key)
+        normal[:, row] = rng.standard_normal((4, shape[1]))
+        uniform[:, row] = rng.uniform(size=(len(uniform), shape[1]))
+    return normal, uniform
+
+
+def _measured(
+    flux_true: np.ndarray,
+    bands: BandSet,
+    spec: DeliverySpec,
+    band: np.ndarray,
+    normal: np.ndarray,
+    uniform: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """What the survey measures of (source, exposure), by column.
+
+    Args:
+        flux_true: (source, band) [uJy].
+        bands: the channels.
+        spec: of the delivery.
+        band: (source, exposure) index of the channel.
+        normal: of `_draws`.
+        uniform: of `_draws`.
+    """
+    n_source, n_exposure = band.shape
+    detector = bands.detector[band]
+    error = bands.depth(spec.depth)[band] * np.sqrt(spec.n_visits) * np.exp(ERROR_SCATTER * normal[0])
+    true = flux_true.astype(np.float64)[np.arange(n_source)[:, None], band]
+    low, high = (np.array([DETECTOR_RANGE_UM[int(d)][side] for d in bands.detector])[band] for side in (0, 1))
+    wave = bands.wave_um[band] + 0.4 * bands.bandwidth_um[band] * (uniform[0] - 0.5)
+    # A visit takes two weeks: the channels of a detector come one after the other, as the sky drifts across it.
+    progress = np.argsort(np.argsort(bands.wave_um)) / len(bands)
+    start = _mjd(spec.first_day) + 7.0 * WEEKS_BETWEEN_VISITS * (np.arange(n_exposure) // len(bands))
+    return {
+        "x_image": 2040.0 * uniform[4],
+        "y_image": 2040.0 * uniform[5],
+        "mjd": start + 13.0 * progress[band] + 0.05 * uniform[1] + 0.1,
+        "flux_bkg": 0.2 + 0.02 * normal[2],
+        "flags": _flags(uniform[7:], detector),
+        "fit_ql": 1.0 + np.sqrt(2.0 / FIT_DOF) * normal[3],
+        "det_id": detector,
+        "lvf_id": 1000 * detector + bands.channel[band],
+        "lambda": np.clip(wave, low + 1e-4, high - 1e-4),
+        "lambda_width": bands.bandwidth_um[band] * (1.0 + 0.02 * (uniform[3] - 0.5)),
+        "flux": true + error * normal[1],
+        "flux_err": error,
+        "flux_err_tractor": 0.9 * error,
+        "shape_r": np.full(band.shape, 1.0),
+        "phi": 180.0 * uniform[6],
+    }
 
 
 def _observation(
@@ -275,19 +273,8 @@ def _mjd(day: date) -> float:
     return (day - date(2000, 1, 1)).days + _MJD_2000
 
 
-def _described(path: Path, file_format: str, rows: int) -> DeliveryFile:
-    return DeliveryFile(
-        name=path.name,
-        format=file_format,
-        sha256=file_sha256(path),
-        rows=rows,
-        bytes=path.stat().st_size,  # type: ignore[arg-type]
-    )
-
-
-def _kind(release: str) -> dict[str, Any]:
-    """What `paeplatform.targets` has to know of deliveries."""
-    return {"option": "delivery", "folder": True, "fault": lambda folder: _fault(folder, release)}
+def _target(folder: Path, release: str, overwrite: bool) -> Target:
+    return Target(folder, overwrite, "delivery", folder=True, fault=lambda found: _fault(found, release))
 
 
 def _fault(folder: Path, release: str) -> str | None:

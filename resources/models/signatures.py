@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
+
+_SUMMARIES = ("mean", "median", "mode", "std")  # of the redshift
+PAE_SUMMARIES = tuple(f"pae_z_{name}" for name in _SUMMARIES)
+SBI_SUMMARIES = tuple(f"sbi_z_{name}" for name in _SUMMARIES)
+PROPOSAL_SUMMARIES = ("proposal_z_mean", "proposal_z_std")  # uncorrected
 
 
 def row_signature(n_in: int, n_out: int) -> ModelSignature:
@@ -20,22 +26,7 @@ def row_signature(n_in: int, n_out: int) -> ModelSignature:
     return ModelSignature(inputs=rows(n_in), outputs=rows(n_out))
 
 
-def photometry_signature() -> ModelSignature:
-    """Photometry to the redshift summaries of `pae`."""
-    return _from_photometry([f"pae_z_{name}" for name in ("mean", "median", "mode", "std")])
-
-
-def proposal_signature() -> ModelSignature:
-    """Photometry to the uncorrected redshifts of `posterior-proposal`."""
-    return _from_photometry(["proposal_z_mean", "proposal_z_std"])
-
-
-def sbi_signature() -> ModelSignature:
-    """Photometry to the redshift summaries of `sbi-redshift`."""
-    return _from_photometry([f"sbi_z_{name}" for name in ("mean", "median", "mode", "std")])
-
-
-def _from_photometry(outputs: list[str]) -> ModelSignature:
+def photometry_signature(outputs: Sequence[str]) -> ModelSignature:
     """Columns `flux` and `flux_err` [uJy], each a list of one number a band, to columns of numbers.
 
     A band without a measurement has an infinite or non-positive flux_err. MLflow checks the column types;

@@ -1,0 +1,15 @@
+"""The programs of the folder `scripts`, as modules for the tests."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+
+def load_script(name: str) -> ModuleType:
+    path = Path(__file__).resolve().parents[1] / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
