@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+import benchmarks.devices  # noqa: F401  # before what starts JAX
 from paeplatform.catalog.mock import draw_mock_catalog
 from paeplatform.catalog.photometry import mock_photometry
 from paeplatform.config import load_preset
 from paeplatform.inference.batches.progress import SILENT
-from paeplatform.inference.batches.runtime import use_host_devices
 from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.importance.sampling import ImportanceResult, run_importance
 from paeplatform.inference.model.priors import prior_from_preset
@@ -23,9 +23,6 @@ from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.bundle import PaeBundle, load_bundle
 from paeplatform.sed.library import load_library
-
-# Here, because the sampler's imports (BlackJAX) start JAX, after which its devices are what they are.
-use_host_devices(os.cpu_count() or 1)
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(os.environ.get("PAEPLATFORM_BENCH_HOME", ROOT / "runs" / "standard"))
