@@ -40,11 +40,13 @@ sys.path.insert(0, str(ROOT))
 
 from paeplatform.assets.recording.partitions import cell_partition  # noqa: E402
 from paeplatform.assets.recording.provenance import GATE_TAG, HELD, latest_records  # noqa: E402
+from paeplatform.assets.recording.tables import library_from  # noqa: E402
 from paeplatform.catalog.cells import cell_key  # noqa: E402
 from paeplatform.config import load_preset  # noqa: E402
 from paeplatform.instrument.bands import load_bands  # noqa: E402
 from paeplatform.release.simulated.defects import DefectSpec  # noqa: E402
 from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery  # noqa: E402
+from paeplatform.release.simulated.sky import TemplateSky  # noqa: E402
 from paeplatform.resources.registry import CHAMPION, PAE  # noqa: E402
 from paeplatform.resources.settings import PlatformSettings  # noqa: E402
 from paeplatform.sensors.backfill import BACKFILL_TAG  # noqa: E402
@@ -109,7 +111,8 @@ class Stage:
         """Puts a delivery into the landing zone."""
         spec = DeliverySpec(release, seed=seed, **more)
         folder = self.settings.landing / release
-        write_delivery(self.table("mock_photometry"), load_bands(), folder, spec, progress=False)
+        sky = TemplateSky(library_from(self.table("sed_templates")))
+        write_delivery(self.table("mock_photometry"), load_bands(), folder, spec, sky=sky, progress=False)
 
     def play(
         self, name: str, act: Callable[[], None], wanted: list[str], *checks: tuple[str, Callable[[], bool]]

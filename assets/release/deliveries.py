@@ -18,7 +18,7 @@ import polars as pl
 from paeplatform.assets.recording.metadata import table_result
 from paeplatform.assets.recording.partitions import CELL, cell_partition, release_cells, releases
 from paeplatform.assets.recording.provenance import DATA_VERSION, STOOD_FOR_BY, latest_of_cells, tag_of_record
-from paeplatform.assets.recording.tables import bands_from
+from paeplatform.assets.recording.tables import bands_from, library_from
 from paeplatform.assets.recording.versions import code_version, content_version, file_digest
 from paeplatform.assets.release.quality import Held, broken, check_results, check_specs
 from paeplatform.catalog.cells import cell_key
@@ -64,7 +64,7 @@ def _mock_delivery(preset: Preset) -> dg.AssetsDefinition:
         group_name="release",
         kinds={"parquet"},
         code_version=code_version(
-            1,
+            2,
             preset,
             "release.name",
             "release.n_visits",
@@ -74,10 +74,14 @@ def _mock_delivery(preset: Preset) -> dg.AssetsDefinition:
         ),
     )
     def mock_delivery(
-        mock_photometry: pl.DataFrame, spherex_bands: pl.DataFrame, workspace: Workspace
+        sed_templates: pl.DataFrame,
+        mock_photometry: pl.DataFrame,
+        spherex_bands: pl.DataFrame,
+        workspace: Workspace,
     ) -> dg.MaterializeResult:
         """The mock release as a survey would deliver it: a manifest and files of single exposures."""
         from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
+        from paeplatform.release.simulated.sky import TemplateSky
 
         cfg = preset.release
         folder = workspace.delivery(cfg.name)
@@ -91,7 +95,12 @@ def _mock_delivery(preset: Preset) -> dg.AssetsDefinition:
                 depth=preset.instrument.depth,
             )
             manifest = write_delivery(
-                mock_photometry, bands_from(spherex_bands), folder, spec, progress=False
+                mock_photometry,
+                bands_from(spherex_bands),
+                folder,
+                spec,
+                sky=TemplateSky(library_from(sed_templates)),
+                progress=False,
             )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(manifest.content_hash()),

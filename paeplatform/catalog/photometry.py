@@ -30,6 +30,63 @@ def ab_flux(mag: np.ndarray) -> np.ndarray:
     return 10.0 ** (0.4 * (AB_ZERO_UJY - np.asarray(mag, dtype=np.float64)))
 
 
+class MockSpectra:
+    """The spectra of catalogue sources: reddened templates at high resolution, scaled to their i magnitudes.
+
+    Args:
+        library: the templates the catalogue was drawn with.
+    """
+
+    COLUMNS = (
+        "template_index",
+        "dust_law",
+        "ebv",
+        "z_true",
+        "mag_i",
+    )  # of a source, that its spectrum follows from
+
+    def __init__(self, library: TemplateLibrary) -> None:
+        self._library = library
+        self._synthesiser = BroadBandSynthesiser(library, bands=(HSC_I,))
+
+    @property
+    def wave(self) -> np.ndarray:
+        """The rest-frame grid of the spectra, (n_hires,) [um]."""
+        return self._synthesiser.wave
+
+    def chunks(
+        self, catalog_rows: pl.DataFrame
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        """The spectra of all rows, `CHUNK` rows at a time.
+
+        Args:
+            catalog_rows: rows of `draw_mock_catalog` with the columns `COLUMNS`, any selection.
+
+        Returns:
+            Each time (place of the rows; rest-frame f_nu on `wave`, float32 of shape (n, n_hires), in the library's
+            scale; amplitude (n,), by which a band flux of such a spectrum is multiplied for a flux in uJy;
+            redshift (n,)).
+
+        Raises:
+            InputError: a column is missing, or a template or dust-law index does not exist (names the row).
+        """
+        _check_columns(catalog_rows, self.COLUMNS)
+        _check_indices(catalog_rows, self._library)
+        *seds, z, mag_i = (catalog_rows[name].to_numpy() for name in self.COLUMNS)
+        return self.of(seds, z, mag_i)
+
+    def of(
+        self, seds: Sequence[np.ndarray], z: np.ndarray, mag_i: np.ndarray
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        """As `chunks`, of the template index, dust law and E(B-V) [mag] of sources, their redshift and i magnitude."""
+        for low in range(0, len(z), CHUNK):
+            rows = slice(low, low + CHUNK)
+            template_index, dust_law, ebv = (column[rows] for column in seds)
+            fluxes = self._synthesiser.fluxes(template_index, dust_law, ebv, z[rows])
+            spectra = self._synthesiser.spectra(template_index, dust_law, ebv)
+            yield rows, spectra, ab_flux(mag_i[rows]) / fluxes[:, 0], z[rows]
+
+
 def mock_photometry(
     preset: Preset, library: TemplateLibrary, bands: BandSet, catalog_rows: pl.DataFrame, seed: int
 ) -> pl.DataFrame:
@@ -53,10 +110,10 @@ def mock_photometry(
     Raises:
         InputError: a column is missing, or a template or dust-law index does not exist (names the row).
     """
-    _check_rows(catalog_rows, library)
+    _check_columns(catalog_rows, ("object_id", *MockSpectra.COLUMNS))
+    _check_indices(catalog_rows, library)
     template_index, dust_law, ebv, z, mag_i, object_id = (
-        catalog_rows[name].to_numpy()
-        for name in ("template_index", "dust_law", "ebv", "z_true", "mag_i", "object_id")
+        catalog_rows[name].to_numpy() for name in (*MockSpectra.COLUMNS, "object_id")
     )
     flux_true = np.empty((len(catalog_rows), len(bands)))
     for rows, fluxes in noiseless_fluxes(library, bands, (template_index, dust_law, ebv), z, mag_i):
@@ -82,14 +139,10 @@ def noiseless_fluxes(
         z: (n,) redshifts.
         mag_i: (n,) i magnitude [AB] that sets the amplitude.
     """
-    synthesiser = BroadBandSynthesiser(library, bands=(HSC_I,))
-    photometer = BulkPhotometer(synthesiser.wave, gaussian_filters(bands))
-    for low in range(0, len(z), CHUNK):
-        rows = slice(low, low + CHUNK)
-        template_index, dust_law, ebv = (column[rows] for column in seds)
-        amplitude = ab_flux(mag_i[rows]) / synthesiser.fluxes(template_index, dust_law, ebv, z[rows])[:, 0]
-        spectra = synthesiser.spectra(template_index, dust_law, ebv)
-        yield rows, amplitude[:, None] * photometer.photometry(spectra, z[rows])
+    mock = MockSpectra(library)
+    photometer = BulkPhotometer(mock.wave, gaussian_filters(bands))
+    for rows, spectra, amplitude, redshift in mock.of(seds, z, mag_i):
+        yield rows, amplitude[:, None] * photometer.photometry(spectra, redshift)
 
 
 def noisy_fluxes(
@@ -135,11 +188,13 @@ def select_release(preset: Preset, catalog: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _check_rows(rows: pl.DataFrame, library: TemplateLibrary) -> None:
-    needed = ("object_id", "template_index", "dust_law", "ebv", "z_true", "mag_i")
+def _check_columns(rows: pl.DataFrame, needed: tuple[str, ...]) -> None:
     missing = [column for column in needed if column not in rows.columns]
     if missing:
         raise InputError(f"mock photometry: the catalogue lacks the columns {', '.join(missing)}")
+
+
+def _check_indices(rows: pl.DataFrame, library: TemplateLibrary) -> None:
     for column, size in (("template_index", len(library)), ("dust_law", len(DUST_LAWS))):
         bad = ~rows[column].is_between(0, size - 1).to_numpy()
         if bad.any():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from paeplatform.config import Preset
     from paeplatform.instrument.bands import BandSet
     from paeplatform.release.simulated.defects import DefectSpec
+    from paeplatform.sed.library import TemplateLibrary
 
 
 def simulate_release(
@@ -77,6 +78,8 @@ def simulate_release(
     from paeplatform.catalog.cells import parse_cell_key
     from paeplatform.instrument.bands import load_bands
     from paeplatform.release.simulated.delivery import DeliverySpec, check_delivery, write_delivery
+    from paeplatform.release.simulated.sky import TemplateSky
+    from paeplatform.sed.library import load_library
 
     spec = DeliverySpec(
         release=name,
@@ -91,9 +94,11 @@ def simulate_release(
     )
     folder = (to or settings.landing).expanduser() / name
     check_delivery(folder, spec, overwrite=overwrite)
-    bands = load_bands()
-    sources = _sources(settings.preset, bands)
-    manifest = write_delivery(sources, bands, folder, spec, overwrite=overwrite, progress=not json_)
+    bands, library = load_bands(), load_library(settings.preset.templates.folder)
+    sources = _sources(settings.preset, library, bands)
+    manifest = write_delivery(
+        sources, bands, folder, spec, sky=TemplateSky(library), overwrite=overwrite, progress=not json_
+    )
     if json_:
         typer.echo(
             json.dumps({"folder": str(folder), "version": manifest.content_hash(), "rows": manifest.n_rows})
@@ -105,13 +110,11 @@ def simulate_release(
     )
 
 
-def _sources(preset: Preset, bands: BandSet) -> pl.DataFrame:
+def _sources(preset: Preset, library: TemplateLibrary, bands: BandSet) -> pl.DataFrame:
     """Photometry of the preset's mock sources of a release."""
     from paeplatform.catalog.mock import draw_mock_catalog
     from paeplatform.catalog.photometry import mock_photometry, select_release
-    from paeplatform.sed.library import load_library
 
-    library = load_library(preset.templates.folder)
     catalog = select_release(preset, draw_mock_catalog(preset, library))
     return mock_photometry(preset, library, bands, catalog, preset.seed)
 

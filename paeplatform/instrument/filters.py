@@ -54,7 +54,13 @@ def gaussian_filters(bands: BandSet) -> FilterCurves:
     here on (exact and fast operators integrate it as piecewise linear), so that measured curves can take its
     place.
     """
-    offset = np.linspace(-HALF_RANGE_FWHM, HALF_RANGE_FWHM, N_NODES)
+    offset, table = gaussian_table()
     wave = bands.wave_um[:, None] + bands.bandwidth_um[:, None] * offset
-    transmission = np.broadcast_to(2.0 ** (-4.0 * offset**2), wave.shape).copy()
+    transmission = np.broadcast_to(table, wave.shape).copy()
     return FilterCurves(wave=wave, transmission=transmission)
+
+
+def gaussian_table() -> tuple[np.ndarray, np.ndarray]:
+    """(distance from the centre in units of the FWHM, transmission), each (61,): the shape that all passbands share."""
+    offset = np.linspace(-HALF_RANGE_FWHM, HALF_RANGE_FWHM, N_NODES)
+    return offset, 2.0 ** (-4.0 * offset**2)

@@ -13,8 +13,12 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from paeplatform.assets.recording.tables import library_from
 from paeplatform.config import Preset, load_preset
 from paeplatform.definitions import build_definitions
+from paeplatform.instrument.bands import load_bands
+from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
+from paeplatform.release.simulated.sky import TemplateSky
 from paeplatform.resources.registry import ModelRegistry
 from paeplatform.resources.settings import PlatformSettings
 from paeplatform.sensors.run import RunSummary, materialize_stale
@@ -57,6 +61,25 @@ class Platform:
 
     def table(self, name: str) -> pl.DataFrame:
         return pl.read_parquet(self.settings.store / f"{name}.parquet")
+
+    def deliver(self, spec: DeliverySpec) -> None:
+        """Puts a delivery of the mock sources into the landing zone."""
+        sky, folder = (
+            TemplateSky(library_from(self.table("sed_templates"))),
+            self.settings.landing / spec.release,
+        )
+        write_delivery(self.table("mock_photometry"), load_bands(), folder, spec, sky=sky, progress=False)
+
+    def of_channels(self, photometry: pl.DataFrame) -> pl.DataFrame:
+        """What the champion of `pae` says of the channels of some sources, asked directly."""
+        from paeplatform.assets.inference.estimation import EstimationInputs, load_champion
+        from paeplatform.assets.recording.tables import photometry_of
+        from paeplatform.resources.workspace import Workspace
+
+        tables = self.table("spherex_bands"), self.table("redshift_prior")
+        workspace = Workspace.from_settings(self.settings)
+        inputs = EstimationInputs(self.settings.preset, *tables, self.registry, workspace)
+        return load_champion(inputs).estimate(*photometry_of(photometry))
 
     def catalog(self) -> pl.DataFrame:
         return pl.concat([self.table(f"redshift_catalog/mock-r1/{cell}") for cell in CELLS])

@@ -16,11 +16,10 @@ from paeplatform.assets.recording.partitions import RELEASE
 from paeplatform.assets.release.quality import check_name
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
-from paeplatform.instrument.bands import load_bands
 from paeplatform.release.data_docs import write_data_docs
 from paeplatform.release.quality_rules import load_rules
 from paeplatform.release.simulated.defects import DefectSpec
-from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
+from paeplatform.release.simulated.delivery import DeliverySpec
 from paeplatform.sensors.backfill import backfill
 from tests.platform.conftest import CELLS, TINY, Platform
 
@@ -39,14 +38,7 @@ def _only_the_mock_release_stays(platform: Platform) -> Iterator[None]:
 
 
 def _deliver(platform: Platform, release: str, **more) -> None:
-    spec = DeliverySpec(release, seed=21, **more)
-    write_delivery(
-        platform.table("mock_photometry"),
-        load_bands(),
-        platform.settings.landing / release,
-        spec,
-        progress=False,
-    )
+    platform.deliver(DeliverySpec(release, seed=21, **more))
 
 
 def _backfill(platform: Platform, release: str, **more):

@@ -18,9 +18,8 @@ from paeplatform.assets.release.photometry import PHOTOMETRY
 from paeplatform.cli import app
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import InputError
-from paeplatform.instrument.bands import load_bands
 from paeplatform.release.simulated.defects import DefectSpec
-from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
+from paeplatform.release.simulated.delivery import DeliverySpec
 from paeplatform.sensors.backfill import backfill
 from paeplatform.sensors.reconcile import next_requests
 from paeplatform.sensors.run import materialize
@@ -45,8 +44,7 @@ def held(platform: Platform) -> Iterator[Platform]:
     names = {"held-a": DefectSpec("missing_detector", (first,)), "held-b": DefectSpec("checksum_mismatch")}
     for release, defect in names.items():
         spec = DeliverySpec(release, seed=31, defects=(defect,))
-        folder = platform.settings.landing / release
-        write_delivery(platform.table("mock_photometry"), load_bands(), folder, spec, progress=False)
+        platform.deliver(spec)
     defs = build_definitions(platform.settings)
     summary = backfill(platform.settings, "held-a", defs=defs, instance=platform.instance)
     assert list(summary.held) == [FIRST] and list(summary.made) == [SECOND]

@@ -1,4 +1,8 @@
-"""Deliveries like a survey's, made from mock sources: several visits a channel, flags, signed fluxes."""
+"""Deliveries like a survey's, made from mock sources: several visits a channel, flags, signed fluxes.
+
+No two exposures of a source share a passband, since the filter varies continuously over a detector: each has its own
+wavelength and width (`passbands`), and its flux is what the sky emits there (`sky`).
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,11 @@ from paeplatform.random_keys import counter_generator
 from paeplatform.release.flags import Flag
 from paeplatform.release.manifest import MANIFEST, DeliveryFile, Manifest, write_manifest
 from paeplatform.release.reading import described_file, file_sha256, write_table
-from paeplatform.release.schema import COLLECTIONS, DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id
+from paeplatform.release.schema import COLLECTIONS, EXPOSURE_SCHEMA, source_id
 from paeplatform.release.simulated.damage import damage_delivery, damage_rows
 from paeplatform.release.simulated.defects import DefectSpec
+from paeplatform.release.simulated.passbands import ChannelPassbands
+from paeplatform.release.simulated.sky import ChannelSky, Sky
 from paeplatform.targets import Target, creator
 
 WEEKS_BETWEEN_VISITS = 26  # an all-sky survey comes back after half a year
@@ -44,6 +50,7 @@ FLAG_RATES = {
 }
 DICHROIC_RATE = 0.03  # detectors 3 and 4 alone
 NOTE = ".paeplatform.json"  # in the folder of a delivery that this module wrote: its files with their sizes
+SOURCES_AT_A_TIME = 256  # exposures of more sources are not in memory together, beside the rows of a file
 _MJD_2000 = 51544.0
 _STREAM = 0x44454C49  # of the random numbers of deliveries
 
@@ -100,16 +107,20 @@ def write_delivery(
     folder: Path,
     spec: DeliverySpec,
     *,
+    sky: Sky | None = None,
     overwrite: bool = True,
     progress: bool = True,
 ) -> Manifest:
     """Writes a delivery, which appears as a whole.
 
     Args:
-        table: sources with ra, dec [deg] and flux_true (source, band) [uJy]; cell, when a defect or seed names cells.
+        table: sources with ra, dec [deg] and the columns that the sky asks for, such as flux_true (source, band) [uJy];
+            cell, when a defect or seed names cells.
         bands: the channels with their depth: that of all visits together.
         folder: of the delivery, `<landing>/<release>`.
         spec: see there.
+        sky: what the sources emit; `TemplateSky` for those of the mock catalogue. None: `ChannelSky(bands)`, which
+            approximates it from flux_true.
         overwrite: replaces a delivery that this function wrote. What else stands there, such as a delivery of the
             survey, is never replaced.
         progress: shows a bar in sources.
@@ -119,7 +130,8 @@ def write_delivery(
             positive, or what stands in the folder's place may not be replaced.
     """
     folder = Path(folder)
-    _check(table, folder, spec)
+    sky = ChannelSky(bands) if sky is None else sky
+    _check(table, folder, spec, sky)
     file_format, chunk = spec.file_format, max(1, spec.rows_per_file // (len(bands) * spec.n_visits))
     with _target(folder, spec.release, overwrite).new() as unfinished:
         unfinished.mkdir()
@@ -127,12 +139,16 @@ def write_delivery(
         with tqdm(total=table.height, desc=spec.release, unit="source", disable=not progress) as bar:
             for first in range(0, max(table.height, 1), chunk):
                 part = table[first : first + chunk]
-                rows = damage_rows(exposures(part, bands, spec), part.height, spec.defects, spec.seed)
+                made = []
+                for low in range(0, max(part.height, 1), SOURCES_AT_A_TIME):
+                    some = part[low : low + SOURCES_AT_A_TIME]
+                    made.append(exposures(some, bands, spec, sky))
+                    bar.update(some.height)
+                rows = damage_rows(pl.concat(made), part.height, spec.defects, spec.seed)
                 path = unfinished / f"spectrophotometry_{spec.release}_{len(files):04d}.{file_format}"
                 written = rows.select([name for name in EXPOSURE_SCHEMA if name in rows.columns])
                 write_table(written, path, file_format)
                 files.append(described_file(path, file_format, rows.height))
-                bar.update(part.height)
         first_mjd = _mjd(spec.first_day)
         manifest = Manifest(
             release=spec.release,
@@ -153,16 +169,22 @@ def write_delivery(
     return manifest
 
 
-def exposures(table: pl.DataFrame, bands: BandSet, spec: DeliverySpec) -> pl.DataFrame:
+def exposures(
+    table: pl.DataFrame, bands: BandSet, spec: DeliverySpec, sky: Sky | None = None
+) -> pl.DataFrame:
     """Exposures of some sources, by source and then time; columns of `EXPOSURE_SCHEMA` and `cell`, if there is one.
 
-    The random numbers of a source depend on the seed and its place on the sky alone.
+    Each falls anywhere within its channel and measures what the sky emits there; sky None is `ChannelSky(bands)`. The
+    random numbers of a source depend on the seed and its place on the sky alone.
     """
     n_source, n_band = table.height, len(bands)
     shape = n_source, n_band * spec.n_visits
     normal, uniform = _draws(table, spec, shape)
     band = np.broadcast_to(np.tile(np.arange(n_band), spec.n_visits), shape)
-    values = _measured(table["flux_true"].to_numpy(), bands, spec, band, normal, uniform)
+    wave, width = ChannelPassbands(bands).draw(band, uniform[0], uniform[3])
+    true = (ChannelSky(bands) if sky is None else sky).fluxes(table, wave, width)
+    values = _measured(true, bands, spec, band, normal, uniform)
+    values |= {"lambda": wave, "lambda_width": width}
     values |= {name: np.broadcast_to(table[name].to_numpy()[:, None], shape) for name in ("ra", "dec")}
     delivered = uniform[2] >= LOST_SHARE
     rows = pl.DataFrame(
@@ -207,25 +229,21 @@ def _measured(
     normal: np.ndarray,
     uniform: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """What the survey measures of (source, exposure), by column.
+    """What the survey measures of (source, exposure) beside its passband, by column.
 
     Args:
-        flux_true: (source, band) [uJy].
+        flux_true: (source, exposure) [uJy].
         bands: the channels.
         spec: of the delivery.
         band: (source, exposure) index of the channel.
         normal: of `_draws`.
         uniform: of `_draws`.
     """
-    n_source, n_exposure = band.shape
     detector = bands.detector[band]
     error = bands.depth(spec.depth)[band] * np.sqrt(spec.n_visits) * np.exp(ERROR_SCATTER * normal[0])
-    true = flux_true.astype(np.float64)[np.arange(n_source)[:, None], band]
-    low, high = (np.array([DETECTOR_RANGE_UM[int(d)][side] for d in bands.detector])[band] for side in (0, 1))
-    wave = bands.wave_um[band] + 0.4 * bands.bandwidth_um[band] * (uniform[0] - 0.5)
     # A visit takes two weeks: the channels of a detector come one after the other, as the sky drifts across it.
     progress = np.argsort(np.argsort(bands.wave_um)) / len(bands)
-    start = _mjd(spec.first_day) + 7.0 * WEEKS_BETWEEN_VISITS * (np.arange(n_exposure) // len(bands))
+    start = _mjd(spec.first_day) + 7.0 * WEEKS_BETWEEN_VISITS * (np.arange(band.shape[1]) // len(bands))
     return {
         "x_image": 2040.0 * uniform[4],
         "y_image": 2040.0 * uniform[5],
@@ -235,9 +253,7 @@ def _measured(
         "fit_ql": 1.0 + np.sqrt(2.0 / FIT_DOF) * normal[3],
         "det_id": detector,
         "lvf_id": 1000 * detector + bands.channel[band],
-        "lambda": np.clip(wave, low + 1e-4, high - 1e-4),
-        "lambda_width": bands.bandwidth_um[band] * (1.0 + 0.02 * (uniform[3] - 0.5)),
-        "flux": true + error * normal[1],
+        "flux": flux_true + error * normal[1],
         "flux_err": error,
         "flux_err_tractor": 0.9 * error,
         "shape_r": np.full(band.shape, 1.0),
@@ -312,13 +328,13 @@ def _listed_without_note(folder: Path, release: str) -> dict[str, int] | None:
     return sizes | {MANIFEST: (folder / MANIFEST).stat().st_size}
 
 
-def _check(table: pl.DataFrame, folder: Path, spec: DeliverySpec) -> None:
+def _check(table: pl.DataFrame, folder: Path, spec: DeliverySpec, sky: Sky) -> None:
     check_release_name(spec.release)
     if folder.name != spec.release:
         raise InputError(f"delivery folder {folder} must be named like its release, {spec.release!r}")
     if spec.data_collection not in COLLECTIONS and not spec.defects:
         raise InputError(f"data collection {spec.data_collection!r} must be one of {', '.join(COLLECTIONS)}")
-    missing = [name for name in ("ra", "dec", "flux_true") if name not in table.columns]
+    missing = [name for name in ("ra", "dec", *sky.columns) if name not in table.columns]
     if missing:
         raise InputError(f"delivery: the table of sources lacks {', '.join(missing)}")
     if spec.n_visits < 1 or spec.rows_per_file < 1:
