@@ -18,14 +18,17 @@ from benchmarks.timing import figure
 from paeplatform.inference.model.priors import UniformPrior, prior_to_dict
 from paeplatform.inference.results.pz_summary import redshift_columns
 from paeplatform.inference.results.reweight import reweight_table
-from paeplatform.instrument.bands import BandSet, load_bands
-from paeplatform.release.binning import bin_exposures
+from paeplatform.instrument.bands import load_bands
+from paeplatform.release.binning import bin_exposures, measurement_table
 from paeplatform.release.flags import reject_mask
 from paeplatform.release.manifest import load_manifest
 from paeplatform.release.rows import set_aside
 from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
+from paeplatform.release.simulated.sky import TemplateSky
 from paeplatform.release.splitting import split_delivery
 from paeplatform.release.statistics import cell_statistics
+from paeplatform.sed.dust import DUST_LAWS
+from paeplatform.sed.library import TemplateLibrary, load_library
 
 N_SOURCES, N_DRAWS, ORDER, CELL = 2000, 500, 6, 27256
 
@@ -35,10 +38,10 @@ def run() -> list[dict[str, Any]]:
     bands, rng = load_bands(), np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
+        library = load_library()
+        sources, sky, spec = _sources(library, rng), TemplateSky(library), DeliverySpec("r1", n_visits=3)
         began = time.process_time()
-        write_delivery(
-            _sources(bands, rng), bands, base / "r1", DeliverySpec("r1", n_visits=3), progress=False
-        )
+        write_delivery(sources, bands, base / "r1", spec, sky=sky, progress=False)
         written = time.process_time() - began
         manifest = load_manifest(base / "r1")
         began = time.process_time()
@@ -47,18 +50,19 @@ def run() -> list[dict[str, Any]]:
         path = Path(split.cells.sort("n_rows")["path"][-1])
         rejected = reject_mask(_policy())
 
-        def photometry() -> pl.DataFrame:
+        def photometry() -> tuple[pl.DataFrame, pl.DataFrame]:
             rows, quarantined = set_aside(pl.read_parquet(path, glob=False), manifest, bands)
             made = bin_exposures(rows, bands, rejected, CELL, quarantined)
             cell_statistics(rows, made, quarantined, bands, rejected)
-            return made
+            return made, measurement_table(rows, made, rejected)
 
-        n = photometry().height
+        made, measurements = photometry()
+        n = made.height
         binned = _cpu_seconds(photometry)
         posteriors, other = _posteriors(rng)
         moved = _cpu_seconds(lambda: reweight_table(posteriors, _old(), other))
         columns = [name for name in posteriors.columns if name != "pae_z_draws"]
-        joined = photometry().head(n).select("object_id", "ra", "dec", "cell", "snr")
+        joined = made.select("object_id", "ra", "dec", "cell", "snr")
         catalogue = posteriors.head(n).select(columns).with_columns(object_id=joined["object_id"])
 
         def catalog() -> None:
@@ -72,7 +76,8 @@ def run() -> list[dict[str, Any]]:
         together = _cpu_seconds(catalog)
         sizes = {
             "cell_exposures": path.stat().st_size / n,
-            "release_photometry": _size(photometry(), base / "p.parquet"),
+            "release_photometry": _size(made, base / "p.parquet"),
+            "release_measurements": _size(measurements, base / "m.parquet"),
             "pae_posteriors": _size(posteriors, base / "a.parquet"),
             "reweighted_posteriors": _size(reweight_table(posteriors, _old(), other), base / "w.parquet"),
             "template_fits": _size(posteriors.select(columns), base / "t.parquet"),
@@ -107,19 +112,21 @@ def _policy() -> Any:
     return load_preset("standard").release.flag_policy
 
 
-def _sources(bands: BandSet, rng: np.random.Generator) -> pl.DataFrame:
-    """Power laws of all brightnesses, inside one cell."""
+def _sources(library: TemplateLibrary, rng: np.random.Generator) -> pl.DataFrame:
+    """Galaxies of all templates and brightnesses, inside one cell."""
     from astropy import units
     from astropy_healpix import healpix_to_lonlat
 
     lon, lat = healpix_to_lonlat(CELL, 2**ORDER, order="nested")
-    slope = rng.normal(0.5, 0.3, (N_SOURCES, 1))
-    flux = 10.0 ** rng.uniform(0.5, 2.0, (N_SOURCES, 1)) * (bands.wave_um / 2.0) ** slope
     return pl.DataFrame(
         {
             "ra": float(lon.to_value(units.deg)) + rng.uniform(-0.2, 0.2, N_SOURCES),
             "dec": float(lat.to_value(units.deg)) + rng.uniform(-0.2, 0.2, N_SOURCES),
-            "flux_true": pl.Series(flux.astype(np.float32), dtype=pl.Array(pl.Float32, len(bands))),
+            "template_index": rng.integers(0, len(library), N_SOURCES),
+            "dust_law": rng.integers(0, len(DUST_LAWS), N_SOURCES),
+            "ebv": rng.uniform(0.0, 0.5, N_SOURCES),
+            "z_true": rng.uniform(0.05, 1.5, N_SOURCES),
+            "mag_i": rng.uniform(19.0, 22.5, N_SOURCES),
         }
     )
 

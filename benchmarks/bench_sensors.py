@@ -65,6 +65,7 @@ PICTURES = {
     "reweighted_posteriors": 10_000,
     "redshift_catalog": 19_000,
     "release_photometry": 7_000,
+    "release_measurements": 6_500,
     "quarantined_sources": 6_500,
     "quality_statistics": 3_000,
 }

@@ -316,6 +316,8 @@ class InferenceConfig(Section):
     method: Literal["importance", "mclmc", "pocomc"] = "importance"
     fallback: bool = True  # importance sampling only: MCLMC for the sources it cannot be trusted for
     n_kept: PositiveInt = 500  # equally weighted draws kept of each source, for reweighting and predictions
+    # of a release: the likelihood of each measurement at its own wavelength, or of their averages in the channels
+    wavelengths: Literal["native", "channels"] = "native"
 
 
 class TrustConfig(Section):

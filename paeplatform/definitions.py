@@ -73,7 +73,7 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *bundle_assets(preset),  # pae_model
         *promotion_assets(preset),  # frozen_test_set, and of pae and sbi: _evaluation, _promotion, _champion
         *delivery_assets(preset),  # mock_delivery, raw_release, release_exposures, cell_exposures
-        *release_assets(preset),  # release_photometry, quarantined_sources, quality_statistics
+        *release_assets(preset),  # release_photometry, _measurements, quarantined_sources, quality_statistics
         *prior_assets(preset),  # inference_prior
         *inference_assets(preset),  # pae_posteriors, template_fits, reweighted_posteriors, redshift_catalog
         *sbi_assets(preset),  # sbi_model, sbi_posteriors

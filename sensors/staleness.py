@@ -225,6 +225,11 @@ class StalenessChecker:
         if record is None:
             return "missing"
         paths = self._recorded_paths(record, key, partition)
+        for beside in self._read_beside(key):
+            other = self._latest(beside, partition)
+            if other is None:
+                return f"{beside.to_user_string()}, made in the same step, is missing"
+            paths = [*paths, *self._recorded_paths(other, beside, partition)]
         gone = next((path for path in paths if not self._exists(path)), None)
         if gone is not None:
             return f"its file {gone} is gone"
@@ -246,6 +251,14 @@ class StalenessChecker:
             if self._input_version(key, parent, partition, by_itself) != version:
                 return f"input {parent.to_user_string()} changed"
         return None
+
+    def _read_beside(self, key: dg.AssetKey) -> list[dg.AssetKey]:
+        """The assets that this one stands for and that others read."""
+        nodes = {one: self._graph.get(one) for one in self.made_with(key) if one != key}
+        name = key.to_user_string()
+        return [
+            one for one, node in nodes.items() if node.metadata.get(STOOD_FOR_BY) == name and node.child_keys
+        ]
 
     def state(self, key: dg.AssetKey, partition: str | None) -> str:
         """A hash over the last materialisation and all it is compared with: one state needs one run."""

@@ -7,17 +7,32 @@ import polars as pl
 import pytest
 
 from paeplatform.instrument.bands import load_bands
-from paeplatform.release.binning import bin_exposures
+from paeplatform.instrument.measurements import Measurements
+from paeplatform.release.binning import bin_exposures, measurement_table
 from paeplatform.release.flags import reject_mask
 from paeplatform.release.rows import with_channel
 
 FOLDER = Path(__file__).parents[2] / "shared" / "real"
 FILES = {"quasar": "quasar_h1413+117.csv", "brown dwarf": "browndwarf_simp_j0136+0933.csv"}
-_COLUMNS = "object_id", "ra", "dec", "mjd", "flux", "flux_err", "flags", "channel"
+_COLUMNS = "object_id", "ra", "dec", "mjd", "lambda", "lambda_width", "flux", "flux_err", "flags", "channel"
 
 
 def real_photometry() -> tuple[np.ndarray, np.ndarray]:
     """(flux, flux_err), (2, 102) [uJy], of the quasar and the brown dwarf; skips the test without the files."""
+    table = bin_exposures(real_exposures(), load_bands(), reject_mask("tool"), 0)
+    return table["flux"].to_numpy().astype(np.float64), table["flux_err"].to_numpy().astype(np.float64)
+
+
+def real_measurements() -> Measurements:
+    """All that are in use of the quasar and the brown dwarf; skips the test without the files."""
+    rows, reject = real_exposures(), reject_mask("tool")
+    return Measurements.from_table(
+        measurement_table(rows, bin_exposures(rows, load_bands(), reject, 0), reject)
+    )
+
+
+def real_exposures() -> pl.DataFrame:
+    """The measurements of both objects as exposures of a release, those without an error left out."""
     if not all((FOLDER / name).is_file() for name in FILES.values()):
         pytest.skip(f"the real measurements are not in {FOLDER}")
     bands, parts = load_bands(), []
@@ -30,5 +45,4 @@ def real_photometry() -> tuple[np.ndarray, np.ndarray]:
             pl.col("detector").cast(pl.Int16).alias("det_id"),
         )
         parts.append(with_channel(rows, bands).select(*_COLUMNS))
-    table = bin_exposures(pl.concat(parts), bands, reject_mask("tool"), 0)
-    return table["flux"].to_numpy().astype(np.float64), table["flux_err"].to_numpy().astype(np.float64)
+    return pl.concat(parts)

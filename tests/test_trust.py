@@ -41,6 +41,7 @@ def test_catalogue_flags_follow_the_limits():
     row = pl.DataFrame(
         {
             "pae_z_mean": [0.5], "pae_z_std": [0.01], "pae_rhat": [None], "pae_khat": [0.6], "pae_ess": [300.0],
+            "pae_binning_chi2": [0.1],
             "pae_path": ["proposal"], "pae_moved": ["no"], "z_flags": [0],
             "tf_z_mean": [0.5], "tf_z_std": [0.01], "sbi_z_mean": [0.5], "sbi_z_std": [0.01], "sbi_status": ["ok"],
             "n_used": [306], "n_masked": [0], "n_set_aside": [0],

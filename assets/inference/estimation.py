@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.recording.tables import bands_from, library_from
+from paeplatform.assets.recording.tables import bands_from, library_from, photometry_of
 from paeplatform.assets.recording.versions import code_version
 from paeplatform.config import Preset
 from paeplatform.resources.failures import one_line_failures
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paeplatform.inference.model.priors import RedshiftPrior
     from paeplatform.template_fit.grid import TemplateGrid
 
-PAE_POSTERIORS = 6  # number of the code version of posteriors: raised when the same model answers otherwise
+PAE_POSTERIORS = 7  # number of the code version of posteriors: raised when the same model answers otherwise
 CHAMPION_TAG = "paeplatform/champion"  # on a materialisation: the version of `pae` it used
 # Of the preset; they decide a posterior beside the bundle.
 POSTERIOR_SETTINGS = (
@@ -41,7 +41,7 @@ MISFIT_SETTINGS = (
 
 @dataclass(frozen=True)
 class Estimation:
-    """The champion, ready to answer.
+    """A champion, ready to answer.
 
     Attributes:
         champion: the version of `pae`.
@@ -54,6 +54,18 @@ class Estimation:
     prior_id: str
     prior: str
     estimate: "Callable[[np.ndarray, np.ndarray, np.ndarray], pl.DataFrame]"
+
+
+@dataclass(frozen=True)
+class PaeEstimation(Estimation):
+    """The champion of `pae`.
+
+    Attributes:
+        estimate_release: tables of photometry and measurements of the same sources to the table of `estimate`; of the
+            measurements or of the channels, as `inference.wavelengths` says.
+    """
+
+    estimate_release: "Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]"
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ def load_champion(
     *,
     prior: "RedshiftPrior | None" = None,
     progress: bool = False,
-) -> Estimation:
+) -> PaeEstimation:
     """Fetches the champion and binds bands, prior and settings.
 
     Args:
@@ -130,6 +142,7 @@ def load_champion(
     from paeplatform.inference.estimate import Estimator
     from paeplatform.inference.model.priors import prior_from_preset, prior_to_dict
     from paeplatform.instrument.filters import gaussian_filters
+    from paeplatform.instrument.measurements import Measurements
     from paeplatform.pae.bundle import load_bundle
 
     preset, bands = inputs.preset, bands_from(inputs.spherex_bands)
@@ -145,5 +158,15 @@ def load_champion(
         with one_line_failures():
             return estimator.estimate(flux, flux_err, object_id, progress=progress)
 
+    def estimate_release(photometry: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
+        if preset.inference.wavelengths == "channels":
+            return estimate(*photometry_of(photometry))
+        measured = photometry.select("object_id").join(
+            measurements, on="object_id", how="left", validate="1:1", maintain_order="left"
+        )
+        with one_line_failures():
+            given = Measurements.from_table(measured)
+            return estimator.estimate_measured(given, measured["object_id"].to_numpy(), progress=progress)[0]
+
     as_json = json.dumps(prior_to_dict(prior), sort_keys=True)
-    return Estimation(champion, prior.prior_id(), as_json, estimate)
+    return PaeEstimation(champion, prior.prior_id(), as_json, estimate, estimate_release)

@@ -24,7 +24,7 @@ from paeplatform.assets.recording.groups import asset_group
 from paeplatform.assets.recording.metadata import counts, plot
 from paeplatform.assets.recording.partitions import COMPUTE
 from paeplatform.assets.recording.provenance import NOT_COMPARED
-from paeplatform.assets.recording.tables import photometry_of
+from paeplatform.assets.recording.tables import bands_from, photometry_at_centres
 from paeplatform.assets.recording.versions import code_version
 from paeplatform.config import Preset
 from paeplatform.errors import CheckpointError
@@ -39,7 +39,15 @@ SAMPLED_WITH = "pae_prior"  # of posteriors: the prior they were sampled with, a
 # What the catalogue is made of: photometry, and beside it one table a method.
 CATALOG_OF = ("release_photometry", "reweighted_posteriors", "template_fits", "sbi_posteriors")
 # Bulky; the catalogue is what users of redshifts read.
-NOT_IN_CATALOG = ("flux", "flux_err", "n_exposures", "repeat_chi2", "pae_z_draws", SAMPLED_WITH)
+NOT_IN_CATALOG = (
+    "flux",
+    "flux_err",
+    "wave_offset",
+    "n_exposures",
+    "repeat_chi2",
+    "pae_z_draws",
+    SAMPLED_WITH,
+)
 
 
 def _pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
@@ -56,19 +64,22 @@ def _pae_posteriors(preset: Preset) -> dg.AssetsDefinition:
     def pae_posteriors(
         context: dg.AssetExecutionContext,
         release_photometry: Tables,
+        release_measurements: Tables,
         spherex_bands: pl.DataFrame,
         redshift_prior: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """Redshift posteriors of one cell from the @champion of `pae`: summaries, quantiles, draws, diagnostics."""
-        results = CellResults(context, release_photometry=release_photometry)
+        results = CellResults(
+            context, release_photometry=release_photometry, release_measurements=release_measurements
+        )
         chosen = load_champion(
             EstimationInputs(preset, spherex_bands, redshift_prior, registry, workspace), progress=True
         )
 
         def estimate(cell: Cell) -> pl.DataFrame:
-            return chosen.estimate(*photometry_of(cell.inputs["release_photometry"])).with_columns(
+            return chosen.estimate_release(*cell.inputs.values()).with_columns(
                 release=pl.lit(cell.release),
                 input_data_version=pl.lit(cell.versions["release_photometry"]),
                 bundle_version=pl.lit(chosen.champion.version, pl.Int32),
@@ -96,7 +107,7 @@ def _template_fits(preset: Preset) -> dg.AssetsDefinition:
     @cell_asset(
         kinds={"jax", "parquet"},
         pool=COMPUTE,
-        code_version=code_version(3, preset, "template_fit", "templates.dust_laws", *MISFIT_SETTINGS),
+        code_version=code_version(4, preset, "template_fit", "templates.dust_laws", *MISFIT_SETTINGS),
     )
     def template_fits(
         context: dg.AssetExecutionContext,
@@ -112,9 +123,10 @@ def _template_fits(preset: Preset) -> dg.AssetsDefinition:
 
         grid = template_grid(preset, sed_templates, spherex_bands)
         with one_line_failures():
+            bands = bands_from(spherex_bands)
             results.estimate(
                 lambda cell: fit_templates(
-                    grid, *photometry_of(cell.inputs["release_photometry"]), trust=preset.trust
+                    grid, *photometry_at_centres(cell.inputs["release_photometry"], bands), trust=preset.trust
                 ),
                 lambda table: {"status": counts(table, "tf_status")},
             )
@@ -124,25 +136,29 @@ def _template_fits(preset: Preset) -> dg.AssetsDefinition:
 
 
 def _reweighted_posteriors(preset: Preset) -> dg.AssetsDefinition:
-    @cell_asset(kinds={"jax", "parquet"}, pool=COMPUTE, code_version=posterior_code(2, preset))
+    @cell_asset(kinds={"jax", "parquet"}, pool=COMPUTE, code_version=posterior_code(3, preset))
     def reweighted_posteriors(
         context: dg.AssetExecutionContext,
         pae_posteriors: Tables,
         release_photometry: Tables,
+        release_measurements: Tables,
         inference_prior: pl.DataFrame,
         spherex_bands: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Tables]:
         """Posteriors under the p(z) in force: moved by weights where their draws allow it, else inferred again."""
-        results = CellResults(context, pae_posteriors=pae_posteriors, release_photometry=release_photometry)
+        results = CellResults(
+            context,
+            pae_posteriors=pae_posteriors,
+            release_photometry=release_photometry,
+            release_measurements=release_measurements,
+        )
         loaded_with = EstimationInputs(preset, spherex_bands, None, registry, workspace)
         in_force = PriorMove(loaded_with, inference_prior)
 
         def move(cell: Cell) -> tuple[pl.DataFrame, Shown]:
-            table, inferred_again = in_force.move(
-                cell.inputs["pae_posteriors"], cell.inputs["release_photometry"]
-            )
+            table, inferred_again = in_force.move(*cell.inputs.values())
             return table, {"cell": cell.key, "inferred_again": inferred_again}
 
         results.make(move)
@@ -193,7 +209,9 @@ class PriorMove:
         self._prior = inference_prior.row(0, named=True)
         self.prior_id: str = self._prior["prior_id"]
 
-    def move(self, posteriors: pl.DataFrame, photometry: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    def move(
+        self, posteriors: pl.DataFrame, photometry: pl.DataFrame, measurements: pl.DataFrame
+    ) -> tuple[pl.DataFrame, int]:
         """(posteriors under the prior in force, how many were inferred again).
 
         Columns pae_reweight_ess and pae_moved ("no", "weights", "inferred") say how a source got there.
@@ -218,18 +236,22 @@ class PriorMove:
         ).drop("pae_reweight_allowed")
         if refused.is_empty():
             return moved, 0
-        again = self._inferred(
-            photometry.filter(pl.col("object_id").is_in(refused.implode())), posteriors, new
-        )
+        some = photometry.filter(pl.col("object_id").is_in(refused.implode()))
+        again = self._inferred(some, measurements, posteriors, new)
         return _replaced(moved, again), refused.len()
 
     def _inferred(
-        self, photometry: pl.DataFrame, posteriors: pl.DataFrame, new: "RedshiftPrior"
+        self,
+        photometry: pl.DataFrame,
+        measurements: pl.DataFrame,
+        posteriors: pl.DataFrame,
+        new: "RedshiftPrior",
     ) -> pl.DataFrame:
         """With the very bundle that made the rest."""
         version = int(posteriors["bundle_version"][0])
         chosen = load_champion(self._loaded_with, version, prior=new)
-        return chosen.estimate(*photometry_of(photometry)).with_columns(pl.lit("inferred").alias("pae_moved"))
+        again = chosen.estimate_release(photometry, measurements)
+        return again.with_columns(pl.lit("inferred").alias("pae_moved"))
 
 
 def _replaced(moved: pl.DataFrame, again: pl.DataFrame) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from paeplatform.assets.models.model_records import example_photometry, record_s
 from paeplatform.assets.models.training import model_asset, training
 from paeplatform.assets.recording.metadata import counts, model_links
 from paeplatform.assets.recording.partitions import COMPUTE
-from paeplatform.assets.recording.tables import bands_from, library_from, photometry_of
+from paeplatform.assets.recording.tables import bands_from, library_from, photometry_at_centres
 from paeplatform.assets.recording.versions import code_version, content_version
 from paeplatform.config import Preset
 from paeplatform.resources.models.signatures import SBI_SUMMARIES, photometry_signature
@@ -83,9 +83,12 @@ def _sbi_posteriors(preset: Preset) -> dg.AssetsDefinition:
         chosen = load_sbi_version(
             EstimationInputs(preset, spherex_bands, None, registry, workspace), progress=True
         )
+        bands = bands_from(spherex_bands)
 
         def estimate(cell: Cell) -> pl.DataFrame:
-            return chosen.estimate(*photometry_of(cell.inputs["release_photometry"])).with_columns(
+            return chosen.estimate(
+                *photometry_at_centres(cell.inputs["release_photometry"], bands)
+            ).with_columns(
                 sbi_version=pl.lit(chosen.champion.version, pl.Int32),
                 sbi_code_version=pl.lit(version),
             )

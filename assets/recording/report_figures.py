@@ -26,11 +26,11 @@ def redshift_figures(preset: Preset, catalog: pl.DataFrame, metrics: pl.DataFram
     """Recovery, errors, calibration, convergence and goodness of fit of a catalogue with truth."""
     from paeplatform.figures import redshift as figures
     from paeplatform.inference.results.summaries import QUANTILE_LEVELS
-    from paeplatform.scores.calibration import ks_distance_to_uniform, pit_coverage, reduced_chi2
+    from paeplatform.scores.calibration import ks_distance_to_uniform, pit_coverage, reduced_chi2, summed_over
     from paeplatform.scores.scorecard import source_columns
 
-    names = ("z_true", "pae_z_mean", "pae_z_std", "pae_chi2", "pae_n_bands")
-    z_true, z_hat, sigma_z, chi2, n_bands = (catalog[name].to_numpy() for name in names)
+    names = ("z_true", "pae_z_mean", "pae_z_std", "pae_chi2", summed_over(catalog))
+    z_true, z_hat, sigma_z, chi2, n_terms = (catalog[name].to_numpy() for name in names)
     scores = source_columns(z_hat, sigma_z, z_true, catalog["pae_z_quantiles"].to_numpy(), QUANTILE_LEVELS)
     pit = scores["pit"]
     return {
@@ -45,7 +45,7 @@ def redshift_figures(preset: Preset, catalog: pl.DataFrame, metrics: pl.DataFram
             *(catalog[f"pae_{name}"].to_numpy() for name in ("rhat", "acl", "khat", "ess")),
             trust=preset.trust,
         ),
-        "chi2": figures.chi2_distribution(reduced_chi2(chi2, n_bands, preset.pae.n_latent)),
+        "chi2": figures.chi2_distribution(reduced_chi2(chi2, n_terms, preset.pae.n_latent)),
     }
 
 

@@ -19,6 +19,17 @@ def photometry_of(table: pl.DataFrame) -> "Photometry":
     return tuple(table[name].to_numpy() for name in ("flux", "flux_err", "object_id"))  # type: ignore[return-value]
 
 
+def photometry_at_centres(table: pl.DataFrame, bands: "BandSet") -> "Photometry":
+    """As `photometry_of` for a table of binned exposures, with each channel's flux taken from the mean wavelength of
+    its exposures to the channel's centre (`ChannelMeans.at_centres`): for methods that compare it with a model there.
+    """
+    from paeplatform.instrument.measurements import ChannelMeans
+
+    columns = (table[name].to_numpy() for name in ("flux", "flux_err", "wave_offset", "n_exposures"))
+    means = ChannelMeans(*columns)
+    return means.at_centres(bands), means.flux_err, table["object_id"].to_numpy()
+
+
 def library_table(library: "TemplateLibrary") -> pl.DataFrame:
     """One row a template: name, source, licence, wave [um] and flux (f_nu, mean 1) as lists."""
     return pl.DataFrame(

@@ -32,7 +32,7 @@ STATISTICS = "quality_statistics"
 
 def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    version = code_version(3, preset, "release.flag_policy")
+    version = code_version(4, preset, "release.flag_policy")
 
     # One cell a run: the gate holds a cell by failing its run, and must not fail its neighbours'.
     @dg.multi_asset(
@@ -40,6 +40,11 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         outs={
             "release_photometry": asset_out(
                 version, "102 fluxes and errors [uJy] of every source of one cell, binned from its exposures."
+            ),
+            "release_measurements": asset_out(
+                version,
+                "Every measurement of every source of one cell, at its own wavelength and width.",
+                stood_for_by="release_photometry",
             ),
             "quarantined_sources": asset_out(
                 version,
@@ -66,7 +71,7 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         bands = bands_from(spherex_bands)
         with one_line_failures():
             made = _photometry(preset, bands, workspace, release, cell)
-        photometry, quarantined, statistics, outcomes, row_counts = made
+        photometry, measurements, quarantined, statistics, outcomes, row_counts = made
         faults = broken(outcomes)
         gate = dg.MetadataValue.json(faults) if faults else PASSED
         yield table_result(
@@ -74,6 +79,9 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
             {"release": release, "cell": cell, GATE: gate, **row_counts},
             asset_key="release_photometry",
             tags={GATE_TAG: HELD if faults else PASSED},
+        )
+        yield table_result(
+            measurements, {"measurements": row_counts["used_rows"]}, asset_key="release_measurements"
         )
         reasons = quarantined["reason"].str.split(";").explode(empty_as_null=False).to_frame()
         yield table_result(
@@ -93,14 +101,14 @@ def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 
 def _photometry(
     preset: Preset, bands: "BandSet", workspace: Workspace, release: str, cell: str
-) -> "tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[RuleOutcome], dict[str, int]]":
-    """(photometry, set aside, statistics, outcomes, counts of rows) of a cell.
+) -> "tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame, list[RuleOutcome], dict[str, int]]":
+    """(photometry, measurements, set aside, statistics, outcomes, counts of rows) of a cell.
 
     Raises:
         InputError: the release or cell has no name's form, or the release has no such cell.
     """
     from paeplatform.errors import InputError
-    from paeplatform.release.binning import bin_exposures
+    from paeplatform.release.binning import bin_exposures, measurement_table
     from paeplatform.release.flags import reject_mask
     from paeplatform.release.judging import judge_cell
     from paeplatform.release.manifest import kept_manifest
@@ -127,7 +135,8 @@ def _photometry(
     statistics = cell_statistics(rows, photometry, quarantined, bands, rejected)
     baseline, same = _baseline(workspace, release, cell)
     outcomes = judge_cell(statistics, load_rules(), baseline, same_sources=same)
-    return photometry, quarantined, statistics, outcomes, row_counts
+    measurements = measurement_table(rows, photometry, rejected)
+    return photometry, measurements, quarantined, statistics, outcomes, row_counts
 
 
 def stored_outcomes(

@@ -24,7 +24,7 @@ from paeplatform.assets.recording.report_figures import (
     model_numbers,
     redshift_figures,
 )
-from paeplatform.assets.recording.tables import bands_from, library_from, photometry_of
+from paeplatform.assets.recording.tables import bands_from, library_from, photometry_at_centres
 from paeplatform.assets.recording.versions import code_version, content_version
 from paeplatform.assets.release.accepted import release_table
 from paeplatform.assets.validation.declared import computed_asset, validation_asset
@@ -111,7 +111,7 @@ def _missing_band_stress(preset: Preset) -> dg.AssetsDefinition:
     @computed_asset(
         partitions_def=releases,
         deps=["pae_champion", cells_of("release_photometry")],
-        code_version=posterior_code(1, preset, "stress_test"),
+        code_version=posterior_code(2, preset, "stress_test"),
     )
     def missing_band_stress(
         context: dg.AssetExecutionContext,
@@ -137,7 +137,7 @@ def _missing_band_stress(preset: Preset) -> dg.AssetsDefinition:
         with one_line_failures():
             tested = stress_test(
                 chosen.estimate,
-                *photometry_of(sources),
+                *photometry_at_centres(sources, bands_from(spherex_bands)),
                 fractions=preset.stress_test.fractions,
                 seed=preset.seed,
             )

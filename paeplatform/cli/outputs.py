@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import polars as pl
     from upath import UPath
 
+    from paeplatform.instrument.bands import load_bands
+    from paeplatform.instrument.measurements import COLUMNS
     from paeplatform.outputs.card import Galaxy
     from paeplatform.resources.settings import PlatformSettings
 
@@ -169,17 +171,20 @@ def _galaxy(settings: PlatformSettings, source: int, release: str | None) -> Gal
         table = read_table(settings.store / asset / name / f"{cell}.parquet")
         return table.filter(pl.col("object_id") == source).row(0, named=True)
 
-    photometry, posterior = one("release_photometry"), one("reweighted_posteriors")
-    draws = posterior["pae_z_draws"]
-    flux, error = (np.asarray(photometry[key], dtype=np.float64) for key in ("flux", "flux_err"))
-    return Galaxy(row, flux, error, np.asarray(draws if draws is not None else [], dtype=np.float64))
+    draws = one("reweighted_posteriors")["pae_z_draws"]
+    if (settings.store / "release_measurements" / name / f"{cell}.parquet").is_file():
+        measured = one("release_measurements")
+        columns = [np.asarray(measured[f"measured_{key}"], dtype=np.float64) for key in COLUMNS]
+    else:  # the release was made before measurements were kept: its channels
+        photometry, bands = one("release_photometry"), load_bands()
+        flux, error = (np.asarray(photometry[key], dtype=np.float64) for key in ("flux", "flux_err"))
+        columns = [flux, error, bands.wave_um, bands.bandwidth_um]
+    return Galaxy(row, *columns, z_draws=np.asarray(draws if draws is not None else [], dtype=np.float64))
 
 
 def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
-    """Draws of u are not stored: the source is inferred once more, with the bundle and prior of its row."""
+    """What the model of the source's row predicts of its measurements; None where it has no proposal to draw from."""
     import json
-
-    import numpy as np
 
     from paeplatform.cli.science import estimator_of
     from paeplatform.inference.model.priors import prior_from_dict
@@ -198,7 +203,4 @@ def _predictive(settings: PlatformSettings, galaxy: Galaxy) -> Any:
     estimator = estimator_of(folder, prior, settings, "importance")
     if estimator.proposal is None or not preset.prior.nf_prior:
         return None
-    _, draws = estimator.estimate_with_draws(
-        galaxy.flux[None], galaxy.flux_err[None], np.array([galaxy.row["object_id"]]), progress=False
-    )
-    return predict(estimator.posterior, draws, galaxy)
+    return predict(estimator, galaxy)

@@ -13,21 +13,42 @@ from jaxtyping import Float, Int
 from paeplatform.config import Preset
 from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.batches.progress import Progress
-from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.draws import PosteriorDraws, joined
 from paeplatform.inference.model.forward_model import PaeForward, build_forward
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.inference.pocomc import run_pocomc
+from paeplatform.inference.results.binning import binning_chi2
 from paeplatform.inference.results.summaries import PosteriorSummaries, summarise
 from paeplatform.inference.samplers import by_importance, by_mclmc, of_weighted_draws
-from paeplatform.inference.screening import screen
+from paeplatform.inference.screening import screen, screen_measurements
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import BandSet
 from paeplatform.instrument.filters import FilterCurves
+from paeplatform.instrument.measurements import Measurements, channel_means, channel_of, merged, padded
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.pae.proposal import Proposal
 
+
+@dataclass(frozen=True)
+class MeasuredGroup:
+    """Sources that are sampled together.
+
+    Attributes:
+        rows: their places among all that were given.
+        sources: with measurements in arrays of one length.
+        reason: what was wrong with a source's measurements; None for nothing.
+    """
+
+    rows: np.ndarray
+    sources: Sources
+    reason: np.ndarray
+
+
 METHODS = ("importance", "mclmc", "pocomc")
+# Places for measurements: each source takes the smallest that holds its own, so that few shapes are compiled. Those
+# of three visits of the 102 channels fit into 320; merged measurements of any source into the last.
+SLOT_COUNTS = (112, 320, 1280)
 _KEPT_FORWARDS = 2
 _forwards: OrderedDict[tuple, tuple[PaeBundle, FilterCurves, PaeForward]] = OrderedDict()
 
@@ -73,7 +94,7 @@ class Estimator:
 
     @property
     def forward(self) -> PaeForward:
-        """The bundle's forward model, up to the highest redshift of the prior."""
+        """The bundle's forward model, up to the highest redshift of the prior, of channels and of measurements."""
         n_nodes = self.preset.instrument.n_redshift_nodes
         return shared_forward(self.bundle, self.filters, float(self.z_prior.z_max), n_nodes)
 
@@ -111,7 +132,7 @@ class Estimator:
             on_progress: called with the number of galaxies done since the last call.
 
         Returns:
-            The table of `summarise`, rows in the order given.
+            The table of `summarise` with pae_binning_chi2, null for channels; rows in the order given.
 
         Raises:
             BandSetError: shapes do not fit.
@@ -138,7 +159,69 @@ class Estimator:
         sources = Sources(screened.flux, screened.flux_err, object_id, self.preset.seed)
         posterior = self.posterior
         found = self._sample(posterior, sources, Progress(progress, on_progress))
-        return summarise(sources, found, posterior, self.preset.trust, screened.reason), found.draws
+        table = summarise(sources, found, posterior, self.preset.trust, screened.reason)
+        return table.with_columns(pl.lit(None, pl.Float32).alias("pae_binning_chi2")), found.draws
+
+    def estimate_measured(
+        self,
+        measurements: Measurements,
+        object_id: Int[np.ndarray, " source"],
+        *,
+        progress: bool = True,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> tuple[pl.DataFrame, PosteriorDraws]:
+        """As `estimate_with_draws`, of measurements at their own wavelengths: the likelihood compares each measurement
+        with the model in its own passband.
+
+        The measurements binned into channels serve the amortised proposal alone, which proposes.
+
+        Args:
+            measurements: any number a source. Faulty ones are left out and named; those closer than their passbands can
+                tell apart are merged (`measurements.merged`).
+            object_id: see `estimate`.
+            progress: see `estimate`.
+            on_progress: see `estimate`.
+
+        Returns:
+            The table of `summarise` with pae_binning_chi2 (`results.binning`), and the kept draws, in the order given.
+
+        Raises:
+            ConfigError: object ids are not distinct integers, one for each source.
+        """
+        groups = self.measured_sources(measurements, object_id)
+        posterior, shown = self.posterior, Progress(progress, on_progress)
+        tables, draws = [], []
+        for group in groups:
+            found = self._sample(posterior, group.sources, shown)
+            table = summarise(group.sources, found, posterior, self.preset.trust, group.reason)
+            harm = binning_chi2(posterior, found.draws, group.sources, self.bands)
+            tables.append(table.with_columns(pl.Series("pae_binning_chi2", harm).fill_nan(None)))
+            draws.append(found.draws)
+        back = np.argsort(np.concatenate([group.rows for group in groups]))
+        return pl.concat(tables)[back], joined(draws, back)
+
+    def measured_sources(
+        self, measurements: Measurements, object_id: Int[np.ndarray, " source"]
+    ) -> list[MeasuredGroup]:
+        """The sources of measurements as the samplers take them, in groups of as many places for measurements.
+
+        Raises:
+            ConfigError: object ids are not distinct integers, one for each source.
+        """
+        object_id = np.asarray(object_id)
+        _check_ids(object_id, len(measurements))
+        screened = screen_measurements(measurements)
+        sound = merged(screened.measurements, SLOT_COUNTS[-1])
+        means = channel_means(sound, self.bands, channel_of(sound, self.bands))
+        flux, flux_err = np.nan_to_num(means.at_centres(self.bands)), means.flux_err
+        size = np.searchsorted(SLOT_COUNTS, sound.count)
+        groups = []
+        for number in np.unique(size) if len(size) else [0]:
+            rows = np.flatnonzero(size == number)
+            own = padded(sound.rows(rows), SLOT_COUNTS[number])
+            sources = Sources(flux[rows], flux_err[rows], object_id[rows], self.preset.seed, own)
+            groups.append(MeasuredGroup(rows, sources, screened.reason[rows]))
+        return groups
 
     def _sample(self, posterior: LogPosterior, sources: Sources, progress: Progress) -> PosteriorSummaries:
         preset, bundle, proposal = self.preset, self.bundle, self.proposal
@@ -186,7 +269,7 @@ def shared_forward(bundle: PaeBundle, filters: FilterCurves, z_max: float, n_nod
     key = (id(bundle), id(filters), z_max, n_nodes)
     if key not in _forwards:
         # bundle and filters are held with the entry, so that their ids stay theirs
-        _forwards[key] = (bundle, filters, build_forward(bundle, filters, z_max, n_nodes))
+        _forwards[key] = (bundle, filters, build_forward(bundle, filters, z_max, n_nodes, slots=True))
         while len(_forwards) > _KEPT_FORWARDS:
             _forwards.popitem(last=False)
     _forwards.move_to_end(key)

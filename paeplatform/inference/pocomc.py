@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from paeplatform.errors import ConfigError, InputError
 from paeplatform.inference.batches.progress import SHOWN, Progress
 from paeplatform.inference.model.draws import PosteriorDraws
-from paeplatform.inference.model.posterior import LOG_2PI, LogPosterior
+from paeplatform.inference.model.posterior import LOG_2PI, LogPosterior, WhitenedPhotometry
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.noise import usable_bands
 from paeplatform.random_keys import seeded_generator
@@ -125,20 +125,22 @@ def run_pocomc(
         )
     stages.check(n_latent)
     sources = sources.single()
-    flux, flux_err, n_draws = sources.flux, sources.flux_err, stages.n_draws
+    n_draws = stages.n_draws
+    flux, flux_err = sources.fitted
     if flux.ndim != 2 or flux.shape != flux_err.shape:
         raise InputError(f"flux {flux.shape} and flux_err {flux_err.shape} must both be (source, band)")
     n_source = len(sources)
     usable = usable_bands(flux_err)
     failed = np.asarray(~usable.any(axis=1) | (usable & ~np.isfinite(flux)).any(axis=1))
 
+    photometry = sources.whitened(posterior)
     x = np.full((n_source, n_draws, n_latent + 1), np.nan, np.float32)
     log_prob = np.full((n_source, n_draws), np.nan, np.float32)
     evidence, calls = np.full((2, n_source), np.nan), np.zeros(n_source, np.int64)
     for row in tqdm(np.flatnonzero(~failed), desc="pocoMC", unit="galaxy", disable=not progress.show):
         rng = seeded_generator(sources.seed, sources.object_id[row], 0x706D)
         prior = PosteriorPrior(posterior, n_latent, rng)
-        likelihood = _Likelihood(posterior, flux[row], flux_err[row])
+        likelihood = _Likelihood(posterior, photometry.rows(row))
         with _seeded(rng) as torch_seed:
             run = sampler(
                 prior=prior,
@@ -188,11 +190,11 @@ class PosteriorPrior:
 class _Likelihood:
     """ln L of one source at (draw, dim) positions, in float64 whatever the model computes in."""
 
-    def __init__(self, posterior: LogPosterior, flux: np.ndarray, flux_err: np.ndarray):
-        self.posterior, self.data = posterior, (jnp.asarray(flux), jnp.asarray(flux_err))
+    def __init__(self, posterior: LogPosterior, photometry: WhitenedPhotometry):
+        self.posterior, self.photometry = posterior, jax.tree.map(jnp.asarray, photometry)
 
     def __call__(self, x: Float[np.ndarray, "draw dim"]) -> Float[np.ndarray, " draw"]:
-        value = _padded(lambda x: _log_likelihoods(self.posterior, *self.data, x), x)
+        value = _padded(lambda x: _log_likelihoods(self.posterior, self.photometry, x), x)
         return np.where(np.isfinite(value), value, -np.inf)
 
 
@@ -206,10 +208,10 @@ def _padded(function: Callable[[np.ndarray], Array], values: np.ndarray) -> Floa
 
 
 @eqx.filter_jit
-def _log_likelihoods(posterior: LogPosterior, flux: Array, flux_err: Array, x: Array) -> Array:
+def _log_likelihoods(posterior: LogPosterior, photometry: WhitenedPhotometry, x: Array) -> Array:
     def one(x: Array) -> Array:
         z = jnp.clip(jnp.exp(x[-1]), posterior.z_prior.z_min, posterior.z_prior.z_max)
-        return posterior.log_likelihood(x[:-1], z, flux, flux_err)
+        return posterior._log_likelihood(x[:-1], z, photometry)
 
     return jax.vmap(one)(x)
 

@@ -159,7 +159,7 @@ def profile_likelihood(
         if number < 1:
             raise InputError(f"{name} {number} must be at least 1")
     whitened = whiten(jnp.asarray(flux, jnp.float32), jnp.asarray(flux_err, jnp.float32))
-    photometry = WhitenedPhotometry(*(np.asarray(part) for part in whitened))
+    photometry = jax.tree.map(np.asarray, whitened)
     usable = (photometry.weight > 0.0).any(axis=1) & np.isfinite(photometry.signal).all(axis=1)
 
     shape = (len(photometry.signal), len(z_grid))
@@ -167,7 +167,7 @@ def profile_likelihood(
     u_best, done = np.full((*shape, n_latent), np.nan, np.float32), np.zeros(shape, np.int32)
     search = _Search(posterior, z_grid, n_latent, n_restarts, n_iterations, nf_prior, seed, landmarks)
     for row in tqdm(np.flatnonzero(usable), desc="profile", unit="galaxy", disable=not progress):
-        fit = search.run(WhitenedPhotometry(*(part[row] for part in photometry)))
+        fit = search.run(photometry.rows(row))
         u_best[row], done[row] = fit.u, fit.n_done
         chi2[row] = fit.objective - nf_prior * np.sum(fit.u.astype(np.float64) ** 2, axis=1)
         at_bound[row] = (np.abs(fit.u) >= LARGEST_U).any(axis=1)
@@ -241,7 +241,7 @@ class _Search:
         n_node, n_pool, n_band = self.model.shape
         unused = np.zeros(n_node * n_pool, np.float32)
         bank = PriorBank(unused[:, None], self.model.reshape(-1, n_band), unused)
-        score = score_bank(bank, WhitenedPhotometry(*(part[None] for part in photometry)), "profile")
+        score = score_bank(bank, jax.tree.map(lambda part: part[None], photometry), "profile")
         score = score.reshape(n_node, n_pool)
         if self.nf_prior:
             score = score - 0.5 * np.sum(self.pool.astype(np.float64) ** 2, axis=1)
@@ -280,7 +280,7 @@ class _Search:
         return [jax.device_put(array, NamedSharding(self.mesh, LANE)) for array in arrays]
 
     def _lanes_of(self, photometry: WhitenedPhotometry) -> WhitenedPhotometry:
-        return WhitenedPhotometry(*self._put(*(np.tile(part, (self.n_lane, 1)) for part in photometry)))
+        return jax.tree.map(lambda part: self._put(np.tile(part, (self.n_lane, 1)))[0], photometry)
 
     def _objective(self, photometry: WhitenedPhotometry, node: np.ndarray, u: np.ndarray) -> np.ndarray:
         lanes, parts = self._lanes_of(photometry), []

@@ -12,6 +12,14 @@ A call with arrays of the wrong shape is refused whole. Within a call each band 
 
 Absurd is a |flux| / flux_err above `MAX_SNR`, or a number outside `LIMITS` [uJy].
 
+Measurements at their own wavelengths are judged by the same table, and in addition by their passbands:
+
+| passband | fault |
+|---|---|
+| centre NaN, infinite, or outside `WAVE_LIMITS` | WAVELENGTH_OUT_OF_RANGE |
+| width NaN, infinite, zero or negative | WIDTH_NOT_POSITIVE |
+| centre over width that no detector has there (`slots.SPHEREX_PASSBANDS`) | RESOLVING_POWER_OUT_OF_RANGE |
+
 A source that keeps one band or more is inferred from what is left, its faults recorded (repaired). One that keeps
 none has NO_USABLE_BAND, which is fatal: it gets no posterior. So a whole row in a wrong unit ends as fatal, a single
 bad channel does not.
@@ -25,11 +33,14 @@ from enum import IntFlag
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from paeplatform.instrument.measurements import Measurements
 from paeplatform.instrument.noise import check_photometry, usable_bands
+from paeplatform.instrument.slots import belongs_to_a_family
 
 MAX_SNR = (
     1e6  # of one band; SPHEREx reaches some 1e3, and residuals of float32 lose their first digit near 1e6
 )
+WAVE_LIMITS = (0.7, 5.1)  # of a passband's centre [um]: what the instrument sees, with a margin
 LIMITS = (1e-30, 1e30)  # of flux_err, and the upper one of |flux|: squares of ratios stay inside float32
 
 
@@ -41,12 +52,18 @@ class InputFault(IntFlag):
         ERROR_NOT_POSITIVE: repaired; some band's error is zero or negative.
         OUT_OF_RANGE: repaired; some band has an absurd signal-to-noise or a number no flux in uJy can be.
         NO_USABLE_BAND: fatal; every band is masked, by the user or for the faults above.
+        WAVELENGTH_OUT_OF_RANGE: repaired; some measurement's wavelength is no number or outside `WAVE_LIMITS`.
+        WIDTH_NOT_POSITIVE: repaired; some measurement's width is no positive number.
+        RESOLVING_POWER_OUT_OF_RANGE: repaired; no detector has some measurement's wavelength over width there.
     """
 
     FLUX_NOT_FINITE = 1
     ERROR_NOT_POSITIVE = 2
     OUT_OF_RANGE = 4
     NO_USABLE_BAND = 8
+    WAVELENGTH_OUT_OF_RANGE = 16
+    WIDTH_NOT_POSITIVE = 32
+    RESOLVING_POWER_OUT_OF_RANGE = 64
 
 
 FATAL = InputFault.NO_USABLE_BAND
@@ -100,35 +117,80 @@ def screen(flux: np.ndarray, flux_err: np.ndarray, n_bands: int) -> Screened:
         array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
         for array in (flux, flux_err)
     )
-    given = usable_bands(flux_err)
-    finite = np.isfinite(flux)
+    use, found = _judged(flux, flux_err)
+    faults = np.zeros(len(flux), np.int32)
+    for fault, where in found.items():
+        faults[where.any(axis=1)] |= int(fault)
+    faults[~use.any(axis=1)] |= int(InputFault.NO_USABLE_BAND)
+    n_repaired = np.sum([where.sum(axis=1) for where in found.values()], axis=0, dtype=np.int64)
+    return Screened(
+        flux=np.where(use, flux, np.zeros((), flux.dtype)),
+        flux_err=np.where(use, flux_err, np.asarray(np.inf, flux_err.dtype)),
+        faults=faults,
+        n_repaired=n_repaired,
+        reason=_reasons(faults),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ScreenedMeasurements:
+    """Measurements that nothing downstream can stumble over.
+
+    Attributes:
+        measurements: those in use; every source is there, if need be with none.
+        faults, n_repaired, reason: as of `Screened`.
+    """
+
+    measurements: Measurements
+    faults: Int[np.ndarray, " source"]
+    n_repaired: Int[np.ndarray, " source"]
+    reason: np.ndarray
+
+
+def screen_measurements(measurements: Measurements) -> ScreenedMeasurements:
+    """Judges measurements by the tables at the top of this module; no source changes another."""
+    wave, width = measurements.wave_um, measurements.width_um
+    use, found = _judged(measurements.flux, measurements.flux_err)
+    # What is masked anyway has no fault of its passband.
+    seen = np.isfinite(wave) & (wave >= WAVE_LIMITS[0]) & (wave <= WAVE_LIMITS[1])
+    wide = np.isfinite(width) & (width > 0.0)
+    known = belongs_to_a_family(wave, width)
+    found[InputFault.WAVELENGTH_OUT_OF_RANGE] = use & ~seen
+    found[InputFault.WIDTH_NOT_POSITIVE] = use & seen & ~wide
+    found[InputFault.RESOLVING_POWER_OUT_OF_RANGE] = use & seen & wide & ~known
+    use &= known
+    faults = np.zeros(len(measurements), np.int32)
+    n_repaired = np.zeros(len(measurements), np.int64)
+    for fault, where in found.items():
+        count = np.bincount(measurements.source[where], minlength=len(measurements))
+        faults[count > 0] |= int(fault)
+        n_repaired += count
+    kept = measurements.where(use)
+    faults[kept.count == 0] |= int(InputFault.NO_USABLE_BAND)
+    return ScreenedMeasurements(kept, faults, n_repaired, _reasons(faults))
+
+
+def _judged(flux: np.ndarray, flux_err: np.ndarray) -> tuple[np.ndarray, dict[InputFault, np.ndarray]]:
+    """Which numbers are to be used, and where each fault is; any shape."""
+    given, finite = usable_bands(flux_err), np.isfinite(flux)
     low, high = LIMITS
     sane = (flux_err >= low) & (flux_err <= high) & (np.abs(np.where(finite, flux, 0.0)) <= high)
     # in float64, and only between sane numbers: neither can overflow
     use = given & finite & sane
     snr = np.divide(flux, flux_err, out=np.zeros(flux.shape), where=use, dtype=np.float64)
     use &= np.abs(snr) <= MAX_SNR
-
-    found = {
+    return use, {
         InputFault.FLUX_NOT_FINITE: given & ~finite,
         InputFault.ERROR_NOT_POSITIVE: flux_err <= 0.0,  # -inf too, NaN not
         InputFault.OUT_OF_RANGE: given & finite & ~use,
     }
-    faults = np.zeros(len(flux), np.int32)
-    for fault, where in found.items():
-        faults[where.any(axis=1)] |= int(fault)
-    faults[~use.any(axis=1)] |= int(InputFault.NO_USABLE_BAND)
-    n_repaired = np.sum([where.sum(axis=1) for where in found.values()], axis=0, dtype=np.int64)
-    reason = np.full(len(flux), None, dtype=object)
+
+
+def _reasons(faults: np.ndarray) -> np.ndarray:
+    reason = np.full(len(faults), None, dtype=object)
     for row in np.flatnonzero(faults):
         reason[row] = reason_text(int(faults[row]))
-    return Screened(
-        flux=np.where(use, flux, np.zeros((), flux.dtype)),
-        flux_err=np.where(use, flux_err, np.asarray(np.inf, flux_err.dtype)),
-        faults=faults,
-        n_repaired=n_repaired,
-        reason=reason,
-    )
+    return reason
 
 
 def reason_text(faults: int) -> str | None:

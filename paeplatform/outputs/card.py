@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -14,13 +14,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from paeplatform.figures import style
-from paeplatform.inference.model.draws import PosteriorDraws
-from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.results.predictive import Predictive, posterior_predictive
 from paeplatform.inference.results.pz_quantiles import density_between
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
-from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import BandSet
+from paeplatform.instrument.measurements import Measurements, PaddedMeasurements, channel_of
 from paeplatform.outputs.flags import in_words
 from paeplatform.targets import creator
 
@@ -32,7 +31,8 @@ _SHOWN = {
     "pae_khat": "Pareto k-hat",
     "pae_rhat": "R-hat",
     "pae_chi2": "chi^2",
-    "pae_n_bands": "bands used",
+    "pae_n_bands": "channels",
+    "pae_n_measurements": "measurements",
     "pae_moved": "prior moved by",
 }
 _MADE_BY = {
@@ -54,14 +54,52 @@ class Galaxy:
 
     Attributes:
         row: of the catalogue.
-        flux, flux_err: (band,) [uJy]; infinite where a band is missing.
+        flux, flux_err: (measurement,) [uJy].
+        wave_um, width_um: (measurement,) centres and widths of the passbands [um].
         z_draws: (draw,) of p(z) under the prior in force; empty without a posterior.
     """
 
     row: Mapping[str, Any]
     flux: np.ndarray
     flux_err: np.ndarray
+    wave_um: np.ndarray
+    width_um: np.ndarray
     z_draws: np.ndarray
+
+    @property
+    def measurements(self) -> Measurements:
+        """The measurements as the estimator takes them."""
+        parts = (self.flux, self.flux_err, self.wave_um, self.width_um)
+        return Measurements(*parts, start=np.array([0, len(self.flux)]))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model predicts of one source.
+
+    Attributes:
+        measured: the measurements, in arrays of one row.
+        predictive: intervals of the model's fluxes in the same places.
+    """
+
+    measured: PaddedMeasurements
+    predictive: Predictive
+
+
+def predict(estimator: Estimator, galaxy: Galaxy) -> Seen:
+    """The posterior predictive of a galaxy's measurements, each in its own passband.
+
+    Draws of u are not stored: the source is inferred once more.
+
+    Args:
+        estimator: with the bundle and prior of the catalogue's row.
+        galaxy: its measurements.
+    """
+    identity = np.array([galaxy.row["object_id"]])
+    _, draws = estimator.estimate_measured(galaxy.measurements, identity, progress=False)
+    sources = estimator.measured_sources(galaxy.measurements, identity)[0].sources
+    assert sources.measured is not None
+    return Seen(sources.measured, posterior_predictive(estimator.posterior, draws, sources))
 
 
 def card_png(figure: Figure) -> bytes:
@@ -72,31 +110,18 @@ def card_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def predict(posterior: LogPosterior, draws: PosteriorDraws, galaxy: Galaxy) -> Predictive:
-    """The posterior predictive SED of a galaxy in the survey's bands.
-
-    Args:
-        posterior: of the bundle that made the catalogue.
-        draws: of this one source, over u and z.
-        galaxy: its photometry.
-    """
-    error = np.where(np.isfinite(galaxy.flux), galaxy.flux_err, np.inf)
-    flux = np.nan_to_num(galaxy.flux)
-    return posterior_predictive(posterior, draws, Sources.numbered(flux[None], error[None], seed=0))
-
-
 @style.styled
-def source_card(galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -> Figure:
+def source_card(galaxy: Galaxy, bands: BandSet, seen: Seen | None) -> Figure:
     """The card.
 
     Args:
         galaxy: the source.
-        bands: of its photometry.
-        predictive: of `predict`; None for a source without a posterior.
+        bands: channels of the survey, which say which detector a wavelength belongs to.
+        seen: what the model predicts; None for a source without a posterior.
     """
     figure = style.new_figure(height_in=7.2, width_in=9.0)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.15, 1.0), width_ratios=(1.25, 1.0))
-    _photometry(figure.add_subplot(grid[0, :]), galaxy, bands, predictive)
+    _photometry(figure.add_subplot(grid[0, :]), galaxy, bands, seen)
     _redshift(figure.add_subplot(grid[1, 0]), galaxy)
     _words(figure.add_subplot(grid[1, 1]), galaxy)
     figure.suptitle(
@@ -109,20 +134,30 @@ def source_card(galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -
     return figure
 
 
-def _photometry(axes: Axes, galaxy: Galaxy, bands: BandSet, predictive: Predictive | None) -> None:
+def _photometry(axes: Axes, galaxy: Galaxy, bands: BandSet, seen: Seen | None) -> None:
     good = np.isfinite(galaxy.flux) & np.isfinite(galaxy.flux_err)
-    if predictive is not None and np.isfinite(predictive.flux[0]).any():
+    if seen is not None and np.isfinite(seen.predictive.flux[0]).any():
+        own = seen.measured
+        there = np.isfinite(own.flux_err[0])
+        channel = channel_of(
+            Measurements(*(part[0][there] for part in astuple(own)), start=np.array([0, there.sum()])), bands
+        )
+        detector, wave = bands.detector[channel], own.wave_um[0][there]
         for level, colour, alpha in ((1, style.SKY, 0.35), (0, style.BLUE, 0.45)):
-            label = f"model, {predictive.level[level]:.0%}"
-            low, high = predictive.flux_low[0, level], predictive.flux_high[0, level]
-            for detector in np.unique(bands.detector):
-                here = bands.detector == detector
+            label = f"model, {seen.predictive.level[level]:.0%}"
+            low, high = (
+                part[0, level][there] for part in (seen.predictive.flux_low, seen.predictive.flux_high)
+            )
+            for number in np.unique(detector):
+                # along a detector the passbands change smoothly: between measurements the model is a line
+                here = np.flatnonzero(detector == number)
+                here = here[np.argsort(wave[here])]
                 axes.fill_between(
-                    bands.wave_um[here], low[here], high[here], color=colour, alpha=alpha, lw=0, label=label
+                    wave[here], low[here], high[here], color=colour, alpha=alpha, lw=0, label=label
                 )
                 label = ""
     axes.errorbar(
-        bands.wave_um[good],
+        galaxy.wave_um[good],
         galaxy.flux[good],
         galaxy.flux_err[good],
         fmt="o",
@@ -138,7 +173,7 @@ def _photometry(axes: Axes, galaxy: Galaxy, bands: BandSet, predictive: Predicti
         axes.set_ylim(min(low, 0.0) - margin, high + margin)
     axes.axhline(0.0, color=style.GREY, lw=0.7)
     axes.set(xlabel="wavelength [µm]", ylabel="flux density [µJy]", xlim=(0.7, 5.05))
-    axes.set_title(f"{int(good.sum())} of {len(bands)} bands")
+    axes.set_title(f"{int(good.sum())} measurements, {galaxy.row['n_bands']} of {len(bands)} channels")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.1)  # above the data
 
 

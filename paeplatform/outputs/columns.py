@@ -88,6 +88,12 @@ _PATTERNS = (
     ),
     (r"chi2_best", "stat.fit.chi2", "chi^2 of the draw that fits best"),
     (r"chi2", "stat.fit.chi2", "chi^2 of the reconstruction"),
+    (r"n_measurements", "meta.number;obs.exposure", "measurements that chi^2 is a sum over"),
+    (
+        r"binning_chi2",
+        "stat.fit.chi2",
+        "what binning into channels would change: above 1, fits to them are misled",
+    ),
     (r"n_bands", "meta.number;instr.bandpass", "bands used"),
 )
 

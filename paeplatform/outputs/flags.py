@@ -7,6 +7,7 @@ from enum import IntFlag
 import polars as pl
 
 from paeplatform.config import TrustConfig
+from paeplatform.inference.results.binning import UNSAFE
 from paeplatform.inference.results.summaries import ZFlag
 
 N_SIGMAS = 3.0  # of both errors together
@@ -36,6 +37,9 @@ class CatalogFlag(IntFlag):
     SBI_DISAGREES = 16384  # SBI is over three sigma away
     SBI_UNLIKE_TRAINING = 32768  # SBI extrapolates: nothing like this source was in its training set
     NO_SBI_REDSHIFT = 65536  # SBI has no answer
+    BINNING_UNSAFE = (
+        131072  # lines fall between the wavelengths of visits: fits to channels (TF, SBI) are misled
+    )
 
 
 def catalog_flags(catalog: pl.DataFrame, trust: TrustConfig) -> pl.Series:
@@ -67,6 +71,7 @@ def catalog_flags(catalog: pl.DataFrame, trust: TrustConfig) -> pl.Series:
         CatalogFlag.SBI_DISAGREES: _apart("sbi"),
         CatalogFlag.SBI_UNLIKE_TRAINING: pl.col("sbi_status") == "unlike_training",
         CatalogFlag.NO_SBI_REDSHIFT: pl.col("sbi_z_mean").is_null(),
+        CatalogFlag.BINNING_UNSAFE: pl.col("pae_binning_chi2") > UNSAFE,
     }
     bits = [rule.fill_null(False).cast(pl.UInt32) * int(flag) for flag, rule in rules.items()]
     return catalog.select(pl.sum_horizontal(bits).cast(pl.UInt32).alias("catalog_flags"))["catalog_flags"]

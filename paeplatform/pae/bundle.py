@@ -20,8 +20,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from paeplatform.config import AutoencoderConfig, FlowConfig, PaeConfig, ProposalConfig
-from paeplatform.errors import CheckpointError
+from paeplatform.errors import BandSetError, CheckpointError
 from paeplatform.files import write_whole
+from paeplatform.instrument.slots import (
+    SPHEREX_PASSBANDS,
+    PassbandFamily,
+    passbands_from_record,
+    passbands_to_record,
+)
 from paeplatform.model_files import one_line, read_checked, read_record, sha256, write_record
 from paeplatform.pae.autoencoder import Autoencoder, CompactAutoencoder, build_autoencoder
 from paeplatform.pae.checkpoint import tree_bytes
@@ -54,6 +60,8 @@ class PaeBundle:
         proposal: what importance sampling draws from (`pae.proposal`), trained on this autoencoder and flow; None
             for a bundle without one, which MCLMC alone can sample.
         proposal_config: configuration the proposal was trained with; None without a proposal.
+        passbands: those in which the model predicts measurements at their own wavelengths. A bundle from before they
+            were recorded has the instrument's.
     """
 
     autoencoder: Autoencoder
@@ -66,6 +74,7 @@ class PaeBundle:
     landmarks: np.ndarray | None = None
     proposal: Proposal | None = None
     proposal_config: ProposalConfig | None = None
+    passbands: tuple[PassbandFamily, ...] = SPHEREX_PASSBANDS
 
     def decoder_head(self) -> np.ndarray | None:
         """(n_component + 1, n_wave) float64 basis of the linear head; None for an architecture that has none."""
@@ -160,6 +169,7 @@ def save_bundle(bundle: PaeBundle, folder: Path) -> Path:
         "wave_um": [float(w) for w in bundle.wave],
         "band_hash": bundle.band_hash,
         "library_hash": bundle.library_hash,
+        "passbands": passbands_to_record(bundle.passbands),
         "parts": {part.name: sha256(part.read_bytes()) for part in parts},
     }
     return write_record(folder / f"{BUNDLE}.json", BUNDLE, record)
@@ -184,7 +194,8 @@ def load_bundle(folder: Path) -> PaeBundle:
         pae = PaeConfig.model_validate(record["pae"])
         wave = np.asarray(record["wave_um"], dtype=np.float64)
         hashes = str(record["band_hash"]), str(record["library_hash"])
-    except (KeyError, TypeError, ValueError) as error:
+        passbands = passbands_from_record(record["passbands"]) if "passbands" in record else SPHEREX_PASSBANDS
+    except (BandSetError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from error
     n_latent = bundle.size("n_latent")
     for part in (_Part(folder, name.removesuffix(".json")) for name in parts):
@@ -197,7 +208,15 @@ def load_bundle(folder: Path) -> PaeBundle:
     landmarks = _load_landmarks(folder / LANDMARKS, record.get("landmarks_sha256"), n_latent)
     proposal = _load_proposal(folder) if f"{PROPOSAL}.json" in parts else (None, None)
     return PaeBundle(
-        load_autoencoder(folder), load_flow(folder), pae, n_latent, wave, *hashes, landmarks, *proposal
+        load_autoencoder(folder),
+        load_flow(folder),
+        pae,
+        n_latent,
+        wave,
+        *hashes,
+        landmarks,
+        *proposal,
+        passbands,
     )
 
 

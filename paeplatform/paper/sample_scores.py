@@ -13,7 +13,7 @@ import polars as pl
 
 from paeplatform.errors import InputError
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
-from paeplatform.scores.calibration import reduced_chi2
+from paeplatform.scores.calibration import reduced_chi2, summed_over
 from paeplatform.scores.metrics import require_columns
 from paeplatform.scores.scorecard import score_sources
 from paeplatform.scores.scores import cde_loss_from_quantiles
@@ -63,7 +63,7 @@ def method_scores(
 
     Args:
         posteriors: a row a source with object_id, `<prefix>_z_mean`, `_z_std`, `_z_quantiles`, `_status`, and where the
-            method has them `_rhat`, `_acl`, `_khat`, `_ess`, `_chi2`, `_n_bands` and `pae_rho_uz`.
+            method has them `_rhat`, `_acl`, `_khat`, `_ess`, `_chi2`, that of `summed_over`, and `pae_rho_uz`.
         sample: with object_id, z_true and `TRUTH`; it may hold further sources.
         method: key of the rows.
         prefix: of the posteriors' columns.
@@ -92,7 +92,9 @@ def method_scores(
     cde = cde_loss_from_quantiles(joined["z_true"].to_numpy(), quantiles.to_numpy(), QUANTILE_LEVELS)
     chi2 = np.full(joined.height, np.nan)
     if n_latent is not None and f"{prefix}_chi2" in joined.columns:
-        chi2 = reduced_chi2(_number(joined, f"{prefix}_chi2"), _number(joined, f"{prefix}_n_bands"), n_latent)
+        chi2 = reduced_chi2(
+            _number(joined, f"{prefix}_chi2"), _number(joined, summed_over(joined, prefix)), n_latent
+        )
     return scores.select(
         pl.lit(method).alias("method"),
         "object_id",

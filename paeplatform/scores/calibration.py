@@ -126,13 +126,20 @@ def converged_fraction(rhat: ArrayLike) -> float:
     return float(np.mean(values < RHAT_THRESHOLD)) if values.size else float("nan")
 
 
-def reduced_chi2(chi2: ArrayLike, n_bands: ArrayLike, n_latent: int) -> FloatArray:
-    """chi^2 / (n_bands - n_latent - 1), shape (source,): latents and redshift count, as in section V.1.
+def summed_over(posteriors: pl.DataFrame, prefix: str = "pae") -> str:
+    """The column with the number of terms of a method's chi^2: measurements, or channels where it fits these."""
+    measured = f"{prefix}_n_measurements"
+    return measured if measured in posteriors.columns else f"{prefix}_n_bands"
 
-    NaN where chi2 is not finite or no degree of freedom is left.
+
+def reduced_chi2(chi2: ArrayLike, n_terms: ArrayLike, n_latent: int) -> FloatArray:
+    """chi^2 / (n_terms - n_latent - 1), shape (source,): latents and redshift count, as in section V.1.
+
+    Terms are the measurements or channels that chi^2 is a sum over (`summed_over`). NaN where chi2 is not finite or
+    no degree of freedom is left.
     """
     chi2 = np.asarray(chi2, dtype=np.float64)
-    degrees = np.asarray(n_bands, dtype=np.float64) - (n_latent + N_REDSHIFT_PARAMETERS)
+    degrees = np.asarray(n_terms, dtype=np.float64) - (n_latent + N_REDSHIFT_PARAMETERS)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(np.isfinite(chi2) & (degrees > 0), chi2 / degrees, np.nan)
 
@@ -141,7 +148,8 @@ def posterior_summary(posteriors: pl.DataFrame, n_latent: int) -> dict[str, floa
     """Sample-wide convergence and goodness of fit of a catalogue of posteriors.
 
     Args:
-        posteriors: one row a source with `pae_rhat`, `_acl`, `_khat`, `_ess`, `_chi2`, `_n_bands`, `_status`.
+        posteriors: one row a source with `pae_rhat`, `_acl`, `_khat`, `_ess`, `_chi2`, `_status` and
+            that of `summed_over`.
         n_latent: latent dimension of the model, for the degrees of freedom.
 
     Returns:
@@ -152,10 +160,11 @@ def posterior_summary(posteriors: pl.DataFrame, n_latent: int) -> dict[str, floa
     Raises:
         InputError: a column is missing.
     """
-    names = ("rhat", "acl", "khat", "ess", "chi2", "n_bands", "status")
+    terms = summed_over(posteriors).removeprefix("pae_")
+    names = ("rhat", "acl", "khat", "ess", "chi2", terms, "status")
     column = _columns(posteriors, names)
     numbers = {key: series.cast(pl.Float64).to_numpy() for key, series in column.items() if key != "status"}
-    reduced = reduced_chi2(numbers["chi2"], numbers["n_bands"], n_latent)
+    reduced = reduced_chi2(numbers["chi2"], numbers[terms], n_latent)
     n = posteriors.height
     return {
         "n_sources": n,

@@ -1,5 +1,6 @@
 """Banks of draws for jumps: whatever they were drawn from, their weights give the integrated posterior."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.importance.sampling import run_importance
 from paeplatform.inference.mclmc.jump_banks import N_DRAW, jump_bank
 from paeplatform.inference.model.draws import Found
-from paeplatform.inference.model.posterior import WhitenedPhotometry, whiten
+from paeplatform.inference.model.posterior import whiten
 from paeplatform.inference.sources import Sources
 from tests.inference.line_problem import CONFIG, TRUST, integrated, posterior, source, untrained
 
@@ -19,9 +20,7 @@ IDS = np.array([5, -1, 2**40])
 
 
 def bank(proposal, rows=slice(None), seed=4):
-    photometry = WhitenedPhotometry(
-        *(np.asarray(p) for p in whiten(jnp.asarray(FLUX[rows]), jnp.asarray(FLUX_ERR[rows])))
-    )
+    photometry = jax.tree.map(np.asarray, whiten(jnp.asarray(FLUX[rows]), jnp.asarray(FLUX_ERR[rows])))
     chosen = [pools()[row] for row in np.arange(len(FLUX))[rows]]
     sources = Sources(FLUX, FLUX_ERR, IDS, seed).rows(rows)
     return jump_bank(posterior(), photometry, Found(chosen, proposal), sources, source_mesh())
@@ -70,7 +69,7 @@ def test_a_jump_s_handful_comes_from_both_and_is_weighted_as_chains_are():
     made = bank(untrained())
     some = made.v[:, :64]
     log_q = made.log_density(source_mesh(), some)
-    each = [WhitenedPhotometry(*(jnp.asarray(part[i]) for part in made.photometry)) for i in range(len(FLUX))]
+    each = [made.photometry.rows(i) for i in range(len(FLUX))]
     target = [
         [posterior().free_log_prob(jnp.asarray(v), each[i]) for v in some[i, :8]] for i in range(len(FLUX))
     ]

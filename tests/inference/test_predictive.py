@@ -133,7 +133,7 @@ def test_reconstruction_chi2_is_that_of_the_weighted_mean_and_of_the_best_draw(b
     draws.z[3], draws.weight[3] = np.nan, np.nan
     draws.weight[:, 5] = 0.0
     posterior = LogPosterior(bump_forward, PRIOR)
-    chi2, best = reconstruction_chi2(posterior, draws, flux, flux_err)
+    chi2, best = reconstruction_chi2(posterior, draws, Sources.numbered(flux, flux_err, 0))
     for i in (0, 10):
         at = [k for k in range(200) if k != 5]  # a draw without weight is none
         models = [
@@ -149,7 +149,7 @@ def test_reconstruction_chi2_is_that_of_the_weighted_mean_and_of_the_best_draw(b
     assert np.isnan(chi2[3]) and np.isnan(predicted.flux[3]).all() and np.isnan(predicted.flux_low[3]).all()
     others = np.arange(11) != 3
     assert chi2[others] == pytest.approx(predicted.chi2[others], rel=1e-3)
-    thinned = reconstruction_chi2(posterior, draws, flux, flux_err, max_draws=64).mean
+    thinned = reconstruction_chi2(posterior, draws, Sources.numbered(flux, flux_err, 0), max_draws=64).mean
     assert thinned[others] == pytest.approx(chi2[others], rel=0.1)
 
 

@@ -84,7 +84,7 @@ def observed():
     model = jnp.asarray(numpy_model(np.array([0.5, -0.3]), np.array(0.7)), jnp.float32)
     keys = jr.split(jr.key(0), 4000)
     found = jax.jit(jax.vmap(observing, in_axes=(None, 0)))(model, keys)
-    return np.asarray(model, np.float64), *(np.asarray(part, np.float64) for part in found)
+    return np.asarray(model, np.float64), *(np.asarray(part, np.float64) for part in found[:2])
 
 
 def test_masked_bands_carry_nothing_and_weights_are_those_of_whiten(observed):
@@ -205,7 +205,7 @@ def _draws(proposal, signal, weight, key):
 def _redshift(proposal, flux, flux_err):
     from paeplatform.inference.model.posterior import whiten
 
-    z = np.exp(np.asarray(_draws(proposal, *whiten(jnp.asarray(flux), jnp.asarray(flux_err)), jr.key(0))))
+    z = np.exp(np.asarray(_draws(proposal, *whiten(jnp.asarray(flux), jnp.asarray(flux_err))[:2], jr.key(0))))
     return z.mean(), z.std()
 
 

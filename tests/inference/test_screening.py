@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 
 from paeplatform.errors import BandSetError
 from paeplatform.inference.model.posterior import whiten
-from paeplatform.inference.screening import FATAL, InputFault, reason_text, screen
+from paeplatform.inference.screening import FATAL, InputFault, reason_text, screen, screen_measurements
+from tests.real_sources import real_measurements
 
 N_BANDS = 6
 ANYTHING = st.sampled_from(
@@ -136,3 +137,12 @@ def test_wrong_shapes_and_types_refuse_the_whole_call(flux, flux_err, part):
 def test_names_of_the_reasons():
     assert reason_text(0) is None
     assert reason_text(int(InputFault.OUT_OF_RANGE | FATAL)) == "no_usable_band,out_of_range"
+
+
+def test_real_measurements_are_all_in_passbands_that_the_model_knows():
+    """The instrument's own wavelengths and widths, as delivered for two objects."""
+    given = real_measurements()
+    got = screen_measurements(given)
+    assert got.reason.tolist() == [None, None]
+    assert got.measurements.count.tolist() == given.count.tolist()
+    assert (given.count > 90).all()

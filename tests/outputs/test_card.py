@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 
 from paeplatform.figures.style import figure_png
+from paeplatform.inference.results.predictive import Predictive
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.instrument.bands import BandSet, load_bands
-from paeplatform.outputs.card import Galaxy, card_png, source_card
+from paeplatform.instrument.measurements import PaddedMeasurements
+from paeplatform.outputs.card import Galaxy, Seen, card_png, source_card
 from paeplatform.targets import written_by_platform
 
 
@@ -22,12 +25,13 @@ def galaxy(bands: BandSet, **more: object) -> Galaxy:
     flux, error = rng.normal(40.0, 5.0, len(bands)), np.full(len(bands), 5.0)
     flux[3], error[3] = np.nan, np.inf
     row = {
-        "object_id": 1918039863766252482, "ra": 150.5, "dec": 2.2, "snr": 25.0, "catalog_flags": 8 | 512,
+        "object_id": 1918039863766252482, "ra": 150.5, "dec": 2.2, "snr": 25.0, "n_bands": 101,
+        "catalog_flags": 8 | 512,
         "pae_z_median": 0.5, "pae_z_err68_low": 0.45, "pae_z_err68_high": 0.55, "pae_status": "converged",
         "tf_z_median": 0.6, "tf_z_err68_low": 0.5, "tf_z_err68_high": 0.7,
         "tf_z_quantiles": np.interp(QUANTILE_LEVELS, [0, 1], [0.3, 0.9]), "release": "r1", "bundle_version": 3,
     }  # fmt: skip
-    return Galaxy(row | more, flux, error, rng.normal(0.5, 0.05, 400))
+    return Galaxy(row | more, flux, error, bands.wave_um, bands.bandwidth_um, rng.normal(0.5, 0.05, 400))
 
 
 def words(figure) -> str:
@@ -41,10 +45,42 @@ def test_a_card_says_redshifts_by_method_flags_and_what_made_it(bands: BandSet):
     assert "not by proposal" in said and "tf disagrees" in said and "r1" in said
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert labels == ["PAE", "template fitting"]
-    assert "101 of 102 bands" in (figure.axes[0].get_title(), figure.axes[0].get_title(loc="left"))
+    assert "101 measurements, 101 of 102 channels" in (
+        figure.axes[0].get_title(),
+        figure.axes[0].get_title(loc="left"),
+    )
     low, high = figure.axes[1].get_xlim()
     assert low < 0.35 and high > 0.85
     assert figure_png(figure) == figure_png(source_card(galaxy(bands), bands, None))
+
+
+def test_the_model_is_drawn_at_the_wavelengths_of_the_measurements(bands: BandSet):
+    """Two visits in any order, with places for measurements that are not used: a band of the model a detector."""
+    rng = np.random.default_rng(5)
+    wave = np.concatenate([bands.wave_um * 1.004, bands.wave_um * 0.997])
+    width = np.tile(bands.bandwidth_um, 2)
+    order = rng.permutation(len(wave))
+    blank = np.full((1, 8), np.nan)
+    own = PaddedMeasurements(
+        np.hstack([np.full((1, 204), 40.0), blank]),
+        np.hstack([np.full((1, 204), 5.0), np.full((1, 8), np.inf)]),
+        np.hstack([wave[None, order], blank]),
+        np.hstack([width[None, order], blank]),
+    )
+    level = 40.0 + np.hstack([np.log(wave[None, order]), blank])
+    width_68_95 = np.array([1.0, 2.0])[:, None]
+    low, high = level[:, None] - width_68_95, level[:, None] + width_68_95
+    seen = Seen(own, Predictive(np.array([0.6827, 0.9545]), level, low, high, np.zeros(1)))
+    axes = source_card(galaxy(bands), bands, seen).axes[0]
+    bodies = [
+        path.vertices
+        for band in axes.collections
+        for path in band.get_paths()
+        if isinstance(band, PolyCollection)
+    ]
+    assert len(bodies) == 2 * len(np.unique(bands.detector))
+    edges = np.concatenate(bodies)
+    assert set(np.round(wave, 9)) == set(np.round(edges[:, 0], 9))
 
 
 def test_sbi_is_drawn_where_the_catalogue_has_it(bands: BandSet):
@@ -57,7 +93,14 @@ def test_sbi_is_drawn_where_the_catalogue_has_it(bands: BandSet):
 
 def test_a_source_without_a_posterior_has_a_card_too(bands: BandSet):
     nothing = galaxy(bands, pae_z_median=None, tf_z_median=None, tf_z_quantiles=None, catalog_flags=1 | 2048)
-    empty = Galaxy(nothing.row, np.full(len(bands), np.nan), np.full(len(bands), np.inf), np.zeros(0))
+    empty = Galaxy(
+        nothing.row,
+        np.full(len(bands), np.nan),
+        np.full(len(bands), np.inf),
+        bands.wave_um,
+        bands.bandwidth_um,
+        np.zeros(0),
+    )
     figure = source_card(empty, bands, None)
     assert "no posterior" in words(figure) and "no redshift" in words(figure)
     assert figure_png(figure).startswith(b"\x89PNG")

@@ -13,6 +13,7 @@ import pytest
 
 from paeplatform.config import CompactNetConfig, FlowConfig, PaeConfig, ProposalConfig, load_preset
 from paeplatform.errors import CheckpointError
+from paeplatform.instrument.slots import SPHEREX_PASSBANDS, passbands_from_record
 from paeplatform.pae.autoencoder import build_autoencoder
 from paeplatform.pae.bundle import (
     PaeBundle,
@@ -91,6 +92,36 @@ def test_loaded_bundle_gives_the_same_numbers(tmp_path: Path, architecture: str,
     assert {p.name for p in tmp_path.iterdir()} == {
         "autoencoder.eqx", "autoencoder.json", "flow.eqx", "flow.json", "bundle.json",
     }  # fmt: skip
+
+
+def test_a_bundle_records_the_passbands_it_predicts_and_an_older_one_has_the_instruments(folder: Path):
+    path = folder / "bundle.json"
+    record = json.loads(path.read_text())
+    assert passbands_from_record(record["passbands"]) == load_bundle(folder).passbands == SPHEREX_PASSBANDS
+    record["passbands"][0]["resolving_power"] = [20.0, 60.0]
+    path.write_text(json.dumps(record))
+    assert load_bundle(folder).passbands[0].resolving_power == (20.0, 60.0)
+    del record["passbands"]
+    path.write_text(json.dumps(record))
+    assert load_bundle(folder).passbands == SPHEREX_PASSBANDS
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"step": "wide"},
+        {"wave_um": [0.7]},
+        {"offset": [0.0, 1.0]},
+        {"colour": 1.0},
+    ],
+)
+def test_passbands_that_are_none_are_refused(folder: Path, damage: dict):
+    path = folder / "bundle.json"
+    record = json.loads(path.read_text())
+    record["passbands"][0] |= damage
+    path.write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="passbands of the model"):
+        load_bundle(folder)
 
 
 def test_decoder_head_reproduces_the_decoder():

@@ -129,7 +129,7 @@ CHANGES = {
     ),
     "flags": (
         {"release": {"flag_policy": "strict"}},
-        {"release_photometry", "quarantined_sources", "quality_statistics"},
+        {"release_photometry", "release_measurements", "quarantined_sources", "quality_statistics"},
     ),
     "test set": ({"promotion": {"n_sources": 50}}, {"frozen_test_set"}),
     "visits": ({"release": {"n_visits": 2}}, {"mock_delivery"}),

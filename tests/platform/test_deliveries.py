@@ -281,7 +281,7 @@ def test_a_cell_that_is_no_name_ends_with_a_line_and_creates_nothing(
     before = _tree(tmp_path)
     instance.add_dynamic_partitions(RELEASE, [release])
     instance.add_dynamic_partitions(CELL, [cell])
-    names = ("release_photometry", "quarantined_sources", "quality_statistics")
+    names = ("release_photometry", "release_measurements", "quarantined_sources", "quality_statistics")
     line = line_of(run_of(home, instance, names, cell_partition(release, cell)))
     assert "must" in line and _tree(tmp_path) == before
 

@@ -145,7 +145,7 @@ def test_damaged_exposures_of_a_cell_are_ingested_again_once_deleted(platform: P
     path = platform.settings.store / "cell_exposures" / "mock-r1" / f"{FIRST}.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    names = ("release_photometry", "quarantined_sources", "quality_statistics")
+    names = ("release_photometry", "release_measurements", "quarantined_sources", "quality_statistics")
     fault = materialize(
         build_definitions(platform.settings),
         platform.instance,
@@ -247,8 +247,9 @@ from paeplatform.resources.settings import PlatformSettings
 from paeplatform.sensors.run import materialize
 settings = PlatformSettings(Path(sys.argv[1]), load_preset(Path(sys.argv[2])))
 defs = build_definitions(settings)
-names = ("release_photometry", "quarantined_sources", "quality_statistics", "pae_posteriors", "template_fits")
-keys = [dg.AssetKey(name) for name in (*names, "reweighted_posteriors", "redshift_catalog")]
+made = ("release_photometry", "release_measurements", "quarantined_sources", "quality_statistics")
+names = (*made, "pae_posteriors", "template_fits", "reweighted_posteriors", "redshift_catalog")
+keys = [dg.AssetKey(name) for name in names]
 with open_instance(settings) as instance:
     print("ready", flush=True)
     sys.stdin.readline()

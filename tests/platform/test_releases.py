@@ -12,9 +12,8 @@ from paeplatform.assets.recording.partitions import cell_partition
 from paeplatform.assets.recording.provenance import GATE_TAG, latest_records
 from paeplatform.assets.release.quality import check_name
 from paeplatform.definitions import build_definitions
-from paeplatform.instrument.bands import load_bands
 from paeplatform.release.simulated.defects import DefectSpec
-from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
+from paeplatform.release.simulated.delivery import DeliverySpec
 from paeplatform.resources.registry import CHALLENGER, CHAMPION, PAE
 from paeplatform.sensors.plan import plan_runs
 from paeplatform.sensors.releases import changed_deliveries
@@ -73,9 +72,7 @@ class Automation:
 
 
 def deliver(platform: Platform, release: str, seed: int, **more) -> None:
-    photometry = platform.table("mock_photometry")
-    spec = DeliverySpec(release, seed=seed, **more)
-    write_delivery(photometry, load_bands(), platform.settings.landing / release, spec, progress=False)
+    platform.deliver(DeliverySpec(release, seed=seed, **more))
 
 
 def made(platform: Platform, asset: str) -> dict[str, str]:
@@ -179,7 +176,7 @@ CELLS_OF_ALL = [
 
 def test_another_prior_only_reweights(automation: Automation, platform: Platform):
     posteriors, fits = made(platform, "pae_posteriors"), made(platform, "template_fits")
-    before = platform.table(f"redshift_catalog/rel-a/{FIRST}")
+    before = catalogs_of_all(platform)
     path = platform.settings.prior_file
     path.parent.mkdir(parents=True)
     z_max = platform.settings.preset.prior.z_max
@@ -193,20 +190,22 @@ def test_another_prior_only_reweights(automation: Automation, platform: Platform
         after = platform.table(f"redshift_catalog/rel-a/{FIRST}")
         assert after["prior_id"].str.starts_with("tabulated-").all()
         assert set(after["pae_moved"]) <= {"weights", "inferred"}
-        catalogs = pl.concat(
-            [platform.table(f"redshift_catalog/{name.replace('|', '/')}") for name in CELLS_OF_ALL]
-        )
+        catalogs = catalogs_of_all(platform)
         assert {"weights", "inferred"} == set(catalogs["pae_moved"]), (
             "some may be moved, some must be inferred again"
         )
-        moved = after.filter(pl.col("pae_moved") == "weights")
-        joined = moved.join(before, on="object_id", suffix="_old")
+        moved = catalogs.filter(pl.col("pae_moved") == "weights")
+        joined = moved.join(before, on=["release", "object_id"], suffix="_old")
         assert ((joined["pae_z_mean"] - joined["pae_z_mean_old"]).abs() > 0).any()
         assert platform.stale() == []
     finally:
         path.unlink()
     automation.settle()
-    assert platform.table(f"redshift_catalog/rel-a/{FIRST}").drop("run_id").equals(before.drop("run_id"))
+    assert catalogs_of_all(platform).drop("run_id").equals(before.drop("run_id"))
+
+
+def catalogs_of_all(platform: Platform) -> pl.DataFrame:
+    return pl.concat([platform.table(f"redshift_catalog/{name.replace('|', '/')}") for name in CELLS_OF_ALL])
 
 
 REPORT = "validation_report[mock-r1]"

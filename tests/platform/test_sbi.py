@@ -8,6 +8,7 @@ import pytest
 from paeplatform.assets.inference.estimation import EstimationInputs
 from paeplatform.assets.inference.sbi_estimation import load_sbi_version
 from paeplatform.assets.models.sbi import sbi_assets
+from paeplatform.assets.recording.tables import bands_from, photometry_at_centres
 from paeplatform.config import Preset, load_preset
 from paeplatform.resources.registry import SBI
 from paeplatform.resources.workspace import Workspace
@@ -45,8 +46,9 @@ def test_the_registered_model_answers_as_the_asset_did(platform: Platform) -> No
     import pandas as pd
 
     photometry = platform.table(f"release_photometry/mock-r1/{CELLS[0]}")
-    columns = ("flux", "flux_err", "object_id")
-    request = pd.DataFrame({name: photometry[name].to_list() for name in columns})
+    columns = photometry_at_centres(photometry, bands_from(platform.table("spherex_bands")))
+    names = ("flux", "flux_err", "object_id")
+    request = pd.DataFrame({name: list(values) for name, values in zip(names, columns, strict=True)})
     platform.registry.client()  # points MLflow at this home
     answer = mlflow.pyfunc.load_model(f"models:/{SBI}@champion").predict(request)
     stored = platform.table(f"sbi_posteriors/mock-r1/{CELLS[0]}")

@@ -16,7 +16,7 @@ from scipy import stats
 from paeplatform.catalog.cells import healpix_cell
 from paeplatform.errors import InputError
 from paeplatform.instrument.bands import BandSet
-from paeplatform.release.binning import bin_exposures
+from paeplatform.release.binning import bin_exposures, measurement_table
 from paeplatform.release.flags import ALL_BITS, KNOWN_BITS, Flag, bit_mask, reject_mask
 from paeplatform.release.judging import judge_release
 from paeplatform.release.manifest import DeliveryError, Manifest, kept_manifest, load_manifest, write_manifest
@@ -24,6 +24,7 @@ from paeplatform.release.reading import file_sha256, read_batches, verify_files,
 from paeplatform.release.rows import SetAside, set_aside, with_channel
 from paeplatform.release.schema import DETECTOR_RANGE_UM, EXPOSURE_SCHEMA, source_id, with_observation
 from paeplatform.release.simulated.delivery import NOTE, DeliverySpec, exposures, write_delivery
+from paeplatform.release.simulated.sky import ChannelSky
 from paeplatform.release.splitting import content_sha256, split_delivery
 from tests.alarm import without_waiting
 
@@ -400,16 +401,43 @@ def test_a_channel_without_exposures_is_masked_and_a_source_without_any_keeps_it
     assert np.isinf(table["flux_err"].to_numpy()[:, place]).all()
 
 
-def test_binned_fluxes_scatter_about_the_truth_by_their_errors(
+def test_measurements_are_the_exposures_in_use_by_wavelength(deliver: Deliver, bands: BandSet):
+    kept, gone = _kept(*deliver(), bands)
+    reject = reject_mask("tool")
+    photometry = bin_exposures(kept, bands, reject, 7, gone)
+    poor = photometry["object_id"][2]
+    rest = kept.filter(pl.col("object_id") != poor)
+    table = measurement_table(rest, photometry, reject)
+    assert table["object_id"].equals(photometry["object_id"])
+    assert table["measured_flux"].list.len()[2] == 0
+    for row in (0, 5):
+        mine = kept.filter(pl.col("object_id") == table["object_id"][row], (pl.col("flags") & reject) == 0)
+        assert table["measured_flux"].list.len()[row] == mine.height == photometry["n_used"][row]
+        wave = table["measured_wave_um"][row]
+        assert wave.is_sorted()
+        expected = mine.sort("lambda")
+        for name, column in (("flux", "flux"), ("flux_err", "flux_err"), ("width_um", "lambda_width")):
+            np.testing.assert_allclose(table[f"measured_{name}"][row], expected[column], rtol=1e-6)
+        assert table["measured_flags"][row].to_list() == expected["flags"].to_list()
+        place = 40
+        here = mine.filter(pl.col("channel") == int(bands.channel[place]))
+        offset = np.average(np.log(here["lambda"] / bands.wave_um[place]), weights=here["flux_err"] ** -2)
+        assert photometry["wave_offset"][row][place] == pytest.approx(offset, abs=1e-7)
+
+
+def test_exposures_scatter_about_the_sky_at_their_own_wavelength_by_their_errors(
     deliver: Deliver, sources: pl.DataFrame, bands: BandSet
 ):
+    """A binned flux has no such truth: it averages the sky over the wavelengths of its exposures."""
     kept, _ = _kept(*deliver(), bands)
-    table = bin_exposures(kept, bands, 0, 1)
     identity = source_id(sources["ra"].to_numpy(), sources["dec"].to_numpy())
-    truth = sources.with_columns(pl.Series("object_id", identity)).sort("object_id")["flux_true"].to_numpy()
-    chi = ((table["flux"].to_numpy() - truth) / table["flux_err"].to_numpy()).ravel()
-    assert stats.kstest(chi[np.isfinite(chi)], "norm").pvalue > 1e-4
-    ratio = np.median(table["flux_err"].to_numpy() / bands.depth_mev_ujy)
+    place = {key: row for row, key in enumerate(identity.tolist())}
+    own = sources[[place[key] for key in kept["object_id"].to_list()]]
+    wave, width = (kept[name].to_numpy()[:, None] for name in ("lambda", "lambda_width"))
+    true = ChannelSky(bands).fluxes(own, wave, width)[:, 0]
+    chi = (kept["flux"].to_numpy() - true) / kept["flux_err"].to_numpy()
+    assert stats.kstest(chi, "norm").pvalue > 1e-4
+    ratio = np.median(bin_exposures(kept, bands, 0, 1)["flux_err"].to_numpy() / bands.depth_mev_ujy)
     assert ratio == pytest.approx(1.0, abs=0.02)  # a per cent of exposures is lost
 
 

@@ -113,6 +113,13 @@ def test_reduced_chi2_of_a_chi2_variable_is_one():
     assert np.isnan(calibration.reduced_chi2([5.0, np.nan], [11, 102], 10)).all()
 
 
+def test_chi2_of_measurements_counts_measurements_and_that_of_channels_channels():
+    table = pl.DataFrame({"pae_n_bands": [102], "pae_n_measurements": [306], "tf_n_bands": [100]})
+    assert calibration.summed_over(table) == "pae_n_measurements"
+    assert calibration.summed_over(table, "tf") == "tf_n_bands"
+    assert calibration.summed_over(table.drop("pae_n_measurements")) == "pae_n_bands"
+
+
 def summary_columns(n: int) -> pl.DataFrame:
     return pl.DataFrame(
         {

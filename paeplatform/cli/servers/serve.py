@@ -33,7 +33,7 @@ def serve(
 ) -> None:
     """Answer photometry with p(z) from the champions, until Ctrl-C.
 
-    POST /v1/photoz, GET /v1/models, GET /health. The numbers are those of the catalogue's posteriors for the same
+    POST /v1/photoz, GET /v1/models, GET /health. The numbers are those of fits to the 102 channels for the same
     photometry, object_id and preset. A champion that moves is taken over without a pause.
 
     Examples: [bold]paeplatform serve --port 8080[/bold],

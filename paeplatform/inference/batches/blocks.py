@@ -24,6 +24,8 @@ from paeplatform.inference.modes.mixture import StudentMixture, fit_mixture, log
 from paeplatform.inference.modes.starts import Geometry, accept, laplace_evidence, propose
 from paeplatform.pae.proposal import LOG_2PI, Proposal
 
+SLOT_DRAWS = 128  # draws whose fluxes over the whole slot table are held at a time: 5 MB
+
 
 def _over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any:
     """`function(*models, *source)` for every source, sources split over the mesh's devices."""
@@ -38,19 +40,26 @@ def _over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any
     )
 
 
+def _over_draws(function: Any, photometry: WhitenedPhotometry, *draws: Array) -> Array:
+    """vmap over the draws of a source; with slots in pieces, whose tables of fluxes stay in cache."""
+    if photometry.slots is None:
+        return jax.vmap(function)(*draws)
+    return jax.lax.map(lambda draw: function(*draw), draws, batch_size=SLOT_DRAWS)
+
+
 def _targets(posterior: LogPosterior, photometry: WhitenedPhotometry, v: Array) -> Array:
-    return jax.vmap(lambda v: posterior.free_log_prob(v, photometry))(v)
+    return _over_draws(lambda v: posterior.free_log_prob(v, photometry), photometry, v)
 
 
 def _flow_block(
     posterior: LogPosterior, proposal: Proposal, photometry: WhitenedPhotometry, base: Array
 ) -> tuple[Array, Array, Array]:
-    context = proposal.context(photometry.signal, photometry.weight)
+    context = proposal.context(photometry.in_channels.signal, photometry.in_channels.weight)
     u, log_z, log_q = jax.vmap(lambda eps: proposal.sample(context, eps))(base)
     t = posterior.coordinate_of(log_z)
     v = jnp.concatenate([u, t[:, None]], axis=1)
     # The target is taken where the draw is, not where the float32 round trip through t would put it.
-    target = jax.vmap(lambda u, log_z: posterior._log_prob(u, log_z, photometry))(u, log_z)
+    target = _over_draws(lambda u, log_z: posterior._log_prob(u, log_z, photometry), photometry, u, log_z)
     low, high = posterior._log_limits()
     target = jnp.where((log_z > low) & (log_z < high), target, -jnp.inf)
     bend = posterior.log_bend(t)
@@ -60,7 +69,7 @@ def _flow_block(
 def _flow_base(
     posterior: LogPosterior, proposal: Proposal, photometry: WhitenedPhotometry, v: Array
 ) -> tuple[Array, Array]:
-    context = proposal.context(photometry.signal, photometry.weight)
+    context = proposal.context(photometry.in_channels.signal, photometry.in_channels.weight)
 
     def one(v: Array) -> tuple[Array, Array]:
         base, log_q = proposal.base_and_log_prob(context, v[:-1], posterior.log_z_of(v[-1]))
@@ -128,6 +137,21 @@ def target_block(
 ) -> Float[Array, "source draw"]:
     """Log target over v, at given v."""
     return _over_sources(_targets, (posterior,), mesh, (photometry, v))
+
+
+@eqx.filter_jit
+def like_block(
+    posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
+) -> Float[Array, "source draw"]:
+    """ln L of every source at the same draws (draw, dim)."""
+
+    def one(posterior: LogPosterior, v: Array, photometry: WhitenedPhotometry) -> Array:
+        def log_like(v: Array) -> Array:
+            return posterior._log_likelihood(v[:-1], jnp.exp(posterior.log_z_of(v[-1])), photometry)
+
+        return _over_draws(log_like, photometry, v)
+
+    return _over_sources(one, (posterior, v), mesh, (photometry,))
 
 
 @eqx.filter_jit

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import logsumexp
@@ -39,8 +38,8 @@ from paeplatform.inference.batches.blocks import (
 from paeplatform.inference.batches.keys import lane_keys, stage_keys
 from paeplatform.inference.batches.progress import SHOWN, GalaxyBar, Progress
 from paeplatform.inference.batches.runtime import source_mesh
-from paeplatform.inference.model.draws import Pool, PosteriorDraws
-from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry, whiten
+from paeplatform.inference.model.draws import Pool, PosteriorDraws, joined
+from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import BASE_INFLATION, StudentMixture
 from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.results.pz_summary import redshift_columns
@@ -141,9 +140,7 @@ class _Group:
         self.cfg, self.trust = cfg, trust
         self.n_kept, self.keep_pools = n_kept, keep_pools
         self.mesh = source_mesh()
-        self.photometry = WhitenedPhotometry(
-            *(np.asarray(part) for part in whiten(jnp.asarray(sources.flux), jnp.asarray(sources.flux_err)))
-        )
+        self.photometry = sources.whitened(posterior)
         low, high = halves_of_ids(sources.object_id)
         seed = sources.seed
         self.rngs = [
@@ -390,7 +387,7 @@ class _Group:
         self.mixtures[stage - 1] = (np.concatenate([known, rows]), joined)
 
     def _photometry(self, rows: np.ndarray) -> WhitenedPhotometry:
-        return WhitenedPhotometry(self.photometry.signal[rows], self.photometry.weight[rows])
+        return self.photometry.rows(rows)
 
     def _batches(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """(rows, the same padded to the batch size) of each batch."""
@@ -460,11 +457,6 @@ def _joined(parts: list[ImportanceResult]) -> ImportanceResult:
     columns = {
         name: np.concatenate([part.columns[name] for part in parts]) for name in (parts[0].columns or {})
     }
-    draws = PosteriorDraws(
-        *(
-            np.concatenate([getattr(part.draws, field.name) for part in parts])
-            for field in fields(PosteriorDraws)
-        )
-    )
+    draws = joined([part.draws for part in parts])
     pools = {row: pool for part in parts for row, pool in part.pools.items()}
     return ImportanceResult(columns=columns, draws=draws, pools=pools, **arrays)

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
 from paeplatform.config import MclmcConfig
+from paeplatform.inference.batches.blocks import like_block
 from paeplatform.inference.batches.geometry import metric, whitening
 from paeplatform.inference.batches.keys import lane_keys, normals, stage_keys
 from paeplatform.inference.batches.progress import SHOWN, Progress
@@ -43,7 +44,7 @@ from paeplatform.inference.mclmc.kernel import (
     tune,
 )
 from paeplatform.inference.model.draws import Found, Pool
-from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry, whiten
+from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.modes.starts import (
     CANDIDATES_PER_CHAIN,
     Geometry,
@@ -182,14 +183,11 @@ class _Batch:
         self.by_chain = (len(sources), cfg.n_chains)
         self.n_lane, self.dim = len(sources) * cfg.n_chains, n_latent + 1
         self.to_lanes = NamedSharding(mesh, LANE)
-        whitened = whiten(jnp.asarray(sources.flux), jnp.asarray(sources.flux_err))
-        self.photometry = WhitenedPhotometry(*(np.asarray(part) for part in whitened))
-        self.lanes = WhitenedPhotometry(
-            *(self._put(np.repeat(part, cfg.n_chains, axis=0)) for part in self.photometry)
+        self.photometry = sources.whitened(posterior)
+        self.lanes = jax.tree.map(
+            lambda part: self._put(np.repeat(part, cfg.n_chains, axis=0)), self.photometry
         )
-        self.score = (
-            None if self.bank is None else score_bank(self.bank, self.photometry, posterior.amplitude)
-        )
+        self.score = None if self.bank is None else self._score(self.bank)
         low, high = halves_of_ids(sources.object_id)
         self.keys = self._put(lane_keys(np.uint32(sources.seed % 2**32), low, high, cfg.n_chains))
         self.rngs = [seeded_generator(sources.seed, key) for key in sources.object_id]
@@ -241,8 +239,7 @@ class _Batch:
         pool, score = self.bank.position, self.score
         if self.known is not None:
             pool = np.concatenate([pool, self.known.position])
-            known_score = score_bank(self.known, self.photometry, self.posterior.amplitude)
-            score = np.concatenate([score, known_score], axis=1)
+            score = np.concatenate([score, self._score(self.known)], axis=1)
         n_candidate = min(CANDIDATES_PER_CHAIN, len(pool) // n_chain) * n_chain
         candidates = pool[best_of_strata(pool, score, n_candidate)]
         rounds = [
@@ -348,6 +345,14 @@ class _Batch:
         """Fresh keys, one a lane; the n-th call gives the same ones whatever else is in the batch."""
         self.stage += 1
         return stage_keys(self.keys, np.int32(self.stage))
+
+    def _score(self, bank: PriorBank) -> Float[np.ndarray, "source draw"]:
+        """ln of posterior over proposal for every draw of a bank, exact: jumps to the draws are accepted by it."""
+        if self.photometry.slots is None:
+            return score_bank(bank, self.photometry, self.posterior.amplitude)
+        log_like = like_block(self.posterior, self.mesh, self.photometry, jnp.asarray(bank.position))
+        score = np.asarray(log_like, np.float64) + bank.log_prior_ratio
+        return np.where(np.isfinite(score), score, -np.inf)
 
     def _geometry(self, position: np.ndarray) -> Geometry:
         return metric(self.posterior, self.mesh, self.lanes, self._put(position.reshape(-1, self.dim)))

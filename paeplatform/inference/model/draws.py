@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,12 @@ class PosteriorDraws:
     z: Float[np.ndarray, "source draw"]
     weight: Float[np.ndarray, "source draw"]
     log_prob: Float[np.ndarray, "source draw"]
+
+
+def joined(parts: Sequence[PosteriorDraws], order: np.ndarray | slice = slice(None)) -> PosteriorDraws:
+    """The draws of several groups of sources as those of one, its sources in this order."""
+    arrays = ([getattr(part, field.name) for part in parts] for field in fields(PosteriorDraws))
+    return PosteriorDraws(*(np.concatenate(array)[order] for array in arrays))
 
 
 @dataclass(frozen=True)

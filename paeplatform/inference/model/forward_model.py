@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from paeplatform.instrument.filters import FilterCurves
 from paeplatform.instrument.forward import FoldedOperator, GridOperator, fold, grid_operator
+from paeplatform.instrument.slots import SlotOperator, Slots, slot_operator
 from paeplatform.pae.autoencoder import Autoencoder, CompactAutoencoder
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.pae.flow import LatentFlow
@@ -16,27 +17,64 @@ from paeplatform.pae.flow import LatentFlow
 class PaeForward(eqx.Module):
     """Model fluxes of a galaxy with base variable u at redshift z, up to the amplitude A (eq. 2 and 3).
 
-    With a compact autoencoder the decoder's linear head is folded into `operator`'s table, so that only the head's
+    With a compact autoencoder the decoder's linear head is folded into the operators' tables, so that only the head's
     coefficients are computed here; otherwise the whole rest-frame spectrum is decoded and integrated.
+
+    Attributes:
+        autoencoder, flow: of the bundle.
+        operator: fluxes in the channels.
+        slot_operator: fluxes of measurements at their own wavelengths; None for a model of the channels alone.
     """
 
     autoencoder: Autoencoder
     flow: LatentFlow
     operator: FoldedOperator | GridOperator
+    slot_operator: SlotOperator | None = None
 
     def __call__(self, u: Float[Array, " latent"], z: Float[Array, ""]) -> Float[Array, " band"]:
         """Fluxes (n_band,), in units of the mean-normalised spectrum; differentiable, made to be vmapped."""
+        return self.operator(self._source(u), z)
+
+    def measured(
+        self, u: Float[Array, " latent"], z: Float[Array, ""], slots: Slots
+    ) -> Float[Array, " slot"]:
+        """The same in the passbands of a source's measurements.
+
+        Raises:
+            ValueError: the model has no `slot_operator`.
+        """
+        return self._slots()(self._source(u), z, slots)
+
+    def place(
+        self, wave_um: Float[np.ndarray, "source slot"], width_um: Float[np.ndarray, "source slot"]
+    ) -> Slots:
+        """Where passbands lie in the table of `slot_operator` (`SlotOperator.place`).
+
+        Raises:
+            ValueError: the model has no `slot_operator`.
+        """
+        return self._slots().place(wave_um, width_um)
+
+    def _slots(self) -> SlotOperator:
+        if self.slot_operator is None:
+            raise ValueError("this forward model is of the channels alone: build it with slots=True")
+        return self.slot_operator
+
+    def _source(self, u: Float[Array, " latent"]) -> Array:
+        """What the operators take: the coefficients of a compact decoder's head, or else the spectrum."""
         latent = self.flow.to_latent(u)
         if isinstance(self.autoencoder, CompactAutoencoder):
-            return self.operator(self.autoencoder.coefficients(latent), z)
-        return self.operator(self.autoencoder.decode(latent), z)
+            return self.autoencoder.coefficients(latent)
+        return self.autoencoder.decode(latent)
 
     def spectrum(self, u: Float[Array, " latent"]) -> Float[Array, " wave"]:
         """Rest-frame spectrum f_nu on the bundle's grid, mean-normalised."""
         return self.autoencoder.decode(self.flow.to_latent(u))
 
 
-def build_forward(bundle: PaeBundle, filters: FilterCurves, z_max: float, n_nodes: int) -> PaeForward:
+def build_forward(
+    bundle: PaeBundle, filters: FilterCurves, z_max: float, n_nodes: int, *, slots: bool = False
+) -> PaeForward:
     """Tables of redshift and filters for a trained bundle.
 
     Args:
@@ -44,6 +82,7 @@ def build_forward(bundle: PaeBundle, filters: FilterCurves, z_max: float, n_node
         filters: tabulated curves of the bands.
         z_max: largest redshift asked for; the table reaches a little further.
         n_nodes: table nodes in ln(1+z).
+        slots: whether measurements at their own wavelengths are to be predicted too.
 
     Raises:
         BandSetError: the grid, basis or curves do not fit (see `fold`).
@@ -51,7 +90,10 @@ def build_forward(bundle: PaeBundle, filters: FilterCurves, z_max: float, n_node
     wave = np.asarray(bundle.wave, dtype=np.float64)
     autoencoder = bundle.autoencoder
     if isinstance(autoencoder, CompactAutoencoder):
-        operator = fold(np.asarray(autoencoder.basis(), dtype=np.float64), wave, filters, z_max, n_nodes)
+        basis = np.asarray(autoencoder.basis(), dtype=np.float64)
+        operator = fold(basis, wave, filters, z_max, n_nodes)
     else:
+        basis = np.eye(len(wave))
         operator = grid_operator(wave, filters, z_max, n_nodes)
-    return PaeForward(autoencoder=autoencoder, flow=bundle.flow, operator=operator)
+    measured = slot_operator(basis, wave, z_max, bundle.passbands) if slots else None
+    return PaeForward(autoencoder, bundle.flow, operator, measured)

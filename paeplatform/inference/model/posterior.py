@@ -20,10 +20,12 @@ from typing import Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from paeplatform.inference.model.priors import RedshiftPrior
+from paeplatform.instrument.slots import Slots
 
 EDGE_WIDTH = 0.2  # in ln z: over which the sampler's coordinate bends at the limits
 LOG_2PI = 1.8378770664093453
@@ -35,16 +37,31 @@ ForwardModel = Callable[[Float[Array, " latent"], Float[Array, ""]], Float[Array
 class WhitenedPhotometry(NamedTuple):
     """One source, whitened: free of units, masked bands zero.
 
+    Its bands are the channels of the forward model or, with `slots`, measurements at their own wavelengths: then the
+    posterior is that of the measurements, and `channels` are what they give when they are binned. Whatever only
+    proposes (the amortised proposal, banks of prior draws) reads `in_channels`.
+
     Attributes:
         signal: (band,) flux over flux_err.
-        weight: (band,) reference error over flux_err; its mean square over the usable bands is 1. Model
-        amplitudes are
-            therefore in units of the reference error, and multiplying flux and flux_err by one factor changes
-            nothing.
+        weight: (band,) reference error over flux_err; its mean square over the usable bands is 1. Model amplitudes are
+            therefore in units of the reference error, and multiplying flux and flux_err by one factor changes nothing.
+        slots: where the measurements lie in the forward model's table; None for channels.
+        channels: (channel,) the same source in channels, without slots; None where the bands are channels.
     """
 
     signal: Float[Array, " *shape band"]
     weight: Float[Array, " *shape band"]
+    slots: Slots | None = None
+    channels: WhitenedPhotometry | None = None
+
+    @property
+    def in_channels(self) -> WhitenedPhotometry:
+        """The source in the forward model's channels."""
+        return self if self.channels is None else self.channels
+
+    def rows(self, rows: np.ndarray | int) -> WhitenedPhotometry:
+        """Some of many sources, or one."""
+        return jax.tree.map(lambda part: part[rows], self)
 
 
 def whiten(flux: Float[Array, " *shape band"], flux_err: Float[Array, " *shape band"]) -> WhitenedPhotometry:
@@ -65,7 +82,8 @@ class LogPosterior(eqx.Module):
     """ln p(u, z | flux) up to a constant: ln L + ln N(u; 0, I) if `nf_prior` + ln p(z).
 
     Attributes:
-        forward: (u, z) -> (band,) model fluxes of amplitude 1.
+        forward: (u, z) -> (band,) model fluxes of amplitude 1; for photometry with slots it has `measured` too, as
+            `PaeForward` has.
         z_prior: prior on z, and its limits.
         nf_prior: whether u carries its standard normal prior; without it u is flat (and the posterior may be
         improper). amplitude: how eq. 4's scale is removed.
@@ -88,7 +106,7 @@ class LogPosterior(eqx.Module):
         return self._log_likelihood(u, z, whiten(flux, flux_err))
 
     def _log_likelihood(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
-        model = photometry.weight * self.forward(u, z)
+        model = photometry.weight * self.model(u, z, photometry)
         norm_squared = jnp.sum(model**2) + TINY
         best = jnp.sum(photometry.signal * model) / norm_squared
         if self.amplitude == "profile":
@@ -96,9 +114,15 @@ class LogPosterior(eqx.Module):
         chi2 = jnp.sum((photometry.signal - best * model) ** 2)
         return -0.5 * chi2 - 0.5 * jnp.log(norm_squared) + norm.logcdf(best * jnp.sqrt(norm_squared))
 
+    def model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
+        """Model fluxes of amplitude 1 in the bands of the photometry."""
+        if photometry.slots is None:
+            return self.forward(u, z)
+        return self.forward.measured(u, z, photometry.slots)  # type: ignore[attr-defined]
+
     def best_model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Whitened model at its best amplitude A >= 0, comparable with `photometry.signal`."""
-        model = photometry.weight * self.forward(u, z)
+        model = photometry.weight * self.model(u, z, photometry)
         best = jnp.sum(photometry.signal * model) / (jnp.sum(model**2) + TINY)
         return jnp.maximum(best, 0.0) * model
 

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from paeplatform.errors import InputError
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.forward_model import PaeForward
-from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry, whiten
+from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry
 from paeplatform.inference.sources import Sources
 from paeplatform.random_keys import seeded_generator
 
@@ -110,7 +110,9 @@ def posterior_predictive(
     max_draws: int = 1024,
     progress: bool = False,
 ) -> Predictive:
-    """Median and central intervals of the model's band fluxes, and of its rest-frame spectrum if wanted.
+    """Median and central intervals of the model's fluxes, and of its rest-frame spectrum if wanted.
+
+    The fluxes are those of the channels, or of the measurements at their own wavelengths where the sources have any.
 
     Args:
         posterior: the one the draws are of.
@@ -124,7 +126,7 @@ def posterior_predictive(
     Raises:
         InputError: shapes do not agree, a level is out of range, or spectra are asked of another forward model.
     """
-    flux, flux_err = _checked(draws, sources.flux, sources.flux_err)
+    flux, flux_err = _checked(draws, sources)
     if not levels or not all(0.0 < level < 1.0 for level in levels):
         raise InputError(f"levels {levels} must lie within (0, 1)")
     if spectrum and not isinstance(posterior.forward, PaeForward):
@@ -141,9 +143,7 @@ def posterior_predictive(
         for first in range(0, len(rows), SOURCES):
             here = rows[first : first + SOURCES]
             padded = np.resize(here, SOURCES)
-            photometry = whiten(
-                jnp.asarray(flux[padded], jnp.float32), jnp.asarray(flux_err[padded], jnp.float32)
-            )
+            photometry = sources.rows(padded).whitened(posterior)
             computed = _models(posterior, photometry, draws.u[padded], draws.z[padded], spectrum)
             model, best, width = (np.asarray(computed[k]) for k in (0, 2, 3))
             spectra = None if computed[1] is None else np.asarray(computed[1])
@@ -174,8 +174,7 @@ def posterior_predictive(
 def reconstruction_chi2(
     posterior: LogPosterior,
     draws: PosteriorDraws,
-    flux: Float[np.ndarray, "source band"],
-    flux_err: Float[np.ndarray, "source band"],
+    sources: Sources,
     *,
     max_draws: int = 256,
 ) -> ReconstructionChi2:
@@ -192,15 +191,13 @@ def reconstruction_chi2(
     Raises:
         InputError: shapes do not agree.
     """
-    flux, flux_err = _checked(draws, flux, flux_err)
+    _checked(draws, sources)
     draws = thin_draws(draws, max_draws)
-    chi2 = ReconstructionChi2(np.full(len(flux), np.nan), np.full(len(flux), np.nan))
-    for first in range(0, len(flux), SOURCES):
-        rows = np.arange(first, min(first + SOURCES, len(flux)))
+    chi2 = ReconstructionChi2(*np.full((2, len(sources)), np.nan))
+    for first in range(0, len(sources), SOURCES):
+        rows = np.arange(first, min(first + SOURCES, len(sources)))
         padded = np.resize(rows, SOURCES)
-        photometry = whiten(
-            jnp.asarray(flux[padded], jnp.float32), jnp.asarray(flux_err[padded], jnp.float32)
-        )
+        photometry = sources.rows(padded).whitened(posterior)
         found = _chi2(posterior, photometry, draws.u[padded], draws.z[padded], draws.weight[padded])
         for column, values in zip(chi2, found, strict=True):
             column[rows] = np.asarray(values)[: len(rows)]
@@ -237,8 +234,8 @@ def weighted_quantiles(
     return np.stack([np.interp(probability, c, v) for c, v in columns], axis=1)
 
 
-def _checked(draws: PosteriorDraws, flux: np.ndarray, flux_err: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    flux, flux_err = np.asarray(flux), np.asarray(flux_err)
+def _checked(draws: PosteriorDraws, sources: Sources) -> tuple[np.ndarray, np.ndarray]:
+    flux, flux_err = (np.asarray(part) for part in sources.fitted)
     if flux.ndim != 2 or flux.shape != flux_err.shape or len(flux) != len(draws.z):
         raise InputError(
             f"flux {flux.shape}, flux_err {flux_err.shape} and draws of {len(draws.z)} sources do not agree"
@@ -259,7 +256,7 @@ def _models(
     """Models at amplitude 1 (source, draw, band), spectra, and mean and width of A given each draw (eq. 4)."""
 
     def one(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
-        model = posterior.forward(u, z)
+        model = posterior.model(u, z, photometry)
         whitened = photometry.weight * model
         norm_squared = jnp.sum(whitened**2) + TINY
         best = jnp.sum(photometry.signal * whitened) / norm_squared

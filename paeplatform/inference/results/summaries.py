@@ -114,16 +114,19 @@ def summarise(
         Columns object_id; pae_z_mean, _median, _mode, _std; pae_z_err68_low/high and pae_z_err95_low/high
         (bounds, not half-widths: central intervals of 68.27 % and 95.45 %); pae_z_quantiles at
         `QUANTILE_LEVELS`; pae_z_draws; pae_path, pae_status; pae_ess, pae_khat, pae_rhat, pae_acl [steps];
-        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw; pae_n_bands;
-        pae_n_reinit; z_flags; input_fault. A source without posterior keeps its row with nulls.
+        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw; pae_n_bands,
+        the channels with data; pae_n_measurements, the numbers that chi^2 is a sum over: measurements at their own
+        wavelengths, merged ones counted once, or else channels; pae_n_reinit; z_flags; input_fault. A source without
+        posterior keeps its row with nulls.
     """
     n_source = len(sources)
     ok = np.isfinite(found.columns["pae_z_mean"]) & (found.path != "none")
     n_bands = usable_bands(sources.flux_err).sum(axis=1)
-    chi2 = reconstruction_chi2(posterior, found.draws, sources.flux, sources.flux_err)
+    n_measurements = usable_bands(sources.fitted[1]).sum(axis=1)
+    chi2 = reconstruction_chi2(posterior, found.draws, sources)
     n_parameters = found.draws.u.shape[-1] + 2  # u, z and the amplitude
     fault = np.full(n_source, None, object) if input_fault is None else input_fault
-    misfit = ok & misses_data(chi2.best, n_bands, n_parameters, trust)
+    misfit = ok & misses_data(chi2.best, n_measurements, n_parameters, trust)
     flags = np.zeros(n_source, np.int32)
     for flag, where in (
         (ZFlag.UNCONVERGED, ok & ~found.converged),
@@ -168,6 +171,7 @@ def summarise(
             "pae_chi2": number(chi2.mean),
             "pae_chi2_best": number(chi2.best),
             "pae_n_bands": pl.Series(n_bands.astype(np.int16)),
+            "pae_n_measurements": pl.Series(n_measurements.astype(np.int16)),
             "pae_n_reinit": pl.Series(np.asarray(found.n_reinit, np.int16)),
             "z_flags": pl.Series(flags),
             "input_fault": pl.Series(list(fault), dtype=pl.String),
