@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-BOX_W, BOX_H = 152, 40
+BOX_W, BOX_H = 160, 40
 # name: (column, row); the columns are the groups, left to right the way of the data
 COLUMNS = {"sed, instrument": 0, "mock": 1, "models": 2, "release": 3, "inference": 4, "validation": 5}
 NODES = {
@@ -22,6 +22,7 @@ NODES = {
     "pae_champion": (2, 3.68),
     "sbi_model": (2, 4.6),
     "sbi_champion": (2, 6.56),
+    "release_measurements": (3, 4.75),
     "release_photometry": (3, 5.6),
     "pae_posteriors": (4, 3.68),
     "redshift_catalog": (4, 4.64),
@@ -36,6 +37,7 @@ NODES = {
 CUT = {  # how an asset is cut: the line below its name
     "autoencoder": "n_latent",
     "latent_flow": "n_latent",
+    "release_measurements": "release x cell",
     "release_photometry": "release x cell",
     "pae_posteriors": "release x cell",
     "template_fits": "release x cell",
@@ -67,9 +69,10 @@ EDGES = [
     ("redshift_prior", "posterior_proposal"),
     ("posterior_proposal", "pae_model"),
     ("pae_model", "pae_champion"),
+    ("mock_photometry", "release_measurements"),
     ("mock_photometry", "release_photometry"),
     ("redshift_prior", "pae_posteriors"),
-    ("release_photometry", "pae_posteriors"),
+    ("release_measurements", "pae_posteriors"),
     ("release_photometry", "template_fits"),
     ("template_fits", "redshift_catalog"),
     ("mock_catalog", "sbi_model"),
