@@ -53,8 +53,8 @@ def make_bundle(architecture):
     return PaeBundle(autoencoder, flow, preset.pae, N_LATENT, wave, load_bands().content_hash(), "")
 
 
-@pytest.fixture(scope="module")
-def preset():
+def quick_preset():
+    """The demo's, with chains too short to be right and a coarse table."""
     demo = load_preset("demo")
     quick = {
         "n_burnin": 50,
@@ -70,6 +70,11 @@ def preset():
             "instrument": demo.instrument.model_copy(update={"n_redshift_nodes": 512}),
         }
     )
+
+
+@pytest.fixture(scope="module")
+def preset():
+    return quick_preset()
 
 
 @pytest.mark.parametrize("architecture", ["compact", "conv"])

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paeplatform.config import load_preset
 from paeplatform.errors import ConfigError
 from paeplatform.inference.estimate import SLOT_COUNTS, Estimator
 from paeplatform.inference.model.posterior import LogPosterior
@@ -22,7 +21,7 @@ from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.instrument.measurements import COLUMNS, Measurements, padded
-from tests.inference.test_estimate import N_LATENT, make_bundle, make_proposal
+from tests.inference.test_estimate import N_LATENT, make_bundle, make_proposal, quick_preset
 
 PRIOR = UniformPrior(0.05, 2.0)
 REDSHIFTS = (0.3, 0.6, 0.9)
@@ -30,22 +29,12 @@ REDSHIFTS = (0.3, 0.6, 0.9)
 
 @pytest.fixture(scope="module")
 def estimator() -> Estimator:
-    demo = load_preset("demo")
-    quick = {
-        "n_burnin": 50,
-        "n_tune": 40,
-        "n_steps": 150,
-        "n_discard": 50,
-        "init_draws": 256,
-        "batch_size": 2,
-    }
+    quick = quick_preset()
     stages = {"n_proposal": 200, "n_adapted": 200, "n_rounds": 2, "batch_size": 2, "fallback_batch_size": 1}
-    preset = demo.model_copy(
+    preset = quick.model_copy(
         update={
-            "mclmc": demo.mclmc.model_copy(update=quick),
-            "importance": demo.importance.model_copy(update=stages),
-            "inference": demo.inference.model_copy(update={"n_kept": 50}),
-            "instrument": demo.instrument.model_copy(update={"n_redshift_nodes": 512}),
+            "importance": quick.importance.model_copy(update=stages),
+            "inference": quick.inference.model_copy(update={"n_kept": 50}),
         }
     )
     bands = load_bands()
