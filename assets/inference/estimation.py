@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from paeplatform.assets.recording.tables import bands_from, library_from, photometry_of
+from paeplatform.assets.recording.tables import bands_from, library_from, photometry_at_centres
 from paeplatform.assets.recording.versions import code_version
 from paeplatform.config import Preset
 from paeplatform.resources.failures import one_line_failures
@@ -160,7 +160,7 @@ def load_champion(
 
     def estimate_release(photometry: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
         if preset.inference.wavelengths == "channels":
-            return estimate(*photometry_of(photometry))
+            return estimate(*photometry_at_centres(photometry, bands))
         measured = photometry.select("object_id").join(
             measurements, on="object_id", how="left", validate="1:1", maintain_order="left"
         )

@@ -14,7 +14,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from paeplatform.assets.inference.estimation import EstimationInputs, load_champion
 from paeplatform.assets.recording.metadata import MAX_PNG_BYTES
+from paeplatform.assets.recording.tables import bands_from, photometry_at_centres
 from paeplatform.assets.recording.versions import content_version
 from paeplatform.assets.validation.report import truth_of
 from paeplatform.config import Preset
@@ -22,8 +24,10 @@ from paeplatform.definitions import build_definitions
 from paeplatform.errors import CheckpointError, InputError, RegistryError
 from paeplatform.paper.table_list import TABLES
 from paeplatform.resources.registry import CHAMPION, PAE
+from paeplatform.resources.workspace import Workspace
 from paeplatform.sensors.run import LAUNCHER_TAG
 from paeplatform.sensors.staleness import Target
+from paeplatform.source_columns import array_column
 from tests.platform.conftest import CELLS, Platform
 
 REWEIGHTED = [f"reweighted_posteriors[mock-r1|{cell}]" for cell in CELLS]
@@ -415,6 +419,21 @@ def test_the_registered_bundle_answers_photometry_with_pickle_switched_off(
     short = pd.DataFrame({"flux": [[1.0] * 101], "flux_err": [[1.0] * 101]})
     with pytest.raises(Exception, match=r"flux, row 0: shape \(101,\), expected \(102,\)"):
         model.predict(short)
+
+
+def test_posteriors_of_averages_can_be_had_instead(platform: Platform) -> None:
+    inference = platform.settings.preset.inference.model_copy(update={"wavelengths": "channels"})
+    preset = platform.settings.preset.model_copy(update={"inference": inference})
+    photometry, measurements = (
+        platform.table(f"release_{name}/mock-r1/{CELLS[0]}") for name in ("photometry", "measurements")
+    )
+    tables = platform.table("spherex_bands"), platform.table("redshift_prior")
+    workspace = Workspace.from_settings(platform.settings)
+    chosen = load_champion(EstimationInputs(preset, *tables, platform.registry, workspace))
+    got = chosen.estimate_release(photometry, measurements)
+    centred, _, _ = photometry_at_centres(photometry, bands_from(tables[0]))
+    expected = platform.of_channels(photometry.with_columns(array_column(centred).alias("flux")))
+    assert got.equals(expected) and got["pae_n_measurements"].max() <= 102
 
 
 def evaluate(platform: Platform, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
