@@ -72,7 +72,7 @@ def test_load_evaluation_and_serving_run_nothing_of_the_artifact(platform: Platf
     served = ServedChampion(kind, platform.settings, n_bands=102)
     served.look()
     assert served.fault is None
-    photometry = (tables[0][name].to_numpy() for name in ("flux", "flux_err", "object_id"))
+    photometry = (sources[name].to_numpy() for name in ("flux", "flux_err", "object_id"))
     _, answer = served.batcher.submit(*photometry).result(timeout=300)
     served.batcher.close()
     assert answer.height == 3
