@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import polars as pl
     from upath import UPath
 
-    from paeplatform.instrument.bands import load_bands
-    from paeplatform.instrument.measurements import COLUMNS
     from paeplatform.outputs.card import Galaxy
     from paeplatform.resources.settings import PlatformSettings
 
@@ -150,6 +148,8 @@ def _galaxy(settings: PlatformSettings, source: int, release: str | None) -> Gal
     import polars as pl
 
     from paeplatform.cli.tables import stored_tables
+    from paeplatform.instrument.bands import load_bands
+    from paeplatform.instrument.measurements import COLUMNS
     from paeplatform.outputs.card import Galaxy
     from paeplatform.resources.objects import read_table, scan_table
 

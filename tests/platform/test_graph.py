@@ -19,6 +19,8 @@ from paeplatform.assets.recording.metadata import MAX_PNG_BYTES
 from paeplatform.assets.recording.tables import bands_from, photometry_at_centres
 from paeplatform.assets.recording.versions import content_version
 from paeplatform.assets.validation.report import truth_of
+from paeplatform.cli.outputs import _galaxy as source_of
+from paeplatform.cli.outputs import show
 from paeplatform.config import Preset
 from paeplatform.definitions import build_definitions
 from paeplatform.errors import CheckpointError, InputError, RegistryError
@@ -28,7 +30,7 @@ from paeplatform.resources.workspace import Workspace
 from paeplatform.sensors.run import LAUNCHER_TAG
 from paeplatform.sensors.staleness import Target
 from paeplatform.source_columns import array_column
-from tests.platform.conftest import CELLS, Platform
+from tests.platform.conftest import CELLS, TINY, Platform
 
 REWEIGHTED = [f"reweighted_posteriors[mock-r1|{cell}]" for cell in CELLS]
 DOWNSTREAM_OF_FITS = [
@@ -434,6 +436,25 @@ def test_posteriors_of_averages_can_be_had_instead(platform: Platform) -> None:
     centred, _, _ = photometry_at_centres(photometry, bands_from(tables[0]))
     expected = platform.of_channels(photometry.with_columns(array_column(centred).alias("flux")))
     assert got.equals(expected) and got["pae_n_measurements"].max() <= 102
+
+
+def test_the_card_shows_the_measurements_and_of_an_older_release_the_channels(
+    platform: Platform, tmp_path: Path
+) -> None:
+    catalog, settings = platform.table(f"redshift_catalog/mock-r1/{CELLS[0]}"), platform.settings
+    source = catalog["object_id"][0]
+    written = tmp_path / "card.png"
+    show(source, release="mock-r1", to=written, home=settings.home, preset=str(TINY))
+    assert written.read_bytes().startswith(b"\x89PNG")
+    galaxy = source_of(settings, source, "mock-r1")
+    assert len(galaxy.flux) == len(galaxy.wave_um) == catalog["n_used"][0]
+    path = settings.store / "release_measurements" / "mock-r1" / f"{CELLS[0]}.parquet"
+    hidden = path.rename(path.with_suffix(".hidden"))
+    try:
+        older = source_of(settings, source, None)
+        assert len(older.flux) == len(older.width_um) == 102
+    finally:
+        hidden.rename(path)
 
 
 def evaluate(platform: Platform, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
