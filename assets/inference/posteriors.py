@@ -171,7 +171,7 @@ def _redshift_catalog(preset: Preset) -> dg.AssetsDefinition:
     @cell_asset(
         kinds={"parquet", "polars"},
         ins={name: dg.AssetIn(dagster_type=Tables) for name in CATALOG_OF},
-        code_version=code_version(4, preset, "trust"),
+        code_version=code_version(5, preset, "trust"),
     )
     def redshift_catalog(context: dg.AssetExecutionContext, **tables: Any) -> dg.MaterializeResult[Tables]:
         """The catalogue of one cell: source, redshifts by PAE, template fitting and SBI, flags, and what made each."""

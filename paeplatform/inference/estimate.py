@@ -176,8 +176,8 @@ class Estimator:
         The measurements binned into channels serve the amortised proposal alone, which proposes.
 
         Args:
-            measurements: any number a source. Faulty ones are left out and named; those closer than their passbands can
-                tell apart are merged (`measurements.merged`).
+            measurements: any number a source. Faulty ones are left out and named. A source with more than the last of
+                `SLOT_COUNTS` is reduced to fewer that say the same (`measurements.merged`).
             object_id: see `estimate`.
             progress: see `estimate`.
             on_progress: see `estimate`.
