@@ -15,7 +15,7 @@ from paeplatform.resources.registry import SBI
 if TYPE_CHECKING:
     import numpy as np
 
-SBI_POSTERIORS = 1  # raised when the code behind `sbi_posteriors` changes its result
+SBI_POSTERIORS = 2  # raised when the code behind `sbi_posteriors` changes its result
 
 
 def sbi_code(preset: Preset) -> str:

@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from paeplatform.errors import ConfigError
+from paeplatform.inference.batches.blocks import like_block
 from paeplatform.inference.estimate import SLOT_COUNTS, Estimator
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.inference.modes.starts import prior_bank, score_bank
 from paeplatform.inference.results.binning import UNSAFE
 from paeplatform.inference.results.predictive import posterior_predictive
 from paeplatform.inference.results.summaries import ZFlag
@@ -179,6 +182,23 @@ def test_the_predictive_is_of_the_measurements(estimator: Estimator) -> None:
     pull = (given.flux - predicted.flux[0, :306]) / given.flux_err
     assert np.std(pull) == pytest.approx(1.0, abs=0.2)
     assert predicted.chi2[0] == pytest.approx(float(rows["pae_chi2"][0]), rel=0.05)
+
+
+def test_draws_of_the_prior_are_scored_by_measurements_as_by_channels(estimator: Estimator) -> None:
+    """Jumps to draws of the prior are accepted by these scores: both are ln L + ln p(z), with no constant between."""
+    flux, error = np.random.default_rng(6).normal(20.0, 3.0, (1, 102)), np.full((1, 102), 4.0)
+    bands, posterior = estimator.bands, estimator.posterior
+    own = padded(
+        Measurements(flux[0], error[0], bands.wave_um, bands.bandwidth_um, np.array([0, 102])), SLOT_COUNTS[0]
+    )
+    bank = prior_bank(posterior, 64, N_LATENT, 1)
+    channels = Sources(flux, error, np.arange(1), 0).whitened(posterior)
+    measured = Sources(flux, error, np.arange(1), 0, own).whitened(posterior)
+    mesh = Mesh(np.array(jax.local_devices()[:1]), ("lane",))
+    exact = (
+        np.asarray(like_block(posterior, mesh, measured, jnp.asarray(bank.position))) + bank.log_prior_ratio
+    )
+    np.testing.assert_allclose(exact, score_bank(bank, channels, posterior.amplitude), rtol=1e-4, atol=1e-2)
 
 
 def test_without_a_proposal_chains_follow_the_measurements(estimator: Estimator) -> None:

@@ -34,6 +34,7 @@ from paeplatform.inference.mclmc.kernel import (
     FIRST_STEP,
     Drawn,
     Frame,
+    Lane,
     Tuning,
     Walker,
     advance,
@@ -208,9 +209,8 @@ class _Batch:
         position, fisher, moved, tuning = self._burn_in(self._starts(), tuning)
         frame = Frame(position, whitening(fisher))
         walker, _, _ = self._advance(frame, self._at_rest(position), tuning, 0, False)  # density and gradient
-        walker, tuned = tune(
-            self.posterior, self.mesh, (self.lanes, frame, walker, tuning, self._keys()), self.cfg.n_tune
-        )
+        lanes = Lane(self.lanes, frame, walker, tuning, self._keys())
+        walker, tuned = tune(self.posterior, self.mesh, lanes, self.cfg.n_tune)
         tuning = Tuning(*(self._put(part) for part in shared_tuning(tuned, self.cfg.n_chains)))
         self.tick(self.cfg.n_tune)
         drawn = self._sample(frame, walker, tuning)
@@ -368,7 +368,7 @@ class _Batch:
     def _advance(
         self, frame: Frame, walker: Walker, tuning: Tuning, n: int, adapt: bool
     ) -> tuple[Walker, Tuning, Drawn]:
-        lanes = (self.lanes, frame, walker, tuning, self._keys())
+        lanes = Lane(self.lanes, frame, walker, tuning, self._keys())
         out = jax.block_until_ready(advance(self.posterior, self.mesh, lanes, np.int32(n), np.bool_(adapt)))
         self.tick(n)
         return out

@@ -71,6 +71,16 @@ class Tuning(NamedTuple):
     inverse_mass: Array
 
 
+class Lane(NamedTuple):
+    """What a compiled call takes of a lane."""
+
+    photometry: WhitenedPhotometry
+    frame: Frame
+    walker: Walker
+    tuning: Tuning
+    key: Array
+
+
 class Drawn(NamedTuple):
     """Steps of one compiled call: (CHUNK, ...) arrays, and the number of undone steps."""
 
@@ -114,16 +124,10 @@ def _density(posterior: LogPosterior, photometry: WhitenedPhotometry, frame: Fra
 
 
 def _advance_lane(
-    posterior: LogPosterior,
-    photometry: WhitenedPhotometry,
-    frame: Frame,
-    walker: Walker,
-    tuning: Tuning,
-    key: Array,
-    n_active: Array,
-    adapt: Array,
+    posterior: LogPosterior, lane: Lane, n_active: Array, adapt: Array
 ) -> tuple[Walker, Tuning, Drawn]:
     """`n_active` steps, at most CHUNK; with `adapt` the step size follows the energy error as BlackJAX's tuning."""
+    photometry, frame, walker, tuning, key = lane
     logdensity = _density(posterior, photometry, frame)
     dim = walker.position.size
 
@@ -162,16 +166,9 @@ def _advance_lane(
     return Walker(*state), tuning._replace(step_size=learned[0]), drawn
 
 
-def _tune_lane(
-    posterior: LogPosterior,
-    photometry: WhitenedPhotometry,
-    frame: Frame,
-    walker: Walker,
-    tuning: Tuning,
-    key: Array,
-    n_tune: int,
-) -> tuple[Walker, Tuning]:
+def _tune_lane(posterior: LogPosterior, lane: Lane, n_tune: int) -> tuple[Walker, Tuning]:
     """BlackJAX's adaptation of step size and L, `n_tune` steps together."""
+    photometry, frame, walker, tuning, key = lane
     logdensity = _density(posterior, photometry, frame)
     state = IntegratorState(walker.position, walker.momentum, walker.log_prob, walker.gradient)
     params = MCLMCAdaptationState(tuning.decoherence, tuning.step_size, tuning.inverse_mass)
@@ -199,16 +196,16 @@ def _tune_lane(
 
 @eqx.filter_jit
 def advance(
-    posterior: LogPosterior, mesh: Mesh, lanes: tuple, n_active: Array, adapt: Array
+    posterior: LogPosterior, mesh: Mesh, lanes: Lane, n_active: Array, adapt: Array
 ) -> tuple[Walker, Tuning, Drawn]:
-    """`n_active` steps of all lanes; `lanes` are photometry, frame, walker, tuning and key."""
-    return sharded(_advance_lane, posterior, mesh, lanes, (n_active, adapt))
+    """`n_active` steps of all lanes."""
+    return sharded(_advance_lane, posterior, mesh, (lanes,), (n_active, adapt))
 
 
 @eqx.filter_jit
-def tune(posterior: LogPosterior, mesh: Mesh, lanes: tuple, n_tune: int) -> tuple[Walker, Tuning]:
-    """BlackJAX's tuning of all lanes; `lanes` as for `advance`."""
-    return sharded(partial(_tune_lane, n_tune=n_tune), posterior, mesh, lanes)
+def tune(posterior: LogPosterior, mesh: Mesh, lanes: Lane, n_tune: int) -> tuple[Walker, Tuning]:
+    """BlackJAX's tuning of all lanes."""
+    return sharded(partial(_tune_lane, n_tune=n_tune), posterior, mesh, (lanes,))
 
 
 @eqx.filter_jit
