@@ -69,3 +69,12 @@ def test_a_spectrum_that_no_model_fits_is_a_misfit_and_leaves_the_galaxy_beside_
     assert together["pae_chi2_best"][1] > 1e4 and together["pae_z_mean"][1] is not None
     assert (together["pae_chi2_best"] <= together["pae_chi2"] + 3.0).all()
     assert_frame_equal(together.head(1), alone)
+
+
+def test_more_visits_do_not_hide_what_the_model_misses():
+    """The same excess over the noise is a misfit with one visit and with three; noise alone is none with either."""
+    excess = 211.0  # of a simulated galaxy that the autoencoder does not describe
+    assert misses_data([90.0 + excess], [102], 12, TRUST)
+    assert misses_data([277.0 + excess], [102], 12, TRUST, [289])
+    noise = np.random.default_rng(0).chisquare(306, 200_000)
+    assert not misses_data(noise, np.full(noise.shape, 102), 12, TRUST, np.full(noise.shape, 306)).any()

@@ -126,7 +126,7 @@ def summarise(
     chi2 = reconstruction_chi2(posterior, found.draws, sources)
     n_parameters = found.draws.u.shape[-1] + 2  # u, z and the amplitude
     fault = np.full(n_source, None, object) if input_fault is None else input_fault
-    misfit = ok & misses_data(chi2.best, n_measurements, n_parameters, trust)
+    misfit = ok & misses_data(chi2.best, n_bands, n_parameters, trust, n_measurements)
     flags = np.zeros(n_source, np.int32)
     for flag, where in (
         (ZFlag.UNCONVERGED, ok & ~found.converged),
