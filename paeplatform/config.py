@@ -327,7 +327,7 @@ class TrustConfig(Section):
         khat_max: importance weights with a Pareto k-hat at or above this are not trusted.
         rhat_max: chains with a split R-hat of z at or above this have not converged.
         ess_min: posteriors with fewer effective draws than this are not trusted.
-        reduced_chi2_max: the best model is a misfit when its chi^2 per degree of freedom is above this ...
+        reduced_chi2_max: the best model is a misfit when its chi^2 per channel degree of freedom is above this ...
         tail_probability_min: ... and noise exceeds that chi^2 with a probability below this.
         bands_min: sources with fewer usable bands than this are flagged.
     """
