@@ -103,5 +103,6 @@ def staged(model: Estimator, sources: Sources, *, keep_pools: bool = False) -> I
         preset.trust,
         n_kept=preset.inference.n_kept,
         keep_pools=keep_pools,
+        landmarks=model.bundle.landmarks,
         progress=SILENT,
     )

@@ -234,6 +234,10 @@ class ImportanceConfig(Section):
     # Rounds end when a source has so many effective draws: how fine the answer shall be. How many it must have to be
     # trusted at all is `trust.ess_min`.
     ess_target: PositiveFloat = 500.0
+    # redshifts at which the best spectrum is searched (`inference.modes.scan`) for sources that are bright or that no
+    # draw describes; 0 for no search
+    n_scanned: NonNegativeInt = 96
+    scan_above_snr: PositiveFloat = 100.0  # total signal-to-noise above which a source is bright in this sense
     batch_size: PositiveInt = 4  # sources per compiled call and device, padded
     fallback_batch_size: PositiveInt = 2  # of MCLMC for the handful of sources that are left ...
     fallback_jump_every: PositiveInt = 10  # ... whose draws are seldom worth a jump

@@ -19,8 +19,9 @@ from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.inference.pocomc import run_pocomc
 from paeplatform.inference.results.binning import binning_chi2
+from paeplatform.inference.results.goodness import goodness
 from paeplatform.inference.results.summaries import PosteriorSummaries, summarise
-from paeplatform.inference.samplers import by_importance, by_mclmc, of_weighted_draws
+from paeplatform.inference.samplers import by_importance, by_mclmc, of_weighted_draws, widened
 from paeplatform.inference.screening import screen, screen_measurements
 from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import BandSet
@@ -158,9 +159,8 @@ class Estimator:
         _check_ids(object_id, len(screened.flux))
         sources = Sources(screened.flux, screened.flux_err, object_id, self.preset.seed)
         posterior = self.posterior
-        found = self._sample(posterior, sources, Progress(progress, on_progress))
-        table = summarise(sources, found, posterior, self.preset.trust, screened.reason)
-        return table.with_columns(pl.lit(None, pl.Float32).alias("pae_binning_chi2")), found.draws
+        table, draws = self._posteriors(posterior, sources, screened.reason, Progress(progress, on_progress))
+        return table.with_columns(pl.lit(None, pl.Float32).alias("pae_binning_chi2")), draws
 
     def estimate_measured(
         self,
@@ -192,11 +192,10 @@ class Estimator:
         posterior, shown = self.posterior, Progress(progress, on_progress)
         tables, draws = [], []
         for group in groups:
-            found = self._sample(posterior, group.sources, shown)
-            table = summarise(group.sources, found, posterior, self.preset.trust, group.reason)
-            harm = binning_chi2(posterior, found.draws, group.sources, self.bands)
+            table, found = self._posteriors(posterior, group.sources, group.reason, shown)
+            harm = binning_chi2(posterior, found, group.sources, self.bands)
             tables.append(table.with_columns(pl.Series("pae_binning_chi2", harm).fill_nan(None)))
-            draws.append(found.draws)
+            draws.append(found)
         back = np.argsort(np.concatenate([group.rows for group in groups]))
         return pl.concat(tables)[back], joined(draws, back)
 
@@ -223,13 +222,26 @@ class Estimator:
             groups.append(MeasuredGroup(rows, sources, screened.reason[rows]))
         return groups
 
+    def _posteriors(
+        self, posterior: LogPosterior, sources: Sources, reason: np.ndarray, progress: Progress
+    ) -> tuple[pl.DataFrame, PosteriorDraws]:
+        """Summaries and draws."""
+        trust = self.preset.trust
+        found = self._sample(posterior, sources, progress)
+        fit = goodness(posterior, found.draws, sources, trust)
+        limits = float(self.z_prior.z_min), float(self.z_prior.z_max)
+        found = widened(found, fit.misfit, fit.error_scale, limits)
+        return summarise(sources, found, posterior, trust, reason, fit), found.draws
+
     def _sample(self, posterior: LogPosterior, sources: Sources, progress: Progress) -> PosteriorSummaries:
         preset, bundle, proposal = self.preset, self.bundle, self.proposal
         if self.sampler == "pocomc":
             run = run_pocomc(posterior, sources, n_latent=bundle.n_latent, progress=progress)
             return of_weighted_draws(run.draws, posterior, preset.inference.n_kept, "pocomc", preset.trust)
         if self.sampler == "importance" and proposal is not None and posterior.nf_prior:
-            return by_importance(posterior, proposal, sources, preset, progress=progress)
+            return by_importance(
+                posterior, proposal, sources, preset, landmarks=bundle.landmarks, progress=progress
+            )
         return by_mclmc(
             posterior,
             proposal,

@@ -30,7 +30,7 @@ from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.batches.sharding import LANE, sharded
 from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.model.priors import RedshiftPrior
-from paeplatform.inference.modes.starts import PriorBank, score_bank
+from paeplatform.inference.modes.starts import PriorBank, model_fluxes, score_bank
 from paeplatform.pae.small_linalg import solve
 
 N_NODES = 300  # the paper's grid, linear between the limits of the prior
@@ -43,7 +43,6 @@ N_SHORT, N_FINALISTS = (
     10,
     2,
 )  # iterations after which only the best of a redshift's starts go on, and how many
-POOL_CHUNK = 2048  # model fluxes of the pool in one compiled call
 TOLERANCE = 1e-2  # in chi^2: a step that gains less has arrived, a fit that gains less has not improved
 FIRST_DAMPING, LARGEST_DAMPING, SMALLEST_DAMPING = 0.1, 1e4, 1e-6
 RAISED = 50.0  # factor on the damping when none of those tried served
@@ -201,12 +200,8 @@ class _Search:
 
     def _pool_models(self) -> Float[np.ndarray, "node pool band"]:
         n_node, n_pool = len(self.z_grid), len(self.pool)
-        z = np.repeat(self.z_grid, n_pool)
-        parts = []
-        for first in range(0, len(z), POOL_CHUNK):
-            rows = np.arange(first, first + POOL_CHUNK) % len(z)
-            parts.append(np.asarray(_models(self.posterior, self.pool[rows % n_pool], z[rows])))
-        return np.concatenate(parts)[: len(z)].reshape(n_node, n_pool, -1)
+        u, z = np.tile(self.pool, (n_node, 1)), np.repeat(self.z_grid, n_pool)
+        return model_fluxes(self.posterior, u, z).reshape(n_node, n_pool, -1)
 
     def run(self, photometry: WhitenedPhotometry) -> _Fit:
         """The best fit of one source at each node, arrays (node, ...)."""
@@ -329,11 +324,6 @@ def _fresh(u: Float[np.ndarray, "task latent"]) -> _Fit:
         arrived=np.zeros(n, bool),
         n_done=np.zeros(n, np.int32),
     )
-
-
-@eqx.filter_jit
-def _models(posterior: LogPosterior, u: Array, z: Array) -> Array:
-    return jax.vmap(posterior.forward)(u, z)
 
 
 @eqx.filter_jit

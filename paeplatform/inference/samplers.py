@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from paeplatform.config import MclmcConfig, Preset, TrustConfig
 from paeplatform.inference.batches.progress import SHOWN, Progress
@@ -29,12 +30,20 @@ def by_importance(
     sources: Sources,
     preset: Preset,
     *,
+    landmarks: np.ndarray | None = None,
     progress: Progress = SHOWN,
 ) -> PosteriorSummaries:
     """Importance sampling, and MCLMC for the sources it cannot be trusted for (`preset.inference.fallback`)."""
     n_kept, trust = preset.inference.n_kept, preset.trust
     result = run_importance(
-        posterior, proposal, sources, preset.importance, trust, n_kept=n_kept, progress=progress
+        posterior,
+        proposal,
+        sources,
+        preset.importance,
+        trust,
+        n_kept=n_kept,
+        landmarks=landmarks,
+        progress=progress,
     )
     found = of_importance(result)
     rows = np.asarray(sorted(result.pools), dtype=int)
@@ -89,6 +98,7 @@ def by_mclmc(
             preset.importance,
             trust,
             keep_pools=True,
+            landmarks=landmarks,
             progress=progress.only_bar(),  # galaxies are counted by their chains
         )
         usable = np.asarray(sorted(result.pools), dtype=int)
@@ -203,6 +213,38 @@ def evenly(draws: PosteriorDraws, n: int) -> PosteriorDraws:
     return PosteriorDraws(draws.u[rows, index], draws.z[rows, index], weight, draws.log_prob[rows, index])
 
 
+def widened(
+    found: PosteriorSummaries,
+    rows: Bool[np.ndarray, " source"],
+    scale: Float[np.ndarray, " source"],
+    limits: tuple[float, float],
+) -> PosteriorSummaries:
+    """The same with the redshifts of some sources spread about their median by a factor.
+
+    In a fit whose chi^2 is too large, errors that are larger by the square root of chi^2 over its degrees of freedom
+    make the result's error larger by the same factor (the scale factor of the Particle Data Group's averages). Applied
+    to ln(1+z). The draws of (u, z) stay as they are: what the model predicts is what fits best.
+
+    Args:
+        found: of a sampler.
+        rows: whose redshifts are spread.
+        scale: factor for each source.
+        limits: z_min and z_max, at which spread redshifts end.
+    """
+    if not rows.any():
+        return found
+    log_z = np.log1p(found.z_kept[rows].astype(np.float64))
+    middle = np.median(log_z, axis=1, keepdims=True)
+    z = np.clip(np.expm1(middle + np.asarray(scale)[rows, None] * (log_z - middle)), *limits)
+    wide = redshift_columns(z, None, prefix="pae", z_min=limits[0], z_max=limits[1])
+    columns = {name: np.array(values) for name, values in found.columns.items()}
+    for name, values in wide.items():
+        columns[name][rows] = values
+    z_kept = np.array(found.z_kept)
+    z_kept[rows] = z
+    return replace(found, columns=columns, z_kept=z_kept)
+
+
 def no_posteriors(n_source: int, n_latent: int, n_kept: int) -> PosteriorSummaries:
     """Findings about sources of which nothing is known."""
     z = np.full((n_source, n_kept), np.nan, np.float32)
@@ -237,7 +279,7 @@ def _rows(found: PosteriorSummaries, keep: np.ndarray) -> PosteriorSummaries:
 
 
 def _replaced(found: PosteriorSummaries, rows: np.ndarray, by: PosteriorSummaries) -> PosteriorSummaries:
-    """`found` with these rows taken from `by`."""
+    """`found` with these rows taken from `by`, in whose order they are."""
 
     def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
         out = np.array(old)

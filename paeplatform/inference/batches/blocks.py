@@ -14,30 +14,17 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from paeplatform.inference.batches.geometry import metric_lane
-from paeplatform.inference.batches.sharding import LANE
+from paeplatform.inference.batches.sharding import over_sources
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import StudentMixture, fit_mixture, log_prob, sample
 from paeplatform.inference.modes.starts import Geometry, accept, laplace_evidence, propose
 from paeplatform.pae.proposal import LOG_2PI, Proposal
 
 SLOT_DRAWS = 128  # draws whose fluxes over the whole slot table are held at a time: 5 MB
-
-
-def _over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any:
-    """`function(*models, *source)` for every source, sources split over the mesh's devices."""
-    arrays, static = eqx.partition(models, eqx.is_array)
-
-    def local(arrays: Any, sources: tuple) -> Any:
-        whole = eqx.combine(arrays, static)
-        return jax.lax.map(lambda source: function(*whole, *source), sources)
-
-    return jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), LANE), out_specs=LANE, check_vma=False)(
-        arrays, sources
-    )
 
 
 def _over_draws(function: Any, photometry: WhitenedPhotometry, *draws: Array) -> Array:
@@ -99,7 +86,7 @@ def _climb(
 @eqx.filter_jit
 def normal_block(mesh: Mesh, keys: Array, n: int, dim: int) -> Float[Array, "source draw dim"]:
     """`n` standard normal vectors for each source: base points of its proposal."""
-    return _over_sources(lambda key: jr.normal(key, (n, dim)), (), mesh, (keys,))
+    return over_sources(lambda key: jr.normal(key, (n, dim)), (), mesh, (keys,))
 
 
 @eqx.filter_jit
@@ -107,7 +94,7 @@ def flow_block(
     posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: WhitenedPhotometry, base: Array
 ) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"], Float[Array, "source draw"]]:
     """Where each source's proposal takes base points: sampler coordinates v, log target and log proposal over v."""
-    return _over_sources(_flow_block, (posterior, proposal), mesh, (photometry, base))
+    return over_sources(_flow_block, (posterior, proposal), mesh, (photometry, base))
 
 
 @eqx.filter_jit
@@ -120,7 +107,7 @@ def densities(
         base, log_q = _flow_base(posterior, proposal, photometry, v)
         return _targets(posterior, photometry, v), log_q, base
 
-    return _over_sources(one, (posterior, proposal), mesh, (photometry, v))
+    return over_sources(one, (posterior, proposal), mesh, (photometry, v))
 
 
 @eqx.filter_jit
@@ -128,7 +115,7 @@ def flow_base(
     posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
 ) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"]]:
     """Base points of the proposal at given v, and log proposal over v."""
-    return _over_sources(_flow_base, (posterior, proposal), mesh, (photometry, v))
+    return over_sources(_flow_base, (posterior, proposal), mesh, (photometry, v))
 
 
 @eqx.filter_jit
@@ -136,7 +123,7 @@ def target_block(
     posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
 ) -> Float[Array, "source draw"]:
     """Log target over v, at given v."""
-    return _over_sources(_targets, (posterior,), mesh, (photometry, v))
+    return over_sources(_targets, (posterior,), mesh, (photometry, v))
 
 
 @eqx.filter_jit
@@ -151,7 +138,7 @@ def like_block(
 
         return _over_draws(log_like, photometry, v)
 
-    return _over_sources(one, (posterior, v), mesh, (photometry,))
+    return over_sources(one, (posterior, v), mesh, (photometry,))
 
 
 @eqx.filter_jit
@@ -160,6 +147,18 @@ def coordinates(
 ) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"]]:
     """ln z and ln (d ln z / dt) of sampler coordinates."""
     return posterior.log_z_of(t), posterior.log_bend(t)
+
+
+@eqx.filter_jit
+def log_priors(
+    posterior: LogPosterior, mesh: Mesh, v: Float[Array, "source draw dim"]
+) -> Float[Array, "source draw"]:
+    """Log density over v of the priors alone: what is left of the target without the likelihood."""
+
+    def one(posterior: LogPosterior, v: Array) -> Array:
+        return jax.vmap(posterior.free_log_prior)(v)
+
+    return over_sources(one, (posterior,), mesh, (v,))
 
 
 @eqx.filter_jit
@@ -173,7 +172,7 @@ def climb_block(
     def one(posterior: LogPosterior, photometry: WhitenedPhotometry, starts: Array) -> tuple:
         return _climb(posterior, n_steps, photometry, starts)
 
-    return _over_sources(one, (posterior,), mesh, (photometry, starts))
+    return over_sources(one, (posterior,), mesh, (photometry, starts))
 
 
 @eqx.filter_jit
@@ -185,13 +184,13 @@ def fit_block(
     def one(x: Array, log_weight: Array, key: Array) -> StudentMixture:
         return fit_mixture(x, log_weight, key, n_component, inflation)
 
-    return _over_sources(one, (), mesh, (x, log_weight, keys))
+    return over_sources(one, (), mesh, (x, log_weight, keys))
 
 
 @eqx.filter_jit
 def sample_block(mesh: Mesh, mixture: StudentMixture, keys: Array, n: int) -> Float[Array, "source draw dim"]:
     """`n` draws of each source's mixture, rounded to float32: densities are evaluated where the target is."""
-    draws = _over_sources(
+    draws = over_sources(
         lambda mixture, key: sample(mixture, key, n).astype(jnp.float32), (), mesh, (mixture, keys)
     )
     return draws.astype(mixture.mean.dtype)
@@ -200,7 +199,7 @@ def sample_block(mesh: Mesh, mixture: StudentMixture, keys: Array, n: int) -> Fl
 @eqx.filter_jit
 def mixture_density(mesh: Mesh, mixture: StudentMixture, v: Array) -> Float[Array, "source draw"]:
     """Log density of each source's mixture at its draws; float64."""
-    return _over_sources(lambda mixture, v: log_prob(mixture, v), (), mesh, (mixture, v))
+    return over_sources(lambda mixture, v: log_prob(mixture, v), (), mesh, (mixture, v))
 
 
 def stretch(

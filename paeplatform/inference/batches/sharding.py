@@ -1,4 +1,4 @@
-"""Lanes split over the devices of a mesh."""
+"""Lanes, or sources, split over the devices of a mesh."""
 
 from __future__ import annotations
 
@@ -25,4 +25,17 @@ def sharded(function: Any, posterior: LogPosterior, mesh: Mesh, lanes: tuple, sh
     specs = (PartitionSpec(), LANE, PartitionSpec())
     return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=LANE, check_vma=False)(
         arrays, lanes, shared
+    )
+
+
+def over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any:
+    """`function(*models, *source)` for one source after the other, sources split over the mesh's devices."""
+    arrays, static = eqx.partition(models, eqx.is_array)
+
+    def local(arrays: Any, sources: tuple) -> Any:
+        whole = eqx.combine(arrays, static)
+        return jax.lax.map(lambda source: function(*whole, *source), sources)
+
+    return jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), LANE), out_specs=LANE, check_vma=False)(
+        arrays, sources
     )

@@ -9,6 +9,11 @@ added. All draws of a source, of whichever stage, are weighted against the mixtu
 (deterministic mixture weights; Owen & Zhou 2000, JASA 95, 135), so no draw is wasted and the proposal's draws, which
 reach all over the prior, guard against a hill that an adapted mixture forgot.
 
+A source that is bright, that no draw describes, or whose draws are not to be trusted, is searched over all redshifts
+(`modes.scan`) before it is done: draws and climbs from draws find what lies near them. Where the best place that the
+search found is no part of the posterior found, or this is not to be trusted, the rounds start again, the first of them
+from there.
+
 The largest weights are Pareto smoothed. A source is trusted when k-hat and its effective number of draws are within
 the limits of section `trust` of the preset. Whoever is not trusted is for MCLMC (`inference.estimate`).
 """
@@ -21,7 +26,7 @@ from dataclasses import dataclass, fields
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import logsumexp
+from scipy.special import expit, logsumexp
 
 from paeplatform.config import ImportanceConfig, TrustConfig
 from paeplatform.inference.batches.blocks import (
@@ -30,6 +35,7 @@ from paeplatform.inference.batches.blocks import (
     densities,
     fit_block,
     flow_block,
+    log_priors,
     mixture_over,
     normal_block,
     sample_block,
@@ -40,16 +46,25 @@ from paeplatform.inference.batches.progress import SHOWN, GalaxyBar, Progress
 from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.model.draws import Pool, PosteriorDraws, joined
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
-from paeplatform.inference.modes.mixture import BASE_INFLATION, StudentMixture
+from paeplatform.inference.modes.mixture import BASE_INFLATION, INFLATION, StudentMixture
+from paeplatform.inference.modes.scan import RedshiftScan
 from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.results.pz_summary import redshift_columns
+from paeplatform.inference.results.status import misses_data
 from paeplatform.inference.sources import Sources
-from paeplatform.pae.proposal import Proposal
+from paeplatform.pae.proposal import LOG_2PI, Proposal
 from paeplatform.random_keys import halves_of_ids, unsigned_ids
 
 GROUP = 128  # sources whose draws are held at a time: some 400 MB
 CLIMB_STEPS = 8
+SMALL_BATCH = 2  # sources per compiled call and device where there are no more
 LEAST_LOG_SHARE = -8.0  # of a hill's component, relative to the highest hill's
+# A hill of the scan is missed when it should hold this share of the posterior and the draws near it have less than a
+# tenth of that; or when its top stands so far above the highest draw (in ln) as no posterior's does: among 500 draws
+# in 11 dimensions the highest is 1 below the top.
+MISSED_SHARE, MISSED_HEIGHT = 0.05, 10.0
+NEAR = 5.0  # standard deviations of redshift within which draws are near a hill
+KEPT_STARTS = 4  # of the draws found so far, among the starts of a second search
 
 PATHS = ("proposal", "adapted", "none")  # which stage made a posterior
 
@@ -66,6 +81,8 @@ class ImportanceResult:
         n_draws: (source,) evaluations of the exact density.
         path: (source,) one of `PATHS`.
         trusted: (source,) k-hat and number of effective draws are within their limits.
+        scanned: (source,) searched over all redshifts.
+        restarted: (source,) the rounds started again from what the scan found.
         pools: all draws of the sources that are not trusted (of all sources on request), by row; what MCLMC starts
             from and jumps to.
     """
@@ -77,6 +94,8 @@ class ImportanceResult:
     n_draws: np.ndarray
     path: np.ndarray
     trusted: Bool[np.ndarray, " source"]
+    scanned: Bool[np.ndarray, " source"]
+    restarted: Bool[np.ndarray, " source"]
     pools: dict[int, Pool]
 
 
@@ -89,6 +108,7 @@ def run_importance(
     *,
     n_kept: int = 500,
     keep_pools: bool = False,
+    landmarks: Float[np.ndarray, "landmark latent"] | None = None,
     progress: Progress = SHOWN,
 ) -> ImportanceResult:
     """Weighted draws of every source's posterior.
@@ -102,6 +122,7 @@ def run_importance(
         trust: limits of k-hat and of the number of effective draws.
         n_kept: equally weighted draws kept of each source.
         keep_pools: keep every source's draws, not only those of sources that are not trusted.
+        landmarks: of the bundle; where the scan over redshift starts. None takes draws of the prior.
         progress: how it is shown, in galaxies finished.
 
     Returns:
@@ -113,11 +134,16 @@ def run_importance(
     if not posterior.nf_prior:
         raise ValueError("importance sampling needs the NF prior; without it use MCLMC")
     sources = sources.single()
+    scan = (
+        RedshiftScan(posterior, cfg.n_scanned, proposal.dim - 1, landmarks, sources.seed)
+        if cfg.n_scanned
+        else None
+    )
     parts = []
     with progress.bar(len(sources), 1, "importance") as bar:
         for first in range(0, len(sources), GROUP) if len(sources) else [0]:
             some = sources.rows(slice(first, min(first + GROUP, len(sources))))
-            group = _Group(posterior, proposal, some, cfg, trust, bar, n_kept, keep_pools)
+            group = _Group(posterior, proposal, some, cfg, trust, scan, bar, n_kept, keep_pools)
             parts.append(group.run(first))
     return _joined(parts)
 
@@ -132,11 +158,12 @@ class _Group:
         sources: Sources,
         cfg: ImportanceConfig,
         trust: TrustConfig,
+        scan: RedshiftScan | None,
         bar: GalaxyBar,
         n_kept: int,
         keep_pools: bool,
     ):
-        self.posterior, self.proposal, self.bar = posterior, proposal, bar
+        self.posterior, self.proposal, self.scan, self.bar = posterior, proposal, scan, bar
         self.cfg, self.trust = cfg, trust
         self.n_kept, self.keep_pools = n_kept, keep_pools
         self.mesh = source_mesh()
@@ -146,8 +173,11 @@ class _Group:
         self.rngs = [
             np.random.default_rng([seed, 0x4953, int(key)]) for key in unsigned_ids(sources.object_id)
         ]
-        self.batch = cfg.batch_size * self.mesh.size
         n_source, dim = len(sources), proposal.dim
+        # A batch is padded by repeating sources, which a handful of them should not pay for. Not fewer than two a
+        # device: of a loop that runs once XLA makes another program, whose last digits differ.
+        small = n_source <= SMALL_BATCH * self.mesh.size
+        self.batch = self.mesh.size * (min(SMALL_BATCH, cfg.batch_size) if small else cfg.batch_size)
         self.keys = self._in_batches(
             np.arange(n_source),
             lambda rows: lane_keys(np.uint32(seed % 2**32), low[rows], high[rows], 1),
@@ -161,11 +191,12 @@ class _Group:
         # ln density of each stage's proposal at each draw, whichever stage drew it
         self.log_q = np.full((n_source, 1 + cfg.n_rounds, most), -np.inf)
         self.n_rounds = np.zeros(n_source, int)
-        # whose first round's mixture is one over v, not over base points
-        self.from_hills = np.zeros(n_source, bool)
+        # whether a round's mixture is one over v, not over base points
+        self.over_v = np.zeros((n_source, 1 + cfg.n_rounds), bool)
         self.mixtures: list[tuple[np.ndarray, StudentMixture]] = []  # rows and their mixtures, a round each
         self.fatal = ~(self.photometry.weight > 0.0).any(axis=1)
         self.ess, self.khat = np.zeros(n_source), np.full(n_source, np.inf)
+        self.scanned, self.restarted = np.zeros((2, n_source), bool)
 
     def run(self, first: int) -> ImportanceResult:
         """All stages; `first` is the row of the group's first source."""
@@ -176,16 +207,95 @@ class _Group:
         self._proposal_stage(usable)
         left = self._judge(usable)
         self._tick(len(usable) - len(left))
-        for stage in range(1, cfg.n_rounds + 1):
-            if not len(left):
-                break
-            lost = (self.ess[left] < cfg.climb_below_ess) & (stage == 1)
-            for rows, from_hills in ((left[lost], True), (left[~lost], False)):
-                self._adapt(rows, stage, from_hills)
-            before, left = len(left), self._judge(left)
-            self._tick(before - len(left))
+        lost = self.ess[left] < cfg.climb_below_ess
+        left = self._rounds(left, {row: self._starts(row, cfg.n_proposal) for row in left[lost].tolist()})
+        if self.scan is not None:
+            starts = self._missed(self._suspect(usable))
+            self._forget(np.asarray(list(starts), dtype=int))
+            self._rounds(np.asarray(list(starts), dtype=int), starts, count=False)
         self._tick(len(left))
         return self._result(first)
+
+    def _rounds(self, left: np.ndarray, starts: dict[int, np.ndarray], *, count: bool = True) -> np.ndarray:
+        """Rounds of adaptation, the first of the sources in `starts` from there; returns who falls short."""
+        for stage in range(1, self.cfg.n_rounds + 1):
+            if not len(left):
+                break
+            from_hills = np.isin(left, list(starts)) & (stage == 1)
+            far = self.restarted[left] & ~from_hills
+            self._adapt(left[from_hills], stage, over_v=True, starts=starts)
+            self._adapt(left[far], stage, over_v=True)
+            self._adapt(left[~from_hills & ~far], stage, over_v=False)
+            before, left = len(left), self._judge(left)
+            if count:
+                self._tick(before - len(left))
+        return left
+
+    # -- the scan over redshift ------------------------------------------------------------------------------------
+    def _suspect(self, usable: np.ndarray) -> np.ndarray:
+        """The sources to be scanned: bright, not to be trusted, or not described by their highest draw."""
+        if not len(usable):
+            return usable
+        highest = np.zeros((len(self.fatal), 1, self.v.shape[2]), np.float32)
+        rows = np.arange(len(highest))
+        at = self.log_target.argmax(axis=1)
+        highest[:, 0] = self.v[rows, at]
+        log_prior = self._in_batches(
+            rows, lambda padded: log_priors(self.posterior, self.mesh, highest[padded]), (1,), np.float64
+        )[:, 0]
+        chi2 = -2.0 * (self.log_target[rows, at] - log_prior)
+        channels = self.photometry.in_channels.weight > 0.0
+        misfit = misses_data(
+            np.where(np.isfinite(chi2), chi2, np.nan),
+            channels.sum(axis=1),
+            self.v.shape[2] + 1,
+            self.trust,
+            (self.photometry.weight > 0.0).sum(axis=1),
+        )
+        snr = np.sqrt(np.sum(np.asarray(self.photometry.in_channels.signal, dtype=np.float64) ** 2, axis=1))
+        bright = snr > self.cfg.scan_above_snr
+        return usable[(misfit | bright | ~np.isfinite(chi2) | ~self._trusted())[usable]]
+
+    def _missed(self, suspect: np.ndarray) -> dict[int, np.ndarray]:
+        """Where to start again: of the sources whose posterior lacks the best place that the scan finds, or fails."""
+        assert self.scan is not None
+        starts, trusted = {}, self._trusted()
+        n_start, dim = self.cfg.n_starts, self.v.shape[2]
+        for chunk, padded in self._batches(suspect):
+            found = self.scan.run(self.mesh, self._photometry(padded).in_channels)
+            position, fisher, evidence = self._climbed(padded, found.best(n_start))
+            curvature = fisher + np.eye(dim)
+            log_det = np.linalg.slogdet(curvature)[1]
+            top = evidence + 0.5 * log_det - 0.5 * (dim - 1) * LOG_2PI
+            weight = self._log_weight(padded)
+            for i, row in enumerate(chunk.tolist()):
+                self.scanned[row] = True
+                best = int(np.argmax(evidence[i]))
+                if not np.isfinite(evidence[i, best]):
+                    continue
+                total = logsumexp(weight[i]) - np.log(int(self._n_draws(self.n_rounds[row])))
+                share = expit(evidence[i, best] + 0.5 * LOG_2PI - total) if np.isfinite(total) else 1.0
+                reach = NEAR * np.sqrt(np.linalg.inv(curvature[i, best])[-1, -1])
+                near = np.abs(self.v[row, :, -1] - position[i, best, -1]) < reach
+                there = (
+                    np.exp(logsumexp(weight[i, near]) - logsumexp(weight[i])) if np.isfinite(total) else 0.0
+                )
+                higher = top[i, best] - self.log_target[row].max() > MISSED_HEIGHT
+                if not trusted[row] or higher or (share > MISSED_SHARE and there < 0.1 * share):
+                    order = np.argsort(evidence[i])[::-1][: n_start - KEPT_STARTS]
+                    kept = self.v[row, np.argsort(self.log_target[row])[::-1][:KEPT_STARTS]]
+                    starts[row] = np.concatenate([position[i, order], kept]).astype(np.float32)
+        self.restarted[list(starts)] = True
+        return starts
+
+    def _forget(self, rows: np.ndarray) -> None:
+        """Takes back all rounds of these sources; the draws of the proposal stay."""
+        n = self.cfg.n_proposal
+        self.log_target[rows, n:], self.log_q[rows, 1:] = -np.inf, -np.inf
+        self.n_rounds[rows], self.over_v[rows] = 0, False
+        for place, (known, mixture) in enumerate(self.mixtures):
+            stays = ~np.isin(known, rows)
+            self.mixtures[place] = (known[stays], StudentMixture(*(part[stays] for part in mixture)))
 
     # -- stages ------------------------------------------------------------------------------------------------
     def _proposal_stage(self, rows: np.ndarray) -> None:
@@ -195,19 +305,29 @@ class _Group:
             base = normal_block(self.mesh, keys, n, self.proposal.dim)
             self._keep(chunk, slice(0, n), base, *self._mapped(padded, base))
 
-    def _adapt(self, rows: np.ndarray, stage: int, from_hills: bool) -> None:
-        """One more proposal for each of these sources, and its draws."""
+    def _adapt(
+        self, rows: np.ndarray, stage: int, *, over_v: bool, starts: dict[int, np.ndarray] | None = None
+    ) -> None:
+        """One more proposal for each of these sources, and its draws.
+
+        Args:
+            rows: the sources.
+            stage: number of the round.
+            over_v: whether the mixture is one over v, or over base points of the proposal's map, which are of no use
+                where the proposal has no draws.
+            starts: where to climb from to the hills that the mixture is set on; None fits it to the draws so far.
+        """
         cfg, n_done = self.cfg, self._n_draws(stage - 1)
         new = slice(n_done, n_done + cfg.n_adapted)
-        self.from_hills[rows] |= from_hills
+        self.over_v[rows, stage] = over_v
         for chunk, padded in self._batches(rows):
             n = len(chunk)
             keys = stage_keys(self.keys[padded], np.int32(stage))
-            mixture = self._hills(padded) if from_hills else self._fitted(padded, keys)
+            mixture = self._fitted(padded, keys, over_v) if starts is None else self._hills(padded, starts)
             with jax.enable_x64(True):
                 drawn = np.asarray(sample_block(self.mesh, mixture, np.asarray(keys), cfg.n_adapted))
             drawn = drawn.astype(np.float32)
-            if from_hills:
+            if over_v:
                 target, log_q, base = densities(
                     self.posterior, self.proposal, self.mesh, self._photometry(padded), drawn
                 )
@@ -236,42 +356,50 @@ class _Group:
         self.log_target[chunk, place] = np.where(good, target, -np.inf)
         self.log_q[chunk, 0, place] = np.where(good, log_q, 0.0)
 
-    def _fitted(self, padded: np.ndarray, keys: np.ndarray) -> StudentMixture:
+    def _fitted(self, padded: np.ndarray, keys: np.ndarray, over_v: bool) -> StudentMixture:
         log_weight = self._log_weight(padded)
+        places = self.v if over_v else self.base
         with jax.enable_x64(True):
             mixture = fit_block(
                 self.mesh,
-                self.base[padded].astype(np.float64),
+                places[padded].astype(np.float64),
                 log_weight,
                 np.asarray(stage_keys(np.asarray(keys), np.int32(1))),
                 self.cfg.n_components,
-                BASE_INFLATION,
+                INFLATION if over_v else BASE_INFLATION,
             )
             return StudentMixture(*(np.asarray(part) for part in mixture))
 
-    def _hills(self, padded: np.ndarray) -> StudentMixture:
-        """One component on the top of the hill above each of some draws: half by weight, half spread over redshift."""
-        n = self.cfg.n_proposal
-        # once for each source, not for its repetitions in a padded batch: each call uses up random numbers
-        found = {row: self._starts(row, n) for row in dict.fromkeys(padded.tolist())}
-        starts = np.stack([found[row] for row in padded.tolist()])
-        position, fisher, evidence = (
-            np.asarray(part, dtype=np.float64)
-            for part in climb_block(self.posterior, self.mesh, self._photometry(padded), starts, CLIMB_STEPS)
-        )
-        evidence = np.where(np.isfinite(evidence), evidence, -np.inf)
+    def _hills(self, padded: np.ndarray, starts: dict[int, np.ndarray]) -> StudentMixture:
+        """One component on the top of the hill above each start."""
+        position, fisher, evidence = self._climbed(padded, np.stack([starts[row] for row in padded.tolist()]))
         best = np.max(evidence, axis=1, keepdims=True)
         # half the evidence: Laplace's is rough, and a hill that it belittles must still be visited
         with np.errstate(invalid="ignore"):
             share = np.where(np.isfinite(best), np.maximum(0.5 * (evidence - best), LEAST_LOG_SHARE), 0.0)
         share = np.where(np.isnan(share), LEAST_LOG_SHARE, share)
         return StudentMixture(
-            mean=np.where(np.isfinite(position), position, 0.0),
+            mean=position,
             factor=_root_of_inverse(fisher + np.eye(fisher.shape[-1])),
             log_share=share - logsumexp(share, axis=1, keepdims=True),
         )
 
+    def _climbed(
+        self, padded: np.ndarray, starts: Float[np.ndarray, "source start dim"]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(top, Fisher matrix, Laplace evidence) of the hill above each start, float64; evidence -inf for no hill."""
+        position, fisher, evidence = (
+            np.asarray(part, dtype=np.float64)
+            for part in climb_block(self.posterior, self.mesh, self._photometry(padded), starts, CLIMB_STEPS)
+        )
+        return (
+            np.where(np.isfinite(position), position, 0.0),
+            fisher,
+            np.where(np.isfinite(evidence), evidence, -np.inf),
+        )
+
     def _starts(self, row: int, n: int) -> np.ndarray:
+        """Of the first `n` draws some to climb from: half by their height, half spread over redshift."""
         n_start = self.cfg.n_starts
         target, v = self.log_target[row, :n], self.v[row, :n]
         strata = np.array_split(np.argsort(v[:, -1], kind="stable"), max(n_start // 2, 1))
@@ -306,6 +434,9 @@ class _Group:
         self.ess[rows] = effective_draws(smoothed)
         return rows[(self.ess[rows] < self.cfg.ess_target) | ~(self.khat[rows] < self.trust.khat_max)]
 
+    def _trusted(self) -> Bool[np.ndarray, " source"]:
+        return (self.khat < self.trust.khat_max) & (self.ess >= self.trust.ess_min)
+
     # -- result ------------------------------------------------------------------------------------------------
     def _result(self, first: int) -> ImportanceResult:
         n_source, z_prior = len(self.fatal), self.posterior.z_prior
@@ -314,7 +445,7 @@ class _Group:
         n_latent = self.v.shape[2] - 1
         u = np.full((n_source, self.n_kept, n_latent), np.nan, np.float32)
         z, log_prob = np.full((2, n_source, self.n_kept), np.nan, np.float32)
-        trusted = (self.khat < self.trust.khat_max) & (self.ess >= self.trust.ess_min)
+        trusted = self._trusted()
         pools = {}
         log_z, bend = self._coordinates()
         for n_rounds in np.unique(self.n_rounds):
@@ -344,7 +475,16 @@ class _Group:
         path = np.where(self.fatal, "none", np.where(self.n_rounds > 0, "adapted", "proposal"))
         draws = PosteriorDraws(u, z, np.full_like(z, 1.0 / self.n_kept), log_prob)
         return ImportanceResult(
-            columns, draws, self.ess, self.khat, n_draws, path, trusted & ~self.fatal, pools
+            columns,
+            draws,
+            self.ess,
+            self.khat,
+            n_draws,
+            path,
+            trusted & ~self.fatal,
+            self.scanned,
+            self.restarted,
+            pools,
         )
 
     def _coordinates(self) -> tuple[np.ndarray, np.ndarray]:
@@ -368,7 +508,7 @@ class _Group:
         self, mixture: StudentMixture, padded: np.ndarray, stage: int, block: slice
     ) -> Float[np.ndarray, "source draw"]:
         """ln density over v of a stage's mixtures at these draws."""
-        over_v = self.from_hills[padded] & (stage == 1)
+        over_v = self.over_v[padded, stage]
         base = self.base[padded, block]
         places = np.where(over_v[:, None, None], self.v[padded, block], base)
         stretched = np.where(over_v[:, None], 0.0, stretch(base, self.log_q[padded, 0, block]))

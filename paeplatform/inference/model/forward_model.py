@@ -60,9 +60,15 @@ class PaeForward(eqx.Module):
             raise ValueError("this forward model is of the channels alone: build it with slots=True")
         return self.slot_operator
 
+    def of_latent(self, latent: Float[Array, " latent"], z: Float[Array, ""]) -> Float[Array, " band"]:
+        """The fluxes in the channels, of the autoencoder's latents instead of base variables."""
+        return self.operator(self._decoded(latent), z)
+
     def _source(self, u: Float[Array, " latent"]) -> Array:
+        return self._decoded(self.flow.to_latent(u))
+
+    def _decoded(self, latent: Float[Array, " latent"]) -> Array:
         """What the operators take: the coefficients of a compact decoder's head, or else the spectrum."""
-        latent = self.flow.to_latent(u)
         if isinstance(self.autoencoder, CompactAutoencoder):
             return self.autoencoder.coefficients(latent)
         return self.autoencoder.decode(latent)

@@ -136,11 +136,13 @@ class LogPosterior(eqx.Module):
         return jnp.where(inside, self._log_prob(x[:-1], x[-1], whiten(flux, flux_err)), -jnp.inf)
 
     def _log_prob(self, u: Array, log_z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
-        z = jnp.exp(log_z)
-        log_prior = self.z_prior.log_density(z) + log_z
+        return self._log_likelihood(u, jnp.exp(log_z), photometry) + self._log_prior(u, log_z)
+
+    def _log_prior(self, u: Array, log_z: Array) -> Float[Array, ""]:
+        log_prior = self.z_prior.log_density(jnp.exp(log_z)) + log_z
         if self.nf_prior:
             log_prior = log_prior - 0.5 * jnp.sum(u**2) - 0.5 * u.size * LOG_2PI
-        return self._log_likelihood(u, z, photometry) + log_prior
+        return log_prior
 
     # -- the sampler's coordinates ---------------------------------------------------------------------------------
     def log_z_of(self, t: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
@@ -159,6 +161,10 @@ class LogPosterior(eqx.Module):
     def free_log_prob(self, v: Float[Array, " dim"], photometry: WhitenedPhotometry) -> Float[Array, ""]:
         """Log density over v = (u, t), Jacobian included; what the sampler follows."""
         return self._log_prob(v[:-1], self.log_z_of(v[-1]), photometry) + self.log_bend(v[-1])
+
+    def free_log_prior(self, v: Float[Array, " dim"]) -> Float[Array, ""]:
+        """The share of the priors in `free_log_prob`."""
+        return self._log_prior(v[:-1], self.log_z_of(v[-1])) + self.log_bend(v[-1])
 
     def log_bend(self, t: Float[Array, " *shape"]) -> Float[Array, " *shape"]:
         """ln (d ln z / dt); zero well inside the limits."""

@@ -7,8 +7,9 @@
 
 - "failed": there is no posterior (flag NO_POSTERIOR).
 - "misfit": there is a posterior, but even the best of its draws misses the data (flag BAD_FIT; the rule is
-  `status.misses_data`). The object is nothing that the model can be, so that its redshift means nothing, however
-  narrow it is.
+  `status.misses_data`). The object is nothing that the model can be, so that its redshift means nothing. Lest it look
+  sharp, p(z) is quoted wider by `pae_error_scale`, the factor on the errors with which the best draw would fit
+  (`samplers.widened`); chi^2 and the status are by the errors that were given.
 - "unconverged": the sampler did not converge (flag UNCONVERGED, which a misfit can carry too).
 - "converged": a posterior by importance sampling has converged when its Pareto k-hat is below `trust.khat_max`
   and its effective number of draws at least `trust.ess_min`; one by Markov chains when split R-hat of z is below
@@ -42,11 +43,9 @@ from jaxtyping import Bool, Float
 from paeplatform.config import TrustConfig
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.posterior import LogPosterior
-from paeplatform.inference.results.predictive import reconstruction_chi2
+from paeplatform.inference.results.goodness import Goodness, goodness
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
-from paeplatform.inference.results.status import misses_data
 from paeplatform.inference.sources import Sources
-from paeplatform.instrument.noise import usable_bands
 
 __all__ = ["QUANTILE_LEVELS", "PosteriorSummaries", "ZFlag", "summarise"]
 
@@ -100,6 +99,7 @@ def summarise(
     posterior: LogPosterior,
     trust: TrustConfig,
     input_fault: np.ndarray | None = None,
+    fit: Goodness | None = None,
 ) -> pl.DataFrame:
     """One row a source, in the order given.
 
@@ -109,28 +109,27 @@ def summarise(
         posterior: the one that was sampled.
         trust: limits of misfits and flags.
         input_fault: (source,) what was wrong with the photometry, None for nothing.
+        fit: how well the data were described, where `found` is not what says so; None judges the draws of `found`.
 
     Returns:
         Columns object_id; pae_z_mean, _median, _mode, _std; pae_z_err68_low/high and pae_z_err95_low/high
         (bounds, not half-widths: central intervals of 68.27 % and 95.45 %); pae_z_quantiles at
         `QUANTILE_LEVELS`; pae_z_draws; pae_path, pae_status; pae_ess, pae_khat, pae_rhat, pae_acl [steps];
-        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw; pae_n_bands,
+        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw; pae_error_scale, the
+        factor on the errors of a misfit, 1 for others; pae_n_bands,
         the channels with data; pae_n_measurements, the numbers that chi^2 is a sum over: measurements at their own
         wavelengths, merged ones counted once, or else channels; pae_n_reinit; z_flags; input_fault. A source without
         posterior keeps its row with nulls.
     """
     n_source = len(sources)
     ok = np.isfinite(found.columns["pae_z_mean"]) & (found.path != "none")
-    n_bands = usable_bands(sources.flux_err).sum(axis=1)
-    n_measurements = usable_bands(sources.fitted[1]).sum(axis=1)
-    chi2 = reconstruction_chi2(posterior, found.draws, sources)
-    n_parameters = found.draws.u.shape[-1] + 2  # u, z and the amplitude
+    fit = goodness(posterior, found.draws, sources, trust) if fit is None else fit
     fault = np.full(n_source, None, object) if input_fault is None else input_fault
-    misfit = ok & misses_data(chi2.best, n_bands, n_parameters, trust, n_measurements)
+    misfit = ok & fit.misfit
     flags = np.zeros(n_source, np.int32)
     for flag, where in (
         (ZFlag.UNCONVERGED, ok & ~found.converged),
-        (ZFlag.FEW_BANDS, n_bands < trust.bands_min),
+        (ZFlag.FEW_BANDS, fit.n_bands < trust.bands_min),
         (ZFlag.LOW_ESS, ok & (found.ess < trust.ess_min)),
         (ZFlag.AT_PRIOR_EDGE, ok & found.columns["at_edge"]),
         (ZFlag.MULTIMODAL, ok & found.columns["multimodal"]),
@@ -168,10 +167,11 @@ def summarise(
             "pae_rhat": number(found.rhat),
             "pae_acl": number(found.acl),
             "pae_n_draws": pl.Series(np.asarray(found.n_draws, np.int32)),
-            "pae_chi2": number(chi2.mean),
-            "pae_chi2_best": number(chi2.best),
-            "pae_n_bands": pl.Series(n_bands.astype(np.int16)),
-            "pae_n_measurements": pl.Series(n_measurements.astype(np.int16)),
+            "pae_chi2": number(fit.chi2_mean),
+            "pae_chi2_best": number(fit.chi2_best),
+            "pae_error_scale": number(fit.error_scale),
+            "pae_n_bands": pl.Series(fit.n_bands.astype(np.int16)),
+            "pae_n_measurements": pl.Series(fit.n_measurements.astype(np.int16)),
             "pae_n_reinit": pl.Series(np.asarray(found.n_reinit, np.int16)),
             "z_flags": pl.Series(flags),
             "input_fault": pl.Series(list(fault), dtype=pl.String),
