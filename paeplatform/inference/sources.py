@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -72,9 +70,7 @@ class Sources:
         """
 
         def in_float32(flux: np.ndarray, flux_err: np.ndarray) -> WhitenedPhotometry:
-            return jax.tree.map(
-                np.asarray, whiten(jnp.asarray(flux, jnp.float32), jnp.asarray(flux_err, jnp.float32))
-            )
+            return whiten(np.asarray(flux, dtype=np.float32), np.asarray(flux_err, dtype=np.float32))
 
         channels = in_float32(self.flux, self.flux_err)
         if self.measured is None:

@@ -309,6 +309,6 @@ class _Part:
         if trailing:
             raise CheckpointError(f"{path}: holds more weights than the hyperparameters in {record} describe")
         leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
-        if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):
+        if not all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves):
             raise CheckpointError(f"{path}: holds weights that are not finite")
         return model

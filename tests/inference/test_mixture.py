@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from paeplatform.inference.modes.mixture import (
     FREEDOM,
     INFLATION,
     StudentMixture,
+    fit_choices,
     fit_mixture,
     log_prob,
     sample,
@@ -51,9 +51,17 @@ def shapes(factor):
 
 
 compiled_log_prob = jax.jit(log_prob)
-compiled_fit = jax.jit(fit_mixture, static_argnames="n_component")
-compiled_sample = jax.jit(sample, static_argnames="n")
+jitted_fit = jax.jit(fit_mixture)
 compiled_tempered = jax.jit(tempered)
+
+
+def compiled_fit(x, log_weight, seed, n_component):
+    choices = fit_choices(np.random.default_rng(seed), n_component)
+    return jitted_fit(x, log_weight, *choices, INFLATION)
+
+
+def drawn(mixture, seed, n):
+    return sample(mixture, np.random.default_rng(seed), n)
 
 
 def test_density_is_that_of_scipy():
@@ -76,7 +84,7 @@ def test_moments_of_draws_have_their_closed_form():
     """Mean sum w_k m_k; covariance sum w_k (nu/(nu-2) S_k + m_k m_k^T) - mean mean^T; each in standard errors."""
     mean, factor, log_share = a_mixture()
     n = 40000
-    x = np.asarray(compiled_sample(in_jax(a_mixture()), jr.key(3), n))
+    x = drawn(in_jax(a_mixture()), 3, n)
     share = np.exp(log_share)
     expected = share @ mean
     spread = FREEDOM / (FREEDOM - 2.0) * shapes(factor) + np.einsum("ki,kj->kij", mean, mean)
@@ -94,7 +102,7 @@ def test_moments_of_draws_have_their_closed_form():
 def test_draws_follow_the_density():
     """The mean of p/q over draws of q is 1 for any density p that q covers: a normal under the first component."""
     mean, factor, _ = a_mixture()
-    x = np.asarray(compiled_sample(in_jax(a_mixture()), jr.key(8), 40000))
+    x = drawn(in_jax(a_mixture()), 8, 40000)
     target = multivariate_normal(mean[0], shapes(factor)[0]).logpdf(x)
     ratio = np.exp(target - np.asarray(compiled_log_prob(in_jax(a_mixture()), jnp.asarray(x))))
     assert abs(ratio.mean() - 1.0) < 4.0 * ratio.std() / np.sqrt(len(x))
@@ -161,10 +169,8 @@ def test_fit_recovers_two_modes_from_weighted_draws_of_a_wide_proposal():
         log_weight = log_target(x) - log_wide(x)
         found = [efficiency(np.exp(log_weight))]
         for stage in range(3):
-            mixture = compiled_fit(
-                jnp.asarray(x), jnp.asarray(log_weight), jr.key(9 * seed + stage), n_component=6
-            )
-            x = np.asarray(compiled_sample(mixture, jr.key(100 + stage), N_DRAW))
+            mixture = compiled_fit(jnp.asarray(x), jnp.asarray(log_weight), 9 * seed + stage, n_component=6)
+            x = drawn(mixture, 100 + stage, N_DRAW)
             log_weight = log_target(x) - np.asarray(compiled_log_prob(mixture, jnp.asarray(x)))
             weight = np.exp(log_weight)
             found.append(efficiency(weight))
@@ -192,8 +198,8 @@ def test_weights_count_as_draws_do():
     log_weight = np.zeros(N_DRAW)
     x[::2] += 50.0
     log_weight[::2] = -np.inf
-    mixture = compiled_fit(jnp.asarray(x), jnp.asarray(log_weight), jr.key(4), n_component=6)
-    y = np.asarray(compiled_sample(mixture, jr.key(5), N_DRAW))
+    mixture = compiled_fit(jnp.asarray(x), jnp.asarray(log_weight), 4, n_component=6)
+    y = drawn(mixture, 5, N_DRAW)
     assert np.all(np.abs(y.mean(axis=0) - [1.0, 2.0, 3.0]) < 0.15 * np.sqrt(np.diag(covariance)))
     wider = y.std(axis=0) / np.sqrt(np.diag(covariance))
     assert np.all((wider > 1.0) & (wider < 1.2 * INFLATION))  # on purpose; 1.2 for the tails of Student's t
@@ -216,12 +222,12 @@ def test_degenerate_draws_give_a_mixture_that_can_be_drawn_from(case):
     else:
         x *= np.geomspace(1e-8, 1e8, N_DRAW)[:, None]
         log_weight = -100.0 * rng.uniform(size=N_DRAW)
-    mixture = compiled_fit(jnp.asarray(x), jnp.asarray(log_weight), jr.key(0), n_component=6)
+    mixture = compiled_fit(jnp.asarray(x), jnp.asarray(log_weight), 0, n_component=6)
     for part in mixture:
         assert np.isfinite(np.asarray(part)).all()
     assert np.all(np.diagonal(np.asarray(mixture.factor), axis1=1, axis2=2) > 0.0)
     assert np.exp(np.asarray(mixture.log_share)).sum() == pytest.approx(1.0)
-    y = compiled_sample(mixture, jr.key(1), N_DRAW)
+    y = drawn(mixture, 1, N_DRAW)
     assert np.isfinite(np.asarray(y)).all()
     assert np.isfinite(np.asarray(compiled_log_prob(mixture, y))).all()
 
@@ -229,5 +235,5 @@ def test_degenerate_draws_give_a_mixture_that_can_be_drawn_from(case):
 def test_no_component_is_given_up():
     """More components than hills: each keeps a share that draws from it now and then."""
     x = np.random.default_rng(7).normal(size=(N_DRAW, DIM))
-    mixture = compiled_fit(jnp.asarray(x), jnp.zeros(N_DRAW), jr.key(0), n_component=6)
+    mixture = compiled_fit(jnp.asarray(x), jnp.zeros(N_DRAW), 0, n_component=6)
     assert np.exp(np.asarray(mixture.log_share)).min() >= 0.9 * 0.02 / 6

@@ -108,7 +108,7 @@ def far_source(u1, z, snr):
     return (flux + flux_err * rng.normal(size=N_BAND)).astype(np.float32), flux_err.astype(np.float32)
 
 
-@pytest.mark.parametrize(("u1", "z"), [(14.0, 1.8), (20.0, 0.3), (10.0, 1.1)])
+@pytest.mark.parametrize(("u1", "z"), [(14.0, 1.8), (20.0, 0.3), (14.0, 1.1)])
 def test_a_spectrum_far_from_all_draws_is_found(u1, z):
     """Lines a hundred times those of the prior: draws and climbs end beside it, their weights on one draw."""
     flux, flux_err = (part[None] for part in far_source(u1, z, 1000.0))

@@ -7,12 +7,12 @@ compiled once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from paeplatform.inference.batches.geometry import metric_lane
 from paeplatform.inference.batches.sharding import over_sources
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
-from paeplatform.inference.modes.mixture import StudentMixture, fit_mixture, log_prob, sample
+from paeplatform.inference.modes.mixture import StudentMixture, fit_choices, fit_mixture, log_prob, sample
 from paeplatform.inference.modes.starts import Geometry, accept, laplace_evidence, propose
 from paeplatform.pae.proposal import LOG_2PI, Proposal
 
@@ -81,12 +81,6 @@ def _climb(
     damping = jnp.full(starts.shape[0], 0.1, starts.dtype)
     position, here, _ = jax.lax.fori_loop(0, n_steps, step, (starts, geometry(starts), damping))
     return position, here.fisher, laplace_evidence(posterior, position, here)
-
-
-@eqx.filter_jit
-def normal_block(mesh: Mesh, keys: Array, n: int, dim: int) -> Float[Array, "source draw dim"]:
-    """`n` standard normal vectors for each source: base points of its proposal."""
-    return over_sources(lambda key: jr.normal(key, (n, dim)), (), mesh, (keys,))
 
 
 @eqx.filter_jit
@@ -175,25 +169,42 @@ def climb_block(
     return over_sources(one, (posterior,), mesh, (photometry, starts))
 
 
-@eqx.filter_jit
-def fit_block(
-    mesh: Mesh, x: Array, log_weight: Array, keys: Array, n_component: int, inflation: float
+def fit_mixtures(
+    mesh: Mesh,
+    x: Float[np.ndarray, "source draw dim"],
+    log_weight: Float[np.ndarray, "source draw"],
+    rngs: Sequence[np.random.Generator],
+    n_component: int,
+    inflation: float,
 ) -> StudentMixture:
-    """A mixture for each source's pooled draws; float64."""
+    """A mixture for each source's pooled draws, float64 on the host; `rngs` are the sources'."""
+    offset, first = (
+        np.asarray(part) for part in zip(*(fit_choices(rng, n_component) for rng in rngs), strict=True)
+    )
+    with jax.enable_x64(True):
+        found = _fit_block(
+            mesh, np.asarray(x, dtype=np.float64), log_weight, offset, first, np.asarray(inflation)
+        )
+        return StudentMixture(*(np.asarray(part) for part in found))
 
-    def one(x: Array, log_weight: Array, key: Array) -> StudentMixture:
-        return fit_mixture(x, log_weight, key, n_component, inflation)
 
-    return over_sources(one, (), mesh, (x, log_weight, keys))
+def draw_mixtures(
+    mixture: StudentMixture, rngs: Sequence[np.random.Generator], n: int
+) -> Float[np.ndarray, "source draw dim"]:
+    """`n` draws of each source's mixture in float32: densities are evaluated where the target is."""
+    drawn = [sample(StudentMixture(*parts), rng, n) for *parts, rng in zip(*mixture, rngs, strict=True)]
+    return np.stack(drawn).astype(np.float32)
 
 
 @eqx.filter_jit
-def sample_block(mesh: Mesh, mixture: StudentMixture, keys: Array, n: int) -> Float[Array, "source draw dim"]:
-    """`n` draws of each source's mixture, rounded to float32: densities are evaluated where the target is."""
-    draws = over_sources(
-        lambda mixture, key: sample(mixture, key, n).astype(jnp.float32), (), mesh, (mixture, keys)
-    )
-    return draws.astype(mixture.mean.dtype)
+def _fit_block(
+    mesh: Mesh, x: Array, log_weight: Array, offset: Array, first: Array, inflation: Array
+) -> StudentMixture:
+    # inflation is an array, so that another value compiles nothing
+    def one(inflation: Array, x: Array, log_weight: Array, offset: Array, first: Array) -> StudentMixture:
+        return fit_mixture(x, log_weight, offset, first, inflation)
+
+    return over_sources(one, (inflation,), mesh, (x, log_weight, offset, first))
 
 
 @eqx.filter_jit

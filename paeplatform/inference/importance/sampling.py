@@ -33,15 +33,13 @@ from paeplatform.inference.batches.blocks import (
     climb_block,
     coordinates,
     densities,
-    fit_block,
+    draw_mixtures,
+    fit_mixtures,
     flow_block,
     log_priors,
     mixture_over,
-    normal_block,
-    sample_block,
     stretch,
 )
-from paeplatform.inference.batches.keys import lane_keys, stage_keys
 from paeplatform.inference.batches.progress import SHOWN, GalaxyBar, Progress
 from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.model.draws import Pool, PosteriorDraws, joined
@@ -53,7 +51,7 @@ from paeplatform.inference.results.pz_summary import redshift_columns
 from paeplatform.inference.results.status import misses_data
 from paeplatform.inference.sources import Sources
 from paeplatform.pae.proposal import LOG_2PI, Proposal
-from paeplatform.random_keys import halves_of_ids, unsigned_ids
+from paeplatform.random_keys import seeded_generator
 
 GROUP = 128  # sources whose draws are held at a time: some 400 MB
 CLIMB_STEPS = 8
@@ -168,22 +166,13 @@ class _Group:
         self.n_kept, self.keep_pools = n_kept, keep_pools
         self.mesh = source_mesh()
         self.photometry = sources.whitened(posterior)
-        low, high = halves_of_ids(sources.object_id)
-        seed = sources.seed
-        self.rngs = [
-            np.random.default_rng([seed, 0x4953, int(key)]) for key in unsigned_ids(sources.object_id)
-        ]
+        self.seed, self.identity = sources.seed, sources.object_id.tolist()
+        self.rngs = [seeded_generator(self.seed, identity, 0x4953) for identity in self.identity]
         n_source, dim = len(sources), proposal.dim
         # A batch is padded by repeating sources, which a handful of them should not pay for. Not fewer than two a
         # device: of a loop that runs once XLA makes another program, whose last digits differ.
         small = n_source <= SMALL_BATCH * self.mesh.size
         self.batch = self.mesh.size * (min(SMALL_BATCH, cfg.batch_size) if small else cfg.batch_size)
-        self.keys = self._in_batches(
-            np.arange(n_source),
-            lambda rows: lane_keys(np.uint32(seed % 2**32), low[rows], high[rows], 1),
-            (2,),
-            np.uint32,
-        )
         most = cfg.n_proposal + cfg.n_rounds * cfg.n_adapted
         self.v = np.zeros((n_source, most, dim), np.float32)
         self.base = np.zeros((n_source, most, dim), np.float32)  # where the proposal's map has its draws
@@ -301,8 +290,9 @@ class _Group:
     def _proposal_stage(self, rows: np.ndarray) -> None:
         n = self.cfg.n_proposal
         for chunk, padded in self._batches(rows):
-            keys = stage_keys(self.keys[padded], np.int32(0))
-            base = normal_block(self.mesh, keys, n, self.proposal.dim)
+            base = np.stack(
+                [rng.standard_normal((n, self.proposal.dim), np.float32) for rng in self._fresh(padded, 0)]
+            )
             self._keep(chunk, slice(0, n), base, *self._mapped(padded, base))
 
     def _adapt(
@@ -322,11 +312,9 @@ class _Group:
         self.over_v[rows, stage] = over_v
         for chunk, padded in self._batches(rows):
             n = len(chunk)
-            keys = stage_keys(self.keys[padded], np.int32(stage))
-            mixture = self._fitted(padded, keys, over_v) if starts is None else self._hills(padded, starts)
-            with jax.enable_x64(True):
-                drawn = np.asarray(sample_block(self.mesh, mixture, np.asarray(keys), cfg.n_adapted))
-            drawn = drawn.astype(np.float32)
+            rngs = self._fresh(padded, stage)
+            mixture = self._fitted(padded, rngs, over_v) if starts is None else self._hills(padded, starts)
+            drawn = draw_mixtures(mixture, rngs, cfg.n_adapted)
             if over_v:
                 target, log_q, base = densities(
                     self.posterior, self.proposal, self.mesh, self._photometry(padded), drawn
@@ -356,19 +344,16 @@ class _Group:
         self.log_target[chunk, place] = np.where(good, target, -np.inf)
         self.log_q[chunk, 0, place] = np.where(good, log_q, 0.0)
 
-    def _fitted(self, padded: np.ndarray, keys: np.ndarray, over_v: bool) -> StudentMixture:
-        log_weight = self._log_weight(padded)
+    def _fitted(self, padded: np.ndarray, rngs: list[np.random.Generator], over_v: bool) -> StudentMixture:
         places = self.v if over_v else self.base
-        with jax.enable_x64(True):
-            mixture = fit_block(
-                self.mesh,
-                places[padded].astype(np.float64),
-                log_weight,
-                np.asarray(stage_keys(np.asarray(keys), np.int32(1))),
-                self.cfg.n_components,
-                INFLATION if over_v else BASE_INFLATION,
-            )
-            return StudentMixture(*(np.asarray(part) for part in mixture))
+        inflation = INFLATION if over_v else BASE_INFLATION
+        return fit_mixtures(
+            self.mesh, places[padded], self._log_weight(padded), rngs, self.cfg.n_components, inflation
+        )
+
+    def _fresh(self, rows: np.ndarray, stage: int) -> list[np.random.Generator]:
+        """A generator of one stage for each source; where a row is there twice, two alike."""
+        return [seeded_generator(self.seed, self.identity[row], 0x5354, stage) for row in rows.tolist()]
 
     def _hills(self, padded: np.ndarray, starts: dict[int, np.ndarray]) -> StudentMixture:
         """One component on the top of the hill above each start."""

@@ -13,28 +13,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
 from paeplatform.inference.batches.blocks import (
-    fit_block,
+    draw_mixtures,
+    fit_mixtures,
     flow_base,
     flow_block,
     mixture_over,
-    normal_block,
-    sample_block,
     stretch,
     target_block,
 )
-from paeplatform.inference.batches.keys import lane_keys, stage_keys
 from paeplatform.inference.model.draws import Found, Pool
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import BASE_INFLATION, INFLATION, StudentMixture
 from paeplatform.inference.sources import Sources
 from paeplatform.pae.proposal import Proposal
-from paeplatform.random_keys import halves_of_ids, unsigned_ids
+from paeplatform.random_keys import seeded_generator
 
 N_COMPONENT = 8
 N_DRAW = 16384
@@ -95,18 +92,13 @@ def jump_bank(
         mesh: devices.
     """
     pools, proposal = found.pools, found.proposal
-    low, high = halves_of_ids(sources.object_id)
-    keys = lane_keys(np.uint32((sources.seed ^ 0x4A42) % 2**32), low, high, 1)
-    fit_keys, draw_keys, flow_keys = (np.asarray(stage_keys(keys, np.int32(stage))) for stage in (0, 1, 2))
+    rngs = [seeded_generator(sources.seed, identity, 0x4A42) for identity in sources.object_id.tolist()]
     n_mixture = N_DRAW if proposal is None else N_DRAW // 2
     inflation = INFLATION if proposal is None else BASE_INFLATION
-    with jax.enable_x64(True):
-        mixture = fit_block(
-            mesh, *_padded(pools, over_base=proposal is not None), fit_keys, N_COMPONENT, inflation
-        )
-        mixture = StudentMixture(*(np.asarray(part) for part in mixture))
-        drawn = np.asarray(sample_block(mesh, mixture, draw_keys, n_mixture))
-    drawn = np.where(np.isfinite(drawn), drawn, 0.0).astype(np.float32)
+    places, pooled_weight = _padded(pools, over_base=proposal is not None)
+    mixture = fit_mixtures(mesh, places, pooled_weight, rngs, N_COMPONENT, inflation)
+    drawn = draw_mixtures(mixture, rngs, n_mixture)
+    drawn = np.where(np.isfinite(drawn), drawn, 0.0)
     if proposal is None:
         target = _in_blocks(lambda part: (target_block(posterior, mesh, photometry, part),), drawn)[0]
         log_weight = _weights(target, mixture_over(mesh, mixture, drawn))
@@ -116,8 +108,7 @@ def jump_bank(
         if block < n_mixture // BLOCK:
             base = drawn[:, block * BLOCK : (block + 1) * BLOCK]
         else:
-            block_keys = stage_keys(flow_keys, np.int32(block - n_mixture // BLOCK))
-            base = np.asarray(normal_block(mesh, block_keys, BLOCK, proposal.dim))
+            base = np.stack([rng.standard_normal((BLOCK, proposal.dim), np.float32) for rng in rngs])
         v, target, of_proposal = (
             np.asarray(part) for part in flow_block(posterior, proposal, mesh, photometry, base)
         )
@@ -127,12 +118,7 @@ def jump_bank(
     v, target, log_q = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     # In random order, each jump's handful is as good as drawn from the half-and-half mixture: among 80 of 16,384,
     # how many are the proposal's varies by 0.5 % less than it would.
-    order = np.stack(
-        [
-            np.random.default_rng([sources.seed, 0x4A42, int(key)]).permutation(N_DRAW)
-            for key in unsigned_ids(sources.object_id)
-        ]
-    )
+    order = np.stack([rng.permutation(N_DRAW) for rng in rngs])
     v = np.take_along_axis(v, order[..., None], axis=1)
     log_weight = np.take_along_axis(_weights(target, log_q), order, axis=1)
     return JumpBank(mixture, v, log_weight, posterior, photometry, proposal)

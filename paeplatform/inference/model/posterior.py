@@ -15,7 +15,7 @@ residual form by 1e-4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -66,16 +66,19 @@ class WhitenedPhotometry(NamedTuple):
 
 def whiten(flux: Float[Array, " *shape band"], flux_err: Float[Array, " *shape band"]) -> WhitenedPhotometry:
     """Whitens fluxes and errors [uJy]; bands with flux_err not finite or not positive get zero weight."""
-    usable = jnp.isfinite(flux_err) & (flux_err > 0.0)
-    n_used = jnp.maximum(jnp.sum(usable, axis=-1, keepdims=True), 1)
-    smallest = jnp.min(jnp.where(usable, flux_err, jnp.inf), axis=-1, keepdims=True)
-    smallest = jnp.where(
-        jnp.isfinite(smallest), smallest, 1.0
-    )  # squares of ratios to it can neither overflow nor vanish
-    ratio = jnp.where(usable, smallest / jnp.where(usable, flux_err, 1.0), 0.0)
-    rms = jnp.sqrt(jnp.maximum(jnp.sum(ratio**2, axis=-1, keepdims=True) / n_used, TINY))
-    signal = jnp.where(usable, flux / jnp.where(usable, flux_err, 1.0), 0.0)
-    return WhitenedPhotometry(signal=signal, weight=ratio / rms)
+    # NumPy arrays stay on the host: of every shape that came along JAX would compile each step
+    xp: Any = np if isinstance(flux, np.ndarray) and isinstance(flux_err, np.ndarray) else jnp
+    usable = xp.isfinite(flux_err) & (flux_err > 0.0)
+    n_used = xp.maximum(xp.sum(usable, axis=-1, keepdims=True), 1)
+    smallest = xp.min(xp.where(usable, flux_err, xp.inf), axis=-1, keepdims=True)
+    smallest = xp.where(
+        xp.isfinite(smallest), smallest, 1.0
+    )  # squares of ratios to it neither overflow nor vanish
+    divisor = xp.where(usable, flux_err, 1.0)
+    ratio = xp.where(usable, smallest / divisor, 0.0)
+    rms = xp.sqrt(xp.maximum(xp.sum(ratio**2, axis=-1, keepdims=True) / n_used, TINY))
+    signal = xp.where(usable, flux, 0.0) / divisor
+    return WhitenedPhotometry(signal=signal.astype(flux.dtype), weight=(ratio / rms).astype(flux.dtype))
 
 
 class LogPosterior(eqx.Module):

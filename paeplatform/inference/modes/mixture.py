@@ -13,15 +13,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
+import numpy as np
 from jax.scipy.special import gammaln, logsumexp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from paeplatform.pae.small_linalg import cholesky, inverse_lower
 
-FREEDOM = (
-    8.0  # degrees of freedom: tails heavy enough to cover what a Gaussian would miss, and a finite variance
-)
+# degrees of freedom: tails heavy enough to cover what a Gaussian would miss, and a finite variance
+FREEDOM = 8.0
 EM_STEPS = 8  # with 4, a quarter of the runs on a toy with two hills stayed below an efficiency of 0.2
 RESAMPLED = 512  # draws the fit looks at
 # Weights are tempered until they are worth this many draws: a covariance in 11 dimensions needs several times 11.
@@ -66,15 +65,18 @@ def log_prob(mixture: StudentMixture, x: Float[Array, "draw dim"]) -> Float[Arra
     return logsumexp(component_log_prob(mixture, x), axis=-1)
 
 
-def sample(mixture: StudentMixture, key: PRNGKeyArray, n: int) -> Float[Array, "draw dim"]:
-    """`n` draws."""
-    which_key, normal_key, chi_key = jr.split(key, 3)
-    dim = mixture.mean.shape[-1]
-    which = jr.categorical(which_key, mixture.log_share, shape=(n,))
-    normal = jr.normal(normal_key, (n, dim), mixture.mean.dtype)
-    chi2 = 2.0 * jr.gamma(chi_key, 0.5 * FREEDOM, (n,), mixture.mean.dtype)
-    y = normal / jnp.sqrt(chi2 / FREEDOM)[:, None]
-    return mixture.mean[which] + jnp.einsum("nij,nj->ni", mixture.factor[which], y)
+def sample(mixture: StudentMixture, rng: np.random.Generator, n: int) -> Float[np.ndarray, "draw dim"]:
+    """`n` draws, float64, by NumPy: each number of draws and components would have JAX compile for seconds.
+
+    A mixture that could not be fitted (shares of NaN) gives draws of NaN, which can never have weight.
+    """
+    mean, factor, log_share = (np.asarray(part, dtype=np.float64) for part in mixture)
+    share = np.exp(log_share - log_share.max())
+    if not np.isfinite(share).all():
+        return np.full((n, mean.shape[1]), np.nan)
+    which = rng.choice(len(share), n, p=share / share.sum())
+    y = rng.standard_normal((n, mean.shape[1])) / np.sqrt(rng.chisquare(FREEDOM, n) / FREEDOM)[:, None]
+    return mean[which] + np.einsum("nij,nj->ni", factor[which], y)
 
 
 def tempered(log_weight: Float[Array, " draw"], effective: float) -> tuple[Array, Array]:
@@ -100,35 +102,39 @@ def tempered(log_weight: Float[Array, " draw"], effective: float) -> tuple[Array
     return weights(jnp.where(weights(zero)[1] >= effective, zero, high))
 
 
+def fit_choices(rng: np.random.Generator, n_component: int) -> tuple[float, Int[np.ndarray, " component"]]:
+    """What chance decides in `fit_mixture`: (offset, first)."""
+    return rng.uniform(), rng.choice(RESAMPLED, n_component, replace=False)
+
+
 def fit_mixture(
     x: Float[Array, "draw dim"],
     log_weight: Float[Array, " draw"],
-    key: PRNGKeyArray,
-    n_component: int,
-    inflation: float = INFLATION,
+    offset: Float[Array, ""],
+    first: Int[Array, " component"],
+    inflation: float | Float[Array, ""] = INFLATION,
 ) -> StudentMixture:
     """The mixture that covers weighted draws.
 
     Args:
         x: draws.
         log_weight: their log importance weights, up to a constant; -inf for a draw that is not to count.
-        key: of the resampling and the starting centres.
-        n_component: how many.
+        offset: within [0, 1), of the systematic resampling that chooses `RESAMPLED` of them.
+        first: which of these are the starting centres, one for each component.
         inflation: factor on the fitted widths.
     """
-    dim = x.shape[-1]
+    dim, n_component = x.shape[-1], first.shape[0]
     weight, effective = tempered(log_weight, TEMPERED_DRAWS)
     mean = weight @ x
     centred = x - mean
     whole = (centred * weight[:, None]).T @ centred
     whole = whole + JITTER * (1.0 + jnp.trace(whole)) * jnp.eye(dim, dtype=x.dtype)
     start = START_SCALE * n_component ** (-2.0 / dim) * whole
-    offset_key, order_key = jr.split(key)
-    points = (jnp.arange(RESAMPLED) + jr.uniform(offset_key, dtype=x.dtype)) / RESAMPLED
+    points = (jnp.arange(RESAMPLED) + offset) / RESAMPLED
     index = jnp.minimum(jnp.searchsorted(jnp.cumsum(weight), points), x.shape[0] - 1)
     chosen = x[index]
     mixture = StudentMixture(
-        mean=chosen[jr.permutation(order_key, RESAMPLED)[:n_component]],
+        mean=chosen[first],
         factor=jnp.broadcast_to(cholesky(start), (n_component, dim, dim)),
         log_share=jnp.full(n_component, -jnp.log(1.0 * n_component), x.dtype),
     )
