@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from paeplatform.release.calibration import WHY_TOGETHER, collections_beside, releases_of
 from paeplatform.release.landing import landing_of, regular_file
 from paeplatform.release.manifest import Manifest
 from paeplatform.release.outcomes import RuleOutcome
@@ -58,7 +59,7 @@ def judge_cell(
 
 
 def judge_release(folder: Path, manifest: Manifest, rules: Rules | None = None) -> list[RuleOutcome]:
-    """The rules on the label of a delivery: known, of its pipeline, not mixed with another release's.
+    """The rules on the label of a delivery: known, of its pipeline, not mixed with rows of another calibration.
 
     Args:
         folder: of the delivery; files that cannot be read are left to `verify_files`.
@@ -273,15 +274,22 @@ def _usable(unplaced: pl.DataFrame, n_rows: int, rule: Rule) -> tuple[bool, str,
 
 
 def _mixing(folder: Path, manifest: Manifest, rule: Rule) -> RuleOutcome:
+    """Rows of another calibration break the rule; rows of another release on the same one are noted."""
     counts: dict[str | None, int] = {}
     for name, rows in _collections(folder, manifest):
         counts[name] = counts.get(name, 0) + rows
-    wanted = COLLECTIONS.get(manifest.data_collection)
-    other = sum(n for name, n in counts.items() if COLLECTIONS.get(name or "") != wanted)
+    beside = collections_beside(manifest.data_collection)
+    other = sum(n for name, n in counts.items() if name not in beside)
     share = other / max(sum(counts.values()), 1)
     listed = ", ".join(f"{name}: {n}" for name, n in sorted(counts.items(), key=str))
-    observed, expected = f"{share:.3g} of the rows ({listed})", f"all of {wanted or manifest.data_collection}"
-    return rule.outcome(share <= (rule.high or 0.0), "data_collection", observed, expected)
+    releases = releases_of([name for name in counts if name in beside])
+    note = f"rows of {' and '.join(releases)} together: {WHY_TOGETHER}" if len(releases) > 1 else ""
+    accepted = " or ".join(releases_of(list(beside))) or manifest.data_collection
+    observed, expected = (
+        f"{share:.3g} of the rows are of another calibration ({listed})",
+        f"all of {accepted}",
+    )
+    return rule.outcome(share <= (rule.high or 0.0), "data_collection", observed, expected, note)
 
 
 def _collections(folder: Path, manifest: Manifest) -> Sequence[tuple[str | None, int]]:

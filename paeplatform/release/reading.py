@@ -17,6 +17,7 @@ from paeplatform.release.manifest import DeliveryFile, Manifest
 from paeplatform.release.outcomes import RuleOutcome
 from paeplatform.release.quality_rules import load_rules
 from paeplatform.release.schema import EXPOSURE_SCHEMA, as_exposures
+from paeplatform.release.text import as_type
 
 BATCH_ROWS = 200_000
 _CHUNK_BYTES = 1 << 22
@@ -64,7 +65,8 @@ def read_batches(folder: Path, file: DeliveryFile, batch_rows: int = BATCH_ROWS)
     """
     path, first = regular_file(Path(folder) / file.name, landing_of(folder)), 0
     for table in _tables(path, file.format, batch_rows):
-        exposures = as_exposures(table, f"{path}, from row {first}")
+        origin = f"{path}, from row {first}"
+        exposures = as_exposures(_typed(table, origin) if file.format == "csv" else table, origin)
         row = pl.int_range(first, first + table.height, dtype=pl.UInt32, eager=True)
         yield exposures.with_columns(pl.lit(file.name).alias("file"), row.alias("row"))
         first += table.height
@@ -138,13 +140,10 @@ def _verified(path: Path, file: DeliveryFile, landing: Path) -> list[RuleOutcome
     more = _names([name for name in schema if name not in EXPOSURE_SCHEMA])
     text = f"{more} beside them" if more else "none"
     judge("schema.extra_columns", not more, more or "columns", text, "none")
-    untyped = file.format == "csv" and rows == 0  # a CSV has the types of its values, and here are none
     wrong = {
         name: dtype
         for name, dtype in schema.items()
-        if name in EXPOSURE_SCHEMA
-        and not untyped
-        and not _same_kind(dtype, EXPOSURE_SCHEMA[name], file.format)
+        if name in EXPOSURE_SCHEMA and not _same_kind(dtype, EXPOSURE_SCHEMA[name])
     }
     seen = ", ".join(f"{name} {dtype}" for name, dtype in wrong.items()) or "as documented"
     expected = ", ".join(f"{name} {EXPOSURE_SCHEMA[name]}" for name in wrong) or "as documented"
@@ -152,10 +151,10 @@ def _verified(path: Path, file: DeliveryFile, landing: Path) -> list[RuleOutcome
     return found
 
 
-def _same_kind(found: pl.DataType, wanted: pl.DataType, file_format: str) -> bool:
-    """Whether a column can be of its documented type: flags exactly, others by kind; CSV has numbers and text."""
+def _same_kind(found: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether a column can be of its documented type: flags exactly, others by kind."""
     if wanted == pl.UInt64():  # an int32 or int64 loses bits 31 to 63, or their meaning
-        return found == wanted or (file_format == "csv" and found.is_integer())
+        return found == wanted
     if wanted.is_float():
         return found.is_numeric()
     if wanted.is_integer():
@@ -164,15 +163,22 @@ def _same_kind(found: pl.DataType, wanted: pl.DataType, file_format: str) -> boo
 
 
 def _shape(path: Path, file_format: str) -> tuple[dict[str, pl.DataType], int]:
-    """(types by column, number of rows)."""
+    """(types by column, number of rows); a column of a CSV has its documented type when every cell is of it."""
     if file_format == "parquet":
         import pyarrow.parquet as pq
 
         rows = pq.ParquetFile(path).metadata.num_rows
         return dict(pl.scan_parquet(path, glob=False).collect_schema()), rows
     if file_format == "csv":
-        lazy = pl.scan_csv(path, infer_schema_length=1000, schema_overrides=_text_types(path), glob=False)
-        return dict(lazy.collect_schema()), lazy.select(pl.len()).collect().item()
+        lazy = _text_columns(path)
+        names, rows, text = lazy.collect_schema().names(), 0, set()
+        for batch in lazy.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+            rows += batch.height
+            documented = [name for name in names if name in EXPOSURE_SCHEMA and name not in text]
+            text |= {name for name in documented if as_type(batch[name], EXPOSURE_SCHEMA[name])[1].any()}
+        return {
+            name: pl.String() if name in text else EXPOSURE_SCHEMA.get(name, pl.String()) for name in names
+        }, rows
     from astropy.io import fits
 
     with fits.open(path, memmap=True) as hdus:
@@ -190,8 +196,7 @@ def _tables(path: Path, file_format: str, batch_rows: int) -> Iterator[pl.DataFr
             for batch in pq.ParquetFile(path).iter_batches(batch_rows):
                 yield pl.DataFrame(pl.from_arrow(batch))
         elif file_format == "csv":
-            lazy = pl.scan_csv(path, schema_overrides=_text_types(path), glob=False)
-            yield from lazy.collect_batches(chunk_size=batch_rows, maintain_order=True)
+            yield from _text_columns(path).collect_batches(chunk_size=batch_rows, maintain_order=True)
         else:
             yield from _fits_tables(path, batch_rows)
     except InputError:
@@ -200,10 +205,28 @@ def _tables(path: Path, file_format: str, batch_rows: int) -> Iterator[pl.DataFr
         raise DeliveryError(f"{path} cannot be read as {file_format}: {_reason(error)}") from error
 
 
-def _text_types(path: Path) -> dict[str, pl.DataType]:
-    """Types for the columns a CSV has of the schema; without them 64-bit flags would become signed."""
-    header = pl.read_csv(path, n_rows=0, glob=False).columns
-    return {name: dtype for name, dtype in EXPOSURE_SCHEMA.items() if name in header and name == "flags"}
+def _text_columns(path: Path) -> pl.LazyFrame:
+    """A CSV with every column as text: its types are those of the schema, whatever its first rows look like."""
+    return pl.scan_csv(path, infer_schema=False, glob=False)
+
+
+def _typed(table: pl.DataFrame, origin: str) -> pl.DataFrame:
+    """Columns of text as their documented types; those that the schema does not have stay text.
+
+    Raises:
+        InputError: a cell is not of its column's type (names `origin`, column and row).
+    """
+    columns = []
+    for name in table.columns:
+        dtype = EXPOSURE_SCHEMA.get(name, pl.String())
+        values, bad = as_type(table[name], dtype)
+        if bad.any():
+            row = int(np.argmax(bad.to_numpy()))
+            raise InputError(
+                f"{origin}: column {name}, row {row}: {str(table[name][row])[:30]!r} is no {dtype}"
+            )
+        columns.append(values)
+    return pl.DataFrame(columns)
 
 
 def _fits_tables(path: Path, batch_rows: int) -> Iterator[pl.DataFrame]:

@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from paeplatform.instrument.bands import BandSet
+from paeplatform.release.calibration import collections_beside
 from paeplatform.release.flags import Flag
 from paeplatform.release.manifest import Manifest
-from paeplatform.release.schema import COLLECTIONS, DETECTOR_RANGE_UM, with_observation
+from paeplatform.release.schema import DETECTOR_RANGE_UM, with_observation
 
 # Limits of public readers of the tool's tables; uJy.
 FLUX_LIMITS = (-1e3, 1e4)
@@ -32,7 +33,7 @@ class SetAside(StrEnum):
         "observation_mismatch"  # its detector, planning week or collection is not the row's
     )
     UNKNOWN_DETECTOR = "unknown_detector"  # det_id is not 1 to 6
-    WRONG_RELEASE = "wrong_release"  # data_collection is of another release: another gain
+    WRONG_RELEASE = "wrong_release"  # data_collection is of another calibration: other gains
     FLUX_NOT_FINITE = "flux_not_finite"
     FLUX_OUTLIER = "flux_outlier"  # below -1e3 or above 1e4 uJy, or SNR below -5
     FLUX_FAR_ABOVE_BAND = "flux_far_above_band"  # over 100 times its band's mean, and its own source's level
@@ -96,8 +97,7 @@ def _rules(manifest: Manifest) -> Iterator[tuple[SetAside, pl.Expr]]:
     """What is wrong, true where it is; null, where the value itself is missing, counts as wrong."""
     flux, error, wave = pl.col("flux"), pl.col("flux_err"), pl.col("lambda")
     detector, observed = pl.col("det_id"), pl.col("obs_id").is_not_null()
-    release = COLLECTIONS.get(manifest.data_collection, manifest.data_collection)
-    siblings = [name for name, of in COLLECTIONS.items() if of == release] or [manifest.data_collection]
+    beside = collections_beside(manifest.data_collection)
     low, high = (
         detector.replace_strict(
             {number: limits[side] for number, limits in DETECTOR_RANGE_UM.items()}, default=None
@@ -115,7 +115,7 @@ def _rules(manifest: Manifest) -> Iterator[tuple[SetAside, pl.Expr]]:
     other = (pl.col("obs_detector") != detector) | (pl.col("obs_collection") != pl.col("data_collection"))
     yield SetAside.OBSERVATION_MISMATCH, observed & (other | ~in_week)
     yield SetAside.UNKNOWN_DETECTOR, ~detector.is_in(list(DETECTOR_RANGE_UM))
-    yield SetAside.WRONG_RELEASE, ~pl.col("data_collection").is_in(siblings)
+    yield SetAside.WRONG_RELEASE, ~pl.col("data_collection").is_in(beside)
     yield SetAside.FLUX_NOT_FINITE, ~finite_flux
     outlier = ~flux.is_between(*FLUX_LIMITS) | (good_error & (flux < LEAST_SNR * error))
     yield SetAside.FLUX_OUTLIER, finite_flux & outlier

@@ -17,6 +17,7 @@ from paeplatform.release.outcomes import RuleOutcome
 from paeplatform.release.quality_rules import load_rules
 from paeplatform.release.reading import file_sha256, read_batches, verify_files, write_table
 from paeplatform.release.rows import SetAside, set_aside
+from paeplatform.release.schema import source_id
 from paeplatform.release.simulated.defects import DEFECTS, DefectSpec
 from paeplatform.release.simulated.delivery import DeliverySpec, write_delivery
 from paeplatform.release.splitting import split_delivery
@@ -281,3 +282,65 @@ def test_unknown_defects_and_cells_for_a_whole_delivery_are_refused():
         DefectSpec("rust")
     with pytest.raises(InputError, match="takes no cells"):
         DefectSpec("missing_file", (1,))
+
+
+# -- releases that share a calibration ---------------------------------------------------------------------------------
+def _collections(sources, bands, folder: Path, *names: str, collection: str = "spherex_qr3") -> RuleOutcome:
+    """What label.no_mixing says of a delivery whose rows are of these collections in turn."""
+    where, version = folder / "r1", "7.0.5" if "qr3" in collection else "6.5.6"
+    spec = DeliverySpec("r1", seed=8, data_collection=collection, pipeline_version=version, n_visits=1)
+    manifest = write_delivery(sources[:6], bands, where, spec, progress=False)
+
+    def change(rows: pl.DataFrame) -> pl.DataFrame:
+        turn = pl.int_range(pl.len()) % len(names)
+        return rows.with_columns(data_collection=pl.lit(pl.Series(names)).gather(turn))
+
+    write_manifest(where, _signed(where, manifest, change))
+    outcomes = judge_release(where, load_manifest(where))
+    assert {one.rule for one in outcomes if not one.passed} <= {"label.no_mixing"}
+    return next(one for one in outcomes if one.rule == "label.no_mixing")
+
+
+@pytest.mark.parametrize("collection", ["spherex_qr2", "spherex_qr3_deep"])
+def test_rows_of_qr2_and_qr3_may_stand_together_and_that_is_noted(collection, sources, bands, tmp_path):
+    outcome = _collections(sources, bands, tmp_path, "spherex_qr2_deep", "spherex_qr3", collection=collection)
+    assert outcome.passed and outcome.severity == "error"
+    assert outcome.detail == "rows of QR2 and QR3 together: the archive has put QR2 on QR3's gains"
+    assert "spherex_qr2_deep: 3" in outcome.observed and outcome.expected == "all of QR2 or QR3"
+
+
+def test_rows_of_one_release_alone_are_not_noted(sources, bands, tmp_path):
+    for number, names in enumerate((["spherex_qr3"], ["spherex_qr3", "spherex_qr3_deep"], ["spherex_qr2"])):
+        outcome = _collections(sources, bands, tmp_path / str(number), *names)
+        assert outcome.passed and outcome.detail == ""
+
+
+@pytest.mark.parametrize("other", ["spherex_qr", "spherex_qr9", "QR2", ""])
+def test_rows_of_another_calibration_still_hold_a_delivery(other, sources, bands, tmp_path):
+    outcome = _collections(sources, bands, tmp_path, *["spherex_qr3"] * 4, other)
+    assert not outcome.passed and outcome.severity == "error"
+    assert outcome.observed.startswith("0.2 of the rows are of another calibration")
+
+
+def test_a_delivery_of_qr2_and_qr3_passes_the_gate_whole(sources, bands, tmp_path):
+    where = tmp_path / "r1"
+    manifest = write_delivery(sources, bands, where, DeliverySpec("r1", seed=8), progress=False)
+    older = pl.int_range(pl.len()) % 3 == 0
+
+    def change(rows: pl.DataFrame) -> pl.DataFrame:
+        name = pl.col("obs_publisher_did").str.replace("spherex_qr3", "spherex_qr2")
+        return rows.with_columns(
+            pl.when(older)
+            .then(pl.lit("spherex_qr2"))
+            .otherwise(pl.col("data_collection"))
+            .alias("data_collection"),
+            pl.when(older).then(name).otherwise(pl.col("obs_publisher_did")).alias("obs_publisher_did"),
+        )
+
+    write_manifest(where, _signed(where, manifest, change))
+    manifest = load_manifest(where)
+    assert {one.rule for one in judge_release(where, manifest) if not one.passed} == set()
+    rows = pl.concat(list(read_batches(where, manifest.files[0])))
+    rows = rows.with_columns(pl.Series("object_id", source_id(rows["ra"].to_numpy(), rows["dec"].to_numpy())))
+    kept, lost = set_aside(rows, manifest, bands)
+    assert lost.is_empty() and kept["data_collection"].n_unique() == 2

@@ -220,7 +220,7 @@ def _truncated(folder: Path, manifest: Manifest) -> Manifest:
 
 def _mixed(rows: pl.DataFrame) -> pl.DataFrame:
     older = pl.int_range(pl.len()) % 5 == 0
-    collection = pl.when(older).then(pl.lit("spherex_qr2")).otherwise(pl.col("data_collection"))
+    collection = pl.when(older).then(pl.lit("spherex_qr")).otherwise(pl.col("data_collection"))
     return rows.with_columns(data_collection=collection)
 
 

@@ -52,7 +52,7 @@ _RELEASE: _Table = {
     "wrong_dtype": ("schema.dtypes", "flags are signed 32-bit numbers"),
     "unknown_label": ("label.known", "a data collection that no release has"),
     "version_mismatch": ("label.pipeline_version", "the pipeline version belongs to another release"),
-    "mixed_releases": ("label.no_mixing", "rows of QR2 among those of QR3, which have another gain"),
+    "mixed_releases": ("label.no_mixing", "rows of QR1 among those of QR3, which have another gain"),
     "source_count_lie": ("manifest.source_count", "the manifest counts other sources than the files have"),
     "no_rows": ("rows.present", "the files are there and have no rows"),
     "positions_lost": ("positions.usable", "right ascensions are no numbers"),
