@@ -4,10 +4,8 @@ JavaScript that draws SVG. Nothing is fetched; without JavaScript a line says wh
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,10 @@ import polars as pl
 
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.paper.sample_scores import FIDUCIAL, of_methods
+from paeplatform.report.scripts import javascript, json_element
 from paeplatform.report.tables import ReportSection
 
+SCRIPTS = (("paeplatform.report", "draw.js"), ("paeplatform.report", "browser.js"))
 METHODS = (FIDUCIAL, "tf", "sbi")
 _SHOWN = ("z_hat", "sigma_z", "z_score")
 
@@ -30,8 +30,6 @@ def browser_section(examples: pl.DataFrame, scores: pl.LazyFrame, wave: Sequence
         wave: band centres [um].
     """
     data = browser_data(examples, scores, wave)
-    # "<" cannot end the script element early, whatever a template is called
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     html = (
         "<h2 id='browser'>Sources, one by one</h2>"
         "<p class='soft'>Bright, good, outlying, flagged (σ of the PAE over twice that of template fitting) and "
@@ -45,13 +43,9 @@ def browser_section(examples: pl.DataFrame, scores: pl.LazyFrame, wave: Sequence
         "</p><div class='browser'><svg id='browser-sed' viewBox='0 0 640 320' role='img' aria-label='SED'></svg>"
         "<svg id='browser-pz' viewBox='0 0 400 320' role='img' aria-label='p(z)'></svg></div>"
         "<div id='browser-facts'></div></div>"
-        f"<script type='application/json' id='browser-data'>{text}</script><script>{_script()}</script>"
+        f"{json_element('browser-data', data)}{javascript(*SCRIPTS)}"
     )
     return ReportSection("browser", "browser", html)
-
-
-def _script() -> str:
-    return (resources.files("paeplatform.report") / "browser.js").read_text(encoding="utf-8")
 
 
 def browser_data(examples: pl.DataFrame, scores: pl.LazyFrame, wave: Sequence[float]) -> dict[str, Any]:

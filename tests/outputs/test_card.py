@@ -4,14 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 
-from paeplatform.figures.style import figure_png
+from paeplatform.figures.style import VERMILION, figure_png
 from paeplatform.inference.results.predictive import Predictive
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.instrument.bands import BandSet, load_bands
 from paeplatform.instrument.measurements import PaddedMeasurements
-from paeplatform.outputs.card import Galaxy, Seen, card_png, source_card
+from paeplatform.outputs.card import Galaxy, card_png, source_card
+from paeplatform.outputs.seen import Seen
 from paeplatform.targets import written_by_platform
 
 
@@ -41,7 +44,7 @@ def words(figure) -> str:
 def test_a_card_says_redshifts_by_method_flags_and_what_made_it(bands: BandSet):
     figure = source_card(galaxy(bands), bands, None)
     said = words(figure)
-    assert "0.5000   (0.4500 to 0.5500)" in said and "0.6000   (0.5000 to 0.7000)" in said
+    assert "0.500   (0.450 to 0.550)" in said and "0.60   (0.50 to 0.70)" in said
     assert "not by proposal" in said and "tf disagrees" in said and "r1" in said
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert labels == ["PAE", "template fitting"]
@@ -111,3 +114,110 @@ def test_a_card_on_disk_is_known_as_the_platforms_own(bands: BandSet, tmp_path: 
     (tmp_path / "card.png").write_bytes(card_png(figure))
     (tmp_path / "other.png").write_bytes(figure_png(figure))
     assert written_by_platform(tmp_path / "card.png") and not written_by_platform(tmp_path / "other.png")
+
+
+def slope_seen(bands: BandSet, factor: float = 1.0) -> Seen:
+    """A model of 40 uJy throughout; measurements lie `factor` errors above and below in turn."""
+    n = len(bands)
+    sign = np.where(np.arange(n) % 2, 1.0, -1.0)
+    own = PaddedMeasurements(
+        *(
+            part[None]
+            for part in (40.0 + 5.0 * factor * sign, np.full(n, 5.0), bands.wave_um, bands.bandwidth_um)
+        )
+    )
+    own.flux_err[0, 3] = np.inf
+    model, spread = np.full((1, n), 40.0), np.array([1.0, 2.0])[:, None]
+    return Seen(own, Predictive(np.array([0.6827, 0.9545]), model, model[:, None] - spread, model[:, None] + spread,
+                                np.zeros(1)))  # fmt: skip
+
+
+def panel(figure: Figure, label: str) -> Axes:
+    (found,) = (axes for axes in figure.axes if axes.get_ylabel() == label)
+    return found
+
+
+def test_residuals_are_in_standard_deviations_below_the_sed(bands: BandSet):
+    figure = source_card(galaxy(bands), bands, slope_seen(bands, 2.0))
+    axes, sed = panel(figure, "residual [σ]"), figure.axes[0]
+    drawn = np.concatenate([line.get_xydata() for line in axes.lines if line.get_marker() == "o"])
+    assert len(drawn) == len(bands) - 1, "the masked one has no residual"
+    assert set(np.round(drawn[:, 1], 9)) == {-2.0, 2.0}
+    assert axes.get_xlim() == sed.get_xlim() and axes.get_ylim() == (-3.5, 3.5)
+    figure.canvas.draw()
+    assert axes.get_position().y1 < sed.get_position().y0
+    assert sed.get_xlabel() == "" and axes.get_xlabel() == "wavelength [µm]"
+
+
+def test_a_residual_beyond_the_panel_is_an_arrow(bands: BandSet):
+    seen = slope_seen(bands, 1.0)
+    seen.measured.flux[0, 50] = 40.0 + 5.0 * 900.0
+    axes = panel(source_card(galaxy(bands), bands, seen), "residual [σ]")
+    (arrow,) = (line for line in axes.lines if line.get_marker() == "^" and len(line.get_xdata()))
+    assert arrow.get_xdata()[0] == pytest.approx(bands.wave_um[50])
+    assert axes.get_ylim()[1] == 3.5 and arrow.get_ydata()[0] < 3.5
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("misfit", "do not use this redshift"), ("unconverged", "did not converge"), ("failed", "No redshift")],
+)
+def test_what_is_not_to_be_trusted_is_said_in_colour(bands: BandSet, status: str, said: str):
+    figure = source_card(galaxy(bands, pae_status=status), bands, slope_seen(bands))
+    (line,) = (text for axes in figure.axes for text in axes.texts if text.get_color() == VERMILION)
+    assert said in line.get_text()
+    assert not [
+        text for axes in source_card(galaxy(bands), bands, None).axes for text in axes.texts
+        if text.get_color() == VERMILION
+    ]  # fmt: skip
+
+
+def test_a_misfit_quotes_no_redshift(bands: BandSet):
+    figure = source_card(galaxy(bands, pae_status="misfit"), bands, None)
+    said = words(figure)
+    assert "0.500" not in said and "not usable" in said
+    assert "0.60   (0.50 to 0.70)" in said, "the other method keeps its own"
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert labels == ["PAE, not usable", "template fitting"]
+
+
+def test_a_users_source_has_its_name_and_no_rows_of_a_release(bands: BandSet):
+    rng = np.random.default_rng(3)
+    row = {
+        "object_id": 4, "ra": float("nan"), "dec": float("nan"), "snr": 25.0, "pae_n_bands": 97, "z_flags": 8 | 2,
+        "pae_z_median": 0.5, "pae_z_err68_low": 0.45, "pae_z_err68_high": 0.55, "pae_status": "converged",
+        "pae_chi2_best": 91.25, "model": "reference", "prior_id": "bpz-1",
+    }  # fmt: skip
+    z = np.concatenate([rng.normal(0.5, 0.01, 300), rng.normal(1.5, 0.01, 200)])
+    flux, error = rng.normal(40.0, 5.0, len(bands)), np.full(len(bands), 5.0)
+    name = "H1413+117\n $\\alpha$ <b>"
+    figure = source_card(Galaxy(row, flux, error, bands.wave_um, bands.bandwidth_um, z, name), bands, None)
+    assert figure.get_suptitle() == "H1413+117 $\\alpha$ <b>   SNR 25"
+    said = words(figure).splitlines()
+    assert not {"release", "bundle", "run", "code"} & set(said)
+    assert (
+        said[said.index("model") + 1] == "reference" and said[said.index("chi^2, best model") + 1] == "91.25"
+    )
+    assert "few bands" in said and "at prior edge" in said
+    peaks = said[said.index("its peaks") + 1 :]
+    assert peaks[0].startswith("0.50") and peaks[0].endswith("(60%)") and peaks[2].endswith("(40%)")
+    assert figure_png(figure).startswith(b"\x89PNG")
+
+
+def test_a_measurement_beyond_the_panel_is_an_arrow_and_a_fault_is_nothing(bands: BandSet):
+    one = galaxy(bands)
+    one.flux[60], one.flux_err[61], one.flux_err[62] = 1e5, -1.0, 0.0
+    axes = source_card(one, bands, None).axes[0]
+    (arrow,) = (line for line in axes.lines if line.get_marker() == "^" and len(line.get_xdata()))
+    assert arrow.get_xdata().tolist() == [bands.wave_um[60]]
+    assert 0.9 * axes.get_ylim()[1] < arrow.get_ydata()[0] < axes.get_ylim()[1] < 200.0
+    assert axes.get_title(loc="left").startswith("99 measurements")
+
+
+def test_large_numbers_have_no_exponent(bands: BandSet):
+    said = words(
+        source_card(
+            galaxy(bands, pae_chi2_best=135_045.25, pae_khat=0.31234, pae_path="adapted"), bands, None
+        )
+    )
+    assert "135,045" in said and "0.3123" in said and "adaptive importance sampling" in said
