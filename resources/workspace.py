@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
 from upath import UPath
 
-from paeplatform.errors import ConfigError
 from paeplatform.names import check_name, check_release_name
-from paeplatform.resources.cores import usable_cores
 from paeplatform.resources.objects import store_path
 from paeplatform.resources.settings import PlatformSettings
 
@@ -105,8 +102,6 @@ class Workspace(dg.ConfigurableResource):
         Compiling the sampler takes longer than a cell of the demo. A process that has already started JAX
         otherwise keeps its devices.
         """
-        from paeplatform.inference.batches.runtime import enable_compile_cache, use_host_devices
+        from paeplatform.inference.batches.runtime import start_jax
 
-        enable_compile_cache(Path(self.cache) / "jax")
-        with suppress(ConfigError):
-            use_host_devices(usable_cores())
+        start_jax(Path(self.cache) / "jax")

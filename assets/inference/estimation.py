@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paeplatform.inference.model.priors import RedshiftPrior
     from paeplatform.template_fit.grid import TemplateGrid
 
-PAE_POSTERIORS = 7  # number of the code version of posteriors: raised when the same model answers otherwise
+PAE_POSTERIORS = 8  # number of the code version of posteriors: raised when the same model answers otherwise
 CHAMPION_TAG = "paeplatform/champion"  # on a materialisation: the version of `pae` it used
 # Of the preset; they decide a posterior beside the bundle.
 POSTERIOR_SETTINGS = (
@@ -138,6 +138,29 @@ def load_champion(
     """
     with one_line_failures():
         champion, folder = fetch_model(inputs.registry, PAE, version, "bundle")
+    return bundle_estimation(champion, folder, inputs, prior=prior, progress=progress)
+
+
+def bundle_estimation(
+    model: ModelVersion,
+    folder: Path,
+    inputs: EstimationInputs,
+    *,
+    prior: "RedshiftPrior | None" = None,
+    progress: bool = False,
+) -> PaeEstimation:
+    """Binds bands, prior and settings to a bundle, wherever its files are.
+
+    Args:
+        model: what answers call the bundle.
+        folder: of its files.
+        inputs: as in `load_champion`.
+        prior: as in `load_champion`.
+        progress: shows bars.
+
+    Raises:
+        dagster.Failure: the files are at fault.
+    """
     inputs.workspace.start_jax()
     from paeplatform.inference.estimate import Estimator
     from paeplatform.inference.model.priors import prior_from_preset, prior_to_dict
@@ -169,4 +192,4 @@ def load_champion(
             return estimator.estimate_measured(given, measured["object_id"].to_numpy(), progress=progress)[0]
 
     as_json = json.dumps(prior_to_dict(prior), sort_keys=True)
-    return PaeEstimation(champion, prior.prior_id(), as_json, estimate, estimate_release)
+    return PaeEstimation(model, prior.prior_id(), as_json, estimate, estimate_release)

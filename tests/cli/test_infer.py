@@ -163,7 +163,7 @@ ROW = "7" + ",1" * 204 + "\n"
     ("name", "text", "parts"),
     [
         ("none.csv", None, ("none.csv", "does not exist")),
-        ("image.png", "x", ("image.png", ".parquet, .csv, .fits")),
+        ("image.png", "x", ("image.png",)),
         ("short.csv", "flux_1,flux_err_1\n1,1\n", ("short.csv", "flux_2 is missing", "flux_102")),
         ("word.csv", f"{GOOD}\n1,{'1,' * 203}faint\n", ("word.csv", "flux_err_102, row 0", "'faint'")),
         ("twice.csv", f"{GOOD}\n{ROW}{ROW}", ("twice.csv", "object_id: 7", "rows 0 and 1")),
@@ -199,7 +199,9 @@ def test_bad_options_end_in_one_line(command: Callable, good_file: Path, tmp_pat
     refused("-o", tmp_path / "out.txt", parts=("out.txt", ".parquet, .csv, .fits"))
     refused("-o", good_file, parts=("good.csv", "photometry itself"))
     refused("--prior", "bpz", "--bundle", tmp_path, parts=("redshift_prior",))
-    refused("--prior", "uniform", parts=("pae@champion",))
+    refused("--plot", parts=("good.csv", "102 channels", "--plot"))
+    refused("--unit", "mJy", "--ebv-mw", 0.1, parts=("good.csv", "--unit, --ebv-mw"))
+    refused("--prior", "uniform", "--alias", "champion", parts=("pae@champion",))
     refused("--prior", "uniform", "--alias", "best", parts=("pae@best",))
     assert not (home / "mlruns").exists() and not list(tmp_path.glob("*photoz*"))
 
@@ -207,4 +209,4 @@ def test_bad_options_end_in_one_line(command: Callable, good_file: Path, tmp_pat
 def test_help_shows_an_example(command: Callable) -> None:
     shown = command("infer", "--help")
     assert shown.code == 0
-    assert "paeplatform infer galaxies.csv" in shown.out and "flux_err" in shown.out
+    assert "paeplatform infer my_export.csv --plot" in shown.out and "flux_err" in shown.out

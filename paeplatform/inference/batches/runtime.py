@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -9,6 +11,23 @@ import numpy as np
 from jax.sharding import Mesh
 
 from paeplatform.errors import ConfigError
+from paeplatform.inference.batches.cores import usable_cores
+
+
+def start_jax(cache: Path | str) -> None:
+    """Prepares JAX for heavy work: every core a device, compiled programs kept under `cache`.
+
+    To be called before the first array, and again without harm: a process that has already started JAX otherwise keeps
+    its devices.
+    """
+    enable_compile_cache(cache)
+    with suppress(ConfigError):
+        use_host_devices(usable_cores())
+
+
+def user_cache() -> Path:
+    """Where compiled programs are kept for a user without a home of the platform: `$XDG_CACHE_HOME/paeplatform/jax`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paeplatform" / "jax"
 
 
 def use_host_devices(n: int) -> None:

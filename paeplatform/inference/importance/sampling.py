@@ -262,7 +262,7 @@ class _Group:
                 best = int(np.argmax(evidence[i]))
                 if not np.isfinite(evidence[i, best]):
                     continue
-                total = logsumexp(weight[i]) - np.log(int(self._n_draws(self.n_rounds[row])))
+                total = _log_sum(weight[i]) - np.log(int(self._n_draws(self.n_rounds[row])))
                 share = expit(evidence[i, best] + 0.5 * LOG_2PI - total) if np.isfinite(total) else 1.0
                 reach = NEAR * np.sqrt(np.linalg.inv(curvature[i, best])[-1, -1])
                 near = np.abs(self.v[row, :, -1] - position[i, best, -1]) < reach
@@ -540,6 +540,11 @@ def _root_of_inverse(curvature: Float[np.ndarray, "*lane dim dim"]) -> Float[np.
     upper = np.linalg.qr(root, mode="r")
     sign = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0.0, -1.0, 1.0)
     return np.swapaxes(upper * sign[..., None], -1, -2)
+
+
+def _log_sum(log_weight: np.ndarray) -> float:
+    """ln of the sum of weights; -inf for none."""
+    return float(logsumexp(log_weight)) if log_weight.size else -np.inf
 
 
 def _systematic(weight: Float[np.ndarray, " draw"], n: int, rng: np.random.Generator) -> np.ndarray:

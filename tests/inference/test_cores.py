@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from paeplatform.resources.cores import usable_cores
+from paeplatform.inference.batches.cores import usable_cores
 
 THERE = len(os.sched_getaffinity(0))
 
