@@ -67,9 +67,7 @@ def test_storage_adds_up() -> None:
 
 
 def test_benchmark_results_go_before_the_shipped_figures(tmp_path: Path, project_root: Path) -> None:
-    (tmp_path / "inference.json").write_text(
-        json.dumps([{"name": "importance_and_fallback_per_hour", "value": 12.0}])
-    )
+    (tmp_path / "native.json").write_text(json.dumps([{"name": "native_per_hour", "value": 12.0}]))
     rates = load_rates(results=tmp_path)
     assert rates.rates["pae_posteriors"].value == 12.0
     assert rates.rates["template_fits"].value == load_rates().rates["template_fits"].value
