@@ -276,7 +276,9 @@ def _redshift(axes: Axes, galaxy: Galaxy) -> None:
         if quantiles is None:
             continue
         z, level = np.asarray(quantiles, dtype=np.float64), np.asarray(QUANTILE_LEVELS)
-        axes.stairs(density_between(z, level, 1e-5), z, color=colour, lw=1.4, label=label)
+        usable = galaxy.row.get(f"{prefix}_status") != "misfit"
+        style_of = {"color": colour} if usable else {"color": style.GREY, "label": f"{label}, not usable"}
+        axes.stairs(density_between(z, level, 1e-5), z, **{"lw": 1.4, "label": label} | style_of)
         shown.append(np.interp(_Z_SHOWN, level, z))
     if shown:
         low, high = min(part[0] for part in shown), max(part[1] for part in shown)
@@ -325,7 +327,8 @@ def _interval(galaxy: Galaxy, method: str) -> str:
     median = row.get(f"{method}_z_median")
     if median is None:
         return "none"
-    if method == "pae" and not galaxy.has_redshift:
+    usable = galaxy.has_redshift if method == "pae" else row.get(f"{method}_status") != "misfit"
+    if not usable:
         return "not usable"
     value, interval = redshift_texts(median, row[f"{method}_z_err68_low"], row[f"{method}_z_err68_high"])
     return f"{value}   ({interval})"

@@ -221,3 +221,15 @@ def test_large_numbers_have_no_exponent(bands: BandSet):
         )
     )
     assert "135,045" in said and "0.3123" in said and "adaptive importance sampling" in said
+
+
+def test_a_misfit_of_template_fitting_quotes_no_redshift_either(bands: BandSet):
+    """Both methods have the same templates: a quasar's sharp p(z) of the one means as little as that of the other."""
+    z = np.linspace(2.53, 2.55, len(QUANTILE_LEVELS)).tolist()
+    row = {"tf_z_median": 2.54, "tf_z_err68_low": 2.535, "tf_z_err68_high": 2.545, "tf_z_quantiles": z}
+    for status, usable in (("fitted", True), ("misfit", False)):
+        figure = source_card(galaxy(bands, tf_status=status, **row), bands, None)
+        labels = [text.get_text() for text in panel(figure, "p(z)").get_legend().get_texts()]
+        assert ("template fitting" in labels) is usable
+        assert ("template fitting, not usable" in labels) is not usable
+        assert ("2.5350 to 2.5450" in words(figure)) is usable
