@@ -85,15 +85,25 @@ def _climb(
 
 @eqx.filter_jit
 def flow_block(
-    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: WhitenedPhotometry, base: Array
+    posterior: LogPosterior,
+    proposal: Proposal,
+    mesh: Mesh,
+    photometry: WhitenedPhotometry,
+    base: Array,
+    active: Array | None = None,
 ) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"], Float[Array, "source draw"]]:
     """Where each source's proposal takes base points: sampler coordinates v, log target and log proposal over v."""
-    return over_sources(_flow_block, (posterior, proposal), mesh, (photometry, base))
+    return over_sources(_flow_block, (posterior, proposal), mesh, (photometry, base), active)
 
 
 @eqx.filter_jit
 def densities(
-    posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
+    posterior: LogPosterior,
+    proposal: Proposal,
+    mesh: Mesh,
+    photometry: WhitenedPhotometry,
+    v: Array,
+    active: Array | None = None,
 ) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"], Float[Array, "source draw dim"]]:
     """Log target and log proposal over v, at given v, and their base points."""
 
@@ -101,7 +111,7 @@ def densities(
         base, log_q = _flow_base(posterior, proposal, photometry, v)
         return _targets(posterior, photometry, v), log_q, base
 
-    return over_sources(one, (posterior, proposal), mesh, (photometry, v))
+    return over_sources(one, (posterior, proposal), mesh, (photometry, v), active)
 
 
 @eqx.filter_jit
@@ -157,7 +167,12 @@ def log_priors(
 
 @eqx.filter_jit
 def climb_block(
-    posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, starts: Array, n_steps: int
+    posterior: LogPosterior,
+    mesh: Mesh,
+    photometry: WhitenedPhotometry,
+    starts: Array,
+    n_steps: int,
+    active: Array | None = None,
 ) -> tuple[
     Float[Array, "source start dim"], Float[Array, "source start dim dim"], Float[Array, "source start"]
 ]:
@@ -166,7 +181,7 @@ def climb_block(
     def one(posterior: LogPosterior, photometry: WhitenedPhotometry, starts: Array) -> tuple:
         return _climb(posterior, n_steps, photometry, starts)
 
-    return over_sources(one, (posterior,), mesh, (photometry, starts))
+    return over_sources(one, (posterior,), mesh, (photometry, starts), active)
 
 
 def fit_mixtures(
@@ -207,12 +222,6 @@ def _fit_block(
     return over_sources(one, (inflation,), mesh, (x, log_weight, offset, first))
 
 
-@eqx.filter_jit
-def mixture_density(mesh: Mesh, mixture: StudentMixture, v: Array) -> Float[Array, "source draw"]:
-    """Log density of each source's mixture at its draws; float64."""
-    return over_sources(lambda mixture, v: log_prob(mixture, v), (), mesh, (mixture, v))
-
-
 def stretch(
     base: Float[np.ndarray, "source draw dim"], of_proposal: Float[np.ndarray, "source draw"]
 ) -> Float[np.ndarray, "source draw"]:
@@ -222,17 +231,14 @@ def stretch(
 
 
 def mixture_over(
-    mesh: Mesh, mixture: StudentMixture, places: np.ndarray, stretched: np.ndarray | float = 0.0
+    mixture: StudentMixture, places: np.ndarray, stretched: np.ndarray | float = 0.0
 ) -> Float[np.ndarray, "source draw"]:
     """Log density over v of mixtures over v, or over the proposal's base points; NaN counts as zero density.
 
     Args:
-        mesh: devices.
         mixture: (source, ...) float64.
         places: (source, draw, dim) v, or base points.
         stretched: (source, draw) for base points, their `stretch`.
     """
-    with jax.enable_x64(True):
-        found = np.asarray(mixture_density(mesh, mixture, np.asarray(places, dtype=np.float64)))
-    found = found + stretched
+    found = log_prob(mixture, np.asarray(places, dtype=np.float64)) + stretched
     return np.where(np.isnan(found), -np.inf, found)

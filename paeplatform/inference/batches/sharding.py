@@ -7,7 +7,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array
 
 from paeplatform.inference.model.posterior import LogPosterior
 
@@ -28,14 +30,35 @@ def sharded(function: Any, posterior: LogPosterior, mesh: Mesh, lanes: tuple, sh
     )
 
 
-def over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple) -> Any:
-    """`function(*models, *source)` for one source after the other, sources split over the mesh's devices."""
+def over_sources(function: Any, models: Any, mesh: Mesh, sources: tuple, active: Array | None = None) -> Any:
+    """`function(*models, *source)` for one source after the other, sources split over the mesh's devices.
+
+    Args:
+        function: of the models and one source.
+        models: shared by all sources.
+        mesh: devices.
+        sources: arrays with a leading axis of sources.
+        active: (source,) which sources are wanted; the others, with which a batch is filled up, cost nothing and give
+            zeros. None for all.
+    """
     arrays, static = eqx.partition(models, eqx.is_array)
 
-    def local(arrays: Any, sources: tuple) -> Any:
+    def local(arrays: Any, sources: tuple, active: Array | None) -> Any:
         whole = eqx.combine(arrays, static)
-        return jax.lax.map(lambda source: function(*whole, *source), sources)
 
-    return jax.shard_map(local, mesh=mesh, in_specs=(PartitionSpec(), LANE), out_specs=LANE, check_vma=False)(
-        arrays, sources
+        def one(source: tuple) -> Any:
+            return function(*whole, *source)
+
+        if active is None:
+            return jax.lax.map(one, sources)
+
+        def where_active(pair: tuple) -> Any:
+            nothing = jax.tree.map(lambda out: jnp.zeros(out.shape, out.dtype), jax.eval_shape(one, pair[0]))
+            return jax.lax.cond(pair[1], one, lambda _: nothing, pair[0])
+
+        return jax.lax.map(where_active, (sources, active))
+
+    specs = (PartitionSpec(), LANE, LANE)
+    return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=LANE, check_vma=False)(
+        arrays, sources, active
     )

@@ -251,8 +251,9 @@ class _Group:
         starts, trusted = {}, self._trusted()
         n_start, dim = self.cfg.n_starts, self.v.shape[2]
         for chunk, padded in self._batches(suspect):
-            found = self.scan.run(self.mesh, self._photometry(padded).in_channels)
-            position, fisher, evidence = self._climbed(padded, found.best(n_start))
+            active = self._active(len(chunk))
+            found = self.scan.run(self.mesh, self._photometry(padded).in_channels, active)
+            position, fisher, evidence = self._climbed(padded, len(chunk), found.best(n_start))
             curvature = fisher + np.eye(dim)
             log_det = np.linalg.slogdet(curvature)[1]
             top = evidence + 0.5 * log_det - 0.5 * (dim - 1) * LOG_2PI
@@ -266,9 +267,7 @@ class _Group:
                 share = expit(evidence[i, best] + 0.5 * LOG_2PI - total) if np.isfinite(total) else 1.0
                 reach = NEAR * np.sqrt(np.linalg.inv(curvature[i, best])[-1, -1])
                 near = np.abs(self.v[row, :, -1] - position[i, best, -1]) < reach
-                there = (
-                    np.exp(logsumexp(weight[i, near]) - logsumexp(weight[i])) if np.isfinite(total) else 0.0
-                )
+                there = np.exp(_log_sum(weight[i, near]) - _log_sum(weight[i])) if np.isfinite(total) else 0.0
                 higher = top[i, best] - self.log_target[row].max() > MISSED_HEIGHT
                 if not trusted[row] or higher or (share > MISSED_SHARE and there < 0.1 * share):
                     order = np.argsort(evidence[i])[::-1][: n_start - KEPT_STARTS]
@@ -293,7 +292,7 @@ class _Group:
             base = np.stack(
                 [rng.standard_normal((n, self.proposal.dim), np.float32) for rng in self._fresh(padded, 0)]
             )
-            self._keep(chunk, slice(0, n), base, *self._mapped(padded, base))
+            self._keep(chunk, slice(0, n), base, *self._mapped(padded, len(chunk), base))
 
     def _adapt(
         self, rows: np.ndarray, stage: int, *, over_v: bool, starts: dict[int, np.ndarray] | None = None
@@ -313,15 +312,20 @@ class _Group:
         for chunk, padded in self._batches(rows):
             n = len(chunk)
             rngs = self._fresh(padded, stage)
-            mixture = self._fitted(padded, rngs, over_v) if starts is None else self._hills(padded, starts)
+            mixture = self._fitted(padded, rngs, over_v) if starts is None else self._hills(padded, n, starts)
             drawn = draw_mixtures(mixture, rngs, cfg.n_adapted)
             if over_v:
                 target, log_q, base = densities(
-                    self.posterior, self.proposal, self.mesh, self._photometry(padded), drawn
+                    self.posterior,
+                    self.proposal,
+                    self.mesh,
+                    self._photometry(padded),
+                    drawn,
+                    self._active(n),
                 )
                 self._keep(chunk, new, base, drawn, target, log_q)
             else:
-                self._keep(chunk, new, drawn, *self._mapped(padded, drawn))
+                self._keep(chunk, new, drawn, *self._mapped(padded, n, drawn))
             for older, (known, proposals) in enumerate(self.mixtures[: stage - 1], start=1):
                 self.log_q[chunk, older, new] = self._density(
                     _rows_of(proposals, known, padded), padded, older, new
@@ -331,8 +335,13 @@ class _Group:
                 self.log_q[chunk, stage, block] = self._density(mixture, padded, stage, block)[:n]
             self.n_rounds[chunk] = stage
 
-    def _mapped(self, padded: np.ndarray, base: np.ndarray | jax.Array) -> tuple:
-        return flow_block(self.posterior, self.proposal, self.mesh, self._photometry(padded), base)
+    def _mapped(self, padded: np.ndarray, n: int, base: np.ndarray | jax.Array) -> tuple:
+        photometry, active = self._photometry(padded), self._active(n)
+        return flow_block(self.posterior, self.proposal, self.mesh, photometry, base, active)
+
+    def _active(self, n: int) -> np.ndarray:
+        """Of a padded batch the first `n` sources, which alone are computed."""
+        return np.arange(self.batch) < n
 
     def _keep(self, chunk: np.ndarray, place: slice, *found: np.ndarray | jax.Array) -> None:
         """Stores new draws (base points, v, ln target, ln proposal); what is not finite can never have weight."""
@@ -355,9 +364,11 @@ class _Group:
         """A generator of one stage for each source; where a row is there twice, two alike."""
         return [seeded_generator(self.seed, self.identity[row], 0x5354, stage) for row in rows.tolist()]
 
-    def _hills(self, padded: np.ndarray, starts: dict[int, np.ndarray]) -> StudentMixture:
+    def _hills(self, padded: np.ndarray, n: int, starts: dict[int, np.ndarray]) -> StudentMixture:
         """One component on the top of the hill above each start."""
-        position, fisher, evidence = self._climbed(padded, np.stack([starts[row] for row in padded.tolist()]))
+        position, fisher, evidence = self._climbed(
+            padded, n, np.stack([starts[row] for row in padded.tolist()])
+        )
         best = np.max(evidence, axis=1, keepdims=True)
         # half the evidence: Laplace's is rough, and a hill that it belittles must still be visited
         with np.errstate(invalid="ignore"):
@@ -370,12 +381,14 @@ class _Group:
         )
 
     def _climbed(
-        self, padded: np.ndarray, starts: Float[np.ndarray, "source start dim"]
+        self, padded: np.ndarray, n: int, starts: Float[np.ndarray, "source start dim"]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(top, Fisher matrix, Laplace evidence) of the hill above each start, float64; evidence -inf for no hill."""
         position, fisher, evidence = (
             np.asarray(part, dtype=np.float64)
-            for part in climb_block(self.posterior, self.mesh, self._photometry(padded), starts, CLIMB_STEPS)
+            for part in climb_block(
+                self.posterior, self.mesh, self._photometry(padded), starts, CLIMB_STEPS, self._active(n)
+            )
         )
         return (
             np.where(np.isfinite(position), position, 0.0),
@@ -485,7 +498,7 @@ class _Group:
         return self.cfg.n_proposal + n_rounds * self.cfg.n_adapted
 
     def _blocks(self, stage: int) -> list[slice]:
-        """The draws so far in pieces of `n_adapted`, so that one compiled shape serves all."""
+        """The draws so far in pieces of `n_adapted`, whose whitened places fit into the cache."""
         n, size = int(self._n_draws(stage)), self.cfg.n_adapted
         return [slice(max(end - size, 0), end) for end in range(n, 0, -size)]
 
@@ -497,12 +510,7 @@ class _Group:
         base = self.base[padded, block]
         places = np.where(over_v[:, None, None], self.v[padded, block], base)
         stretched = np.where(over_v[:, None], 0.0, stretch(base, self.log_q[padded, 0, block]))
-        short = self.cfg.n_adapted - base.shape[1]
-        padding = ((0, 0), (0, short))
-        found = mixture_over(
-            self.mesh, mixture, np.pad(places, (*padding, (0, 0))), np.pad(stretched, padding)
-        )
-        return found[:, : base.shape[1]]
+        return mixture_over(mixture, places, stretched)
 
     def _remember(self, stage: int, rows: np.ndarray, mixture: StudentMixture) -> None:
         while len(self.mixtures) < stage:

@@ -63,7 +63,7 @@ class JumpBank:
     def log_density(self, mesh: Mesh, v: np.ndarray) -> Float[np.ndarray, "source chain"]:
         """ln density of what the draws came from, at each source's chains' places (source, chain, dim)."""
         if self.proposal is None:
-            return mixture_over(mesh, self.mixture, v)
+            return mixture_over(self.mixture, v)
         return _evenly(*self.log_densities(mesh, v))
 
     def log_densities(self, mesh: Mesh, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +71,7 @@ class JumpBank:
         assert self.proposal is not None
         found = flow_base(self.posterior, self.proposal, mesh, self.photometry, v)
         base, of_proposal = (np.asarray(part) for part in found)
-        return mixture_over(mesh, self.mixture, base, stretch(base, of_proposal)), of_proposal
+        return mixture_over(self.mixture, base, stretch(base, of_proposal)), of_proposal
 
 
 def jump_bank(
@@ -101,7 +101,7 @@ def jump_bank(
     drawn = np.where(np.isfinite(drawn), drawn, 0.0)
     if proposal is None:
         target = _in_blocks(lambda part: (target_block(posterior, mesh, photometry, part),), drawn)[0]
-        log_weight = _weights(target, mixture_over(mesh, mixture, drawn))
+        log_weight = _weights(target, mixture_over(mixture, drawn))
         return JumpBank(mixture, drawn, log_weight, posterior, photometry, None)
     parts = []
     for block in range(N_DRAW // BLOCK):
@@ -113,7 +113,7 @@ def jump_bank(
             np.asarray(part) for part in flow_block(posterior, proposal, mesh, photometry, base)
         )
         v = np.where(np.isfinite(v), v, 0.0)
-        of_mixture = mixture_over(mesh, mixture, base, stretch(base, of_proposal))
+        of_mixture = mixture_over(mixture, base, stretch(base, of_proposal))
         parts.append((v, target, _evenly(of_mixture, of_proposal)))
     v, target, log_q = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     # In random order, each jump's handful is as good as drawn from the half-and-half mixture: among 80 of 16,384,

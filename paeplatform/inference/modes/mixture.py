@@ -1,7 +1,8 @@
 """Mixtures of multivariate Student t: what the adaptive stages of importance sampling draw from.
 
-All functions treat one source and are made to be vmapped; they run in float64 (`jax.enable_x64`), since widths of a
-bright source's posterior differ by a factor of a thousand between directions.
+All is float64, since widths of a bright source's posterior differ by a factor of a thousand between directions. The fit
+treats one source in JAX (`jax.enable_x64`) and is made to be vmapped; densities and draws are NumPy's, for which
+nothing is compiled.
 
 The fit is the EM algorithm of a t mixture with weights (Peel & McLachlan 2000, Statistics and Computing 10, 339;
 Cappe et al. 2008, arXiv:0710.4242, for its use in population Monte Carlo).
@@ -9,12 +10,13 @@ Cappe et al. 2008, arXiv:0710.4242, for its use in population Monte Carlo).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammaln, logsumexp
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
 from paeplatform.pae.small_linalg import cholesky, inverse_lower
@@ -49,20 +51,36 @@ class StudentMixture(NamedTuple):
     log_share: Float[Array, " component"]
 
 
-def component_log_prob(
-    mixture: StudentMixture, x: Float[Array, "draw dim"]
-) -> Float[Array, "draw component"]:
-    """ln (share times density) of each component."""
-    dim = x.shape[-1]
-    y, log_det = _whitened(mixture, x)
-    constant = gammaln(0.5 * (FREEDOM + dim)) - gammaln(0.5 * FREEDOM) - 0.5 * dim * jnp.log(FREEDOM * jnp.pi)
-    kernel = -0.5 * (FREEDOM + dim) * jnp.log1p(jnp.sum(y**2, axis=-1) / FREEDOM)
-    return constant + kernel - log_det + mixture.log_share
+def log_prob(
+    mixture: StudentMixture, x: Float[np.ndarray, "*source draw dim"]
+) -> Float[np.ndarray, "*source draw"]:
+    """Log density of mixtures at the draws of their sources, by NumPy like `sample`; NaN where one is not finite.
+
+    Args:
+        mixture: of one source, or of many along leading axes.
+        x: float64 draws of the same sources.
+    """
+    mean, factor, log_share = (np.asarray(part, dtype=np.float64) for part in mixture)
+    dim = mean.shape[-1]
+    inverse = np.zeros_like(factor)
+    with np.errstate(all="ignore"):
+        for k in range(dim):  # forward substitution
+            inverse[..., k, :] = -(factor[..., k, None, :k] @ inverse[..., :k, :])[..., 0, :]
+            inverse[..., k, k] += 1.0
+            inverse[..., k, :] /= factor[..., k, k, None]
+        y = (x[..., None, :, :] - mean[..., None, :]) @ np.swapaxes(inverse, -1, -2)
+        squared = np.einsum("...nd,...nd->...n", y, y)
+        log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
+        parts = _log_density(np, squared, log_det[..., None], log_share[..., None], dim)
+        top = parts.max(axis=-2)
+        return top + np.log(np.exp(parts - np.where(np.isfinite(top), top, 0.0)[..., None, :]).sum(axis=-2))
 
 
-def log_prob(mixture: StudentMixture, x: Float[Array, "draw dim"]) -> Float[Array, " draw"]:
-    """Log density of the mixture."""
-    return logsumexp(component_log_prob(mixture, x), axis=-1)
+def _log_density(xp: Any, squared: Any, log_det: Any, log_share: Any, dim: int) -> Any:
+    """ln (share times density) of components, from squared whitened distances; of NumPy or JAX arrays."""
+    constant = math.lgamma(0.5 * (FREEDOM + dim)) - math.lgamma(0.5 * FREEDOM)
+    constant -= 0.5 * dim * math.log(FREEDOM * math.pi)
+    return constant - 0.5 * (FREEDOM + dim) * xp.log1p(squared / FREEDOM) - log_det + log_share
 
 
 def sample(mixture: StudentMixture, rng: np.random.Generator, n: int) -> Float[np.ndarray, "draw dim"]:
@@ -148,10 +166,11 @@ def fit_mixture(
 
 def _em_step(mixture: StudentMixture, x: Array, start: Array, effective: Array) -> StudentMixture:
     n, dim = x.shape
-    joint = component_log_prob(mixture, x)
+    y, log_det = _whitened(mixture, x)
+    squared = jnp.sum(y**2, axis=-1)
+    joint = _log_density(jnp, squared, log_det, mixture.log_share, dim)
     share = jnp.exp(joint - logsumexp(joint, axis=1, keepdims=True))  # (draw, component)
-    y, _ = _whitened(mixture, x)
-    weighted = share * (FREEDOM + dim) / (FREEDOM + jnp.sum(y**2, axis=-1))
+    weighted = share * (FREEDOM + dim) / (FREEDOM + squared)
     total = jnp.sum(share, axis=0)
     mean = (weighted.T @ x) / (jnp.sum(weighted, axis=0) + 1e-30)[:, None]
     mean = jnp.where((total > 1e-6)[:, None], mean, mixture.mean)

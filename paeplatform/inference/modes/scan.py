@@ -89,14 +89,15 @@ class RedshiftScan:
         self.pool = np.concatenate([np.zeros((1, n_latent)), pool]).astype(np.float32)
         self._bank: PriorBank | None = None
 
-    def run(self, mesh: Mesh, photometry: WhitenedPhotometry) -> Scanned:
+    def run(self, mesh: Mesh, photometry: WhitenedPhotometry, active: np.ndarray | None = None) -> Scanned:
         """The scan of some sources.
 
         Args:
             mesh: devices; the sources must be a multiple of their number.
             photometry: of the sources, in channels.
+            active: which of them are wanted; None for all.
         """
-        u, height = _scan(self.posterior, mesh, photometry, self.z, self._starts(photometry))
+        u, height = _scan(self.posterior, mesh, photometry, self.z, self._starts(photometry), active)
         t, log_prior = (np.asarray(part) for part in _redshift_terms(self.posterior, self.z))
         u, height = np.asarray(u), np.asarray(height, dtype=np.float64) + log_prior
         t = np.broadcast_to(t[None, :, None], (*u.shape[:2], 1))
@@ -128,14 +129,19 @@ def _redshift_terms(posterior: LogPosterior, z: Array) -> tuple[Array, Array]:
 
 @eqx.filter_jit
 def _scan(
-    posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, z: Array, starts: Array
+    posterior: LogPosterior,
+    mesh: Mesh,
+    photometry: WhitenedPhotometry,
+    z: Array,
+    starts: Array,
+    active: Array | None,
 ) -> tuple[Array, Array]:
     """(u (source, redshift, latent), ln L + ln N(u; 0, I) without its constant (source, redshift))."""
 
     def one(posterior: LogPosterior, z: Array, photometry: WhitenedPhotometry, u: Array) -> tuple:
         return _scan_source(posterior, photometry, z, u)
 
-    return over_sources(one, (posterior, z), mesh, (photometry, starts))
+    return over_sources(one, (posterior, z), mesh, (photometry, starts), active)
 
 
 def _scan_source(
