@@ -16,7 +16,7 @@ export GX_ANALYTICS_ENABLED ?= false
 
 BIN := $(VENV)/bin
 
-.PHONY: help install install-dev demo ui report test test-slow check docs format bench metrics lock clean reset
+.PHONY: help install install-dev demo ui report test test-slow check docs format bench metrics reference lock clean reset
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ format: install-dev ## Rewrite the sources in the house's format and fix what ru
 
 bench: install ## Run the benchmarks; results in benchmarks/results/*.json
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+reference: install ## Train the model that ships anew (hours) and compare it; ARGS=--help says more
+	@$(BIN)/python scripts/make_reference.py $(ARGS)
 
 install: $(VENV)/.installed-runtime ## Make the environment that running needs
 

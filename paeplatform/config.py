@@ -237,7 +237,9 @@ class ImportanceConfig(Section):
     # redshifts at which the best spectrum is searched (`inference.modes.scan`) for sources that are bright or that no
     # draw describes; 0 for no search
     n_scanned: NonNegativeInt = 96
-    scan_above_snr: PositiveFloat = 100.0  # total signal-to-noise above which a source is bright in this sense
+    scan_above_snr: PositiveFloat = (
+        100.0  # total signal-to-noise above which a source is bright in this sense
+    )
     batch_size: PositiveInt = 4  # sources per compiled call and device, padded
     fallback_batch_size: PositiveInt = 2  # of MCLMC for the handful of sources that are left ...
     fallback_jump_every: PositiveInt = 10  # ... whose draws are seldom worth a jump

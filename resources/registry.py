@@ -38,6 +38,7 @@ PAE = "pae"
 SBI = "sbi-redshift"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+REFERENCE_VERSION = 0  # of the model that ships with the package, in no registry; versions begin at 1
 PROMOTED = (PAE, SBI)  # models of which inference uses the champion
 
 DESCRIPTIONS = {
@@ -63,8 +64,8 @@ class ModelVersion:
 
     @property
     def label(self) -> str:
-        """As people write it: v3."""
-        return f"v{self.version}"
+        """As people write it: v3, or reference for the model that ships with the package."""
+        return "reference" if self.version == REFERENCE_VERSION else f"v{self.version}"
 
 
 class ModelRegistry(dg.ConfigurableResource):
@@ -199,7 +200,8 @@ class ModelRegistry(dg.ConfigurableResource):
                 f"set it in the MLflow UI (Models > {name} > one of versions {known} > Aliases) or with "
                 f"`paeplatform promote --model {name}`"
                 if known
-                else "train and register one first, for instance with `paeplatform run`"
+                else "train and register one first, for instance with `paeplatform run`, or register the model that "
+                "ships with `paeplatform models install-reference`"
             )
             raise RegistryError(f"no model {name}@{alias} in {self.tracking_uri}: {remedy}")
         return found

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from paeplatform.assets.models.training import MODELS
 from paeplatform.assets.promotion.gated import GATED
 from paeplatform.assets.recording.provenance import faults_of_record, latest_records
 from paeplatform.assets.release.deliveries import RAW_RELEASE
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 MAX_RETRIES = (
     "dagster/max_retries"  # by the daemon, of a run whose process died: `end_dead_runs` sees to ours
 )
+_RELEASES = "release"  # the group of deliveries and what they are split into
 _CHECK_FAILED = "DagsterAssetCheckFailedError"  # not among what Dagster exports
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}  # the event log has it all
 
@@ -69,6 +71,7 @@ def materialize_stale(
     *,
     defs: dg.Definitions,
     select: Sequence[str] | None = None,
+    training: bool = True,
     progress: bool = True,
     console: Console | None = None,
     instance: dg.DagsterInstance | None = None,
@@ -82,6 +85,8 @@ def materialize_stale(
         settings: home and preset.
         defs: the code location of these settings.
         select: asset names to bring up to date, with what they need upstream; None takes all.
+        training: whether models may be trained, evaluated and promoted; without it the champions that there are
+            infer, and what is made of models as they are trained is left out.
         progress: print a line a target.
         console: where to; None makes one on stdout.
         instance: None opens the one under the home.
@@ -90,14 +95,14 @@ def materialize_stale(
         What was made, kept, failed and skipped.
 
     Raises:
-        InputError: an unknown asset, another catch-up at work in this home, no champion where one is needed,
-            or input that a step found at fault; what was finished before stays.
+        InputError: an unknown asset, one that needs a training where none may be, another catch-up at work in this
+            home, no champion where one is needed, or input that a step found at fault; what was finished before stays.
     """
     started = time.monotonic()
-    chosen = _selection(defs, select)
+    chosen = _selection(defs, select, training)
     with home_lock(settings), home_instance(settings, instance) as live:
         end_dead_runs(live, ModelRegistry.from_settings(settings))
-        work = _CatchUp(settings, defs, live, console, progress)
+        work = _CatchUp(settings, defs, live, console, progress, training=training)
         while work.one_round(chosen):
             pass
         work.note_waiting()
@@ -115,8 +120,11 @@ class _CatchUp:
         instance: dg.DagsterInstance,
         console: Console | None,
         progress: bool,
+        *,
+        training: bool,
     ) -> None:
         self.summary = RunSummary()
+        self._training = training
         self._settings, self._instance, self._defs = settings, instance, defs
         self._checker = StalenessChecker(defs, instance, settings)
         self._console, self._progress = console, progress
@@ -134,7 +142,7 @@ class _CatchUp:
             if target.asset_key in chosen and (target.asset_key, target.partition_key) not in self._broken
         ]
         if self._first:
-            _check_champion(targets, self._settings)
+            _check_champion(targets, self._settings, self._training)
             self._first = False
         lines = _Lines(self._console, len(targets), shown=self._progress)
         before = len(self.summary.made)
@@ -240,26 +248,70 @@ def _gate(instance: dg.DagsterInstance, partition_key: str | None) -> str:
     return "; ".join(faults_of_record(record)[:3]) or "a blocking check failed"
 
 
-def _selection(defs: dg.Definitions, select: Sequence[str] | None) -> set[dg.AssetKey]:
+def _selection(defs: dg.Definitions, select: Sequence[str] | None, training: bool) -> set[dg.AssetKey]:
+    """The assets selected, and what they need; without trainings this ends at the champions."""
     graph = defs.resolve_asset_graph()
+    left_out = set() if training else _made_by_training(defs)
     if select is None:
-        return set(graph.toposorted_asset_keys)
-    keys = {dg.AssetKey.from_user_string(name) for name in select}
+        keys = set(graph.toposorted_asset_keys) if training else _made_without_training(defs) - left_out
+    else:
+        keys = {dg.AssetKey.from_user_string(name) for name in select}
     unknown = sorted(key.to_user_string() for key in keys if not graph.has(key))
     if unknown:
         made = (key for key in graph.toposorted_asset_keys if graph.get(key).is_executable)
         known = ", ".join(key.to_user_string() for key in made)
         raise InputError(f"unknown asset {', '.join(unknown)}: give some of {known}")
-    return {above for key in keys for above in graph.get_ancestor_asset_keys(key, include_self=True)}
+    refused = sorted(key.to_user_string() for key in keys & left_out)
+    if refused:
+        raise InputError(
+            f"asset {', '.join(refused)} is made of a model in training: it needs a run with trainings"
+        )
+    chosen: set[dg.AssetKey] = set()
+    ahead = list(keys)
+    while ahead:
+        key = ahead.pop()
+        if key not in chosen:
+            chosen.add(key)
+            ahead += graph.get(key).parent_keys - left_out
+    return chosen
 
 
-def _check_champion(targets: Sequence[Target], settings: PlatformSettings) -> None:
-    """A missing champion is said before hours of work, unless the gate is about to judge a challenger."""
+def _champion_keys() -> set[dg.AssetKey]:
+    return {dg.AssetKey(kind.champion_asset) for kind in GATED.values()}
+
+
+def _made_by_training(defs: dg.Definitions) -> set[dg.AssetKey]:
+    """The models, and what is made of models as they are trained: evaluations, verdicts, tables of validation.
+
+    What is made of a champion is not among them: the registry says which version that is.
+    """
+    graph, champions = defs.resolve_asset_graph(), _champion_keys()
+    found: set[dg.AssetKey] = set()
+    for key in graph.toposorted_asset_keys:
+        node = graph.get(key)
+        if node.group_name == MODELS or (key not in champions and node.parent_keys & found):
+            found.add(key)
+    return found
+
+
+def _made_without_training(defs: dg.Definitions) -> set[dg.AssetKey]:
+    """The releases, and what is made of the champions."""
+    graph, champions = defs.resolve_asset_graph(), _champion_keys()
+    return {
+        key
+        for key in graph.toposorted_asset_keys
+        if graph.get(key).group_name == _RELEASES
+        or graph.get_ancestor_asset_keys(key, include_self=True) & champions
+    }
+
+
+def _check_champion(targets: Sequence[Target], settings: PlatformSettings, training: bool) -> None:
+    """A missing champion is said before hours of work, unless a model is about to be trained or judged."""
     registry = ModelRegistry.from_settings(settings)
     keys = {target.asset_key for target in targets}
     for kind in GATED.values():
         waits = dg.AssetKey(kind.champion_asset) in keys and dg.AssetKey(kind.promotion_asset) not in keys
-        if waits and registry.versions(kind.name):
+        if waits and (registry.versions(kind.name) or not training):
             registry.by_alias(kind.name)
 
 

@@ -1,6 +1,7 @@
 """The programs of the folder `scripts`, as modules for the tests."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,5 +12,6 @@ def load_script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where a dataclass looks its annotations up
     spec.loader.exec_module(module)
     return module

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -25,17 +26,26 @@ assert str(code_root()).startswith(ENVIRONMENT)
 settings = PlatformSettings.from_env()
 assert str(settings.home) == HERE, settings.home
 assert len(paeplatform.definitions.build_definitions(settings).resolve_asset_graph().get_all_asset_keys()) > 50
+from paeplatform.reference.shipped import reference_bundle, reference_card, reference_folder
+assert str(reference_folder()).startswith(ENVIRONMENT)
+assert reference_bundle().library_hash == reference_card()["library_hash"]
 from paeplatform.cli import main
 main(["presets"])
 """
 
 
 @pytest.fixture(scope="module")
-def wheel(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+def built(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of wheel and source distribution."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)]
     subprocess.run(command, cwd=project_root, check=True, capture_output=True)
-    (made,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (made,) = built.glob("*.whl")
     return made
 
 
@@ -50,6 +60,24 @@ def test_the_wheel_holds_one_top_level_package(wheel: Path) -> None:
         "report/browser.js",
     )
     assert {f"paeplatform/{name}" for name in (*wanted, *data)} <= set(names)
+
+
+def test_wheel_and_source_distribution_hold_the_reference_model(
+    built: Path, wheel: Path, project_root: Path
+) -> None:
+    folder = project_root / "paeplatform" / "reference" / "model"
+    files = {path.relative_to(project_root).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {
+        f"paeplatform/reference/model/{name}" for name in ("bundle.json", "card.json", "prior.json")
+    } <= files
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if "/reference/model/" in name} == files
+        for name in files:
+            assert archive.read(name) == (project_root / name).read_bytes()
+    (source,) = built.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert files <= inside
 
 
 def test_it_works_beside_a_package_of_the_same_module_names(wheel: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The SBI model, loaded to answer photometry, and the settings that decide its answer beside it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -10,7 +11,7 @@ from paeplatform.assets.recording.versions import code_version
 from paeplatform.config import Preset
 from paeplatform.errors import CheckpointError
 from paeplatform.resources.failures import one_line_failures
-from paeplatform.resources.registry import SBI
+from paeplatform.resources.registry import SBI, ModelVersion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,23 @@ def load_sbi_version(
     """
     with one_line_failures():
         model_version, folder = fetch_model(inputs.registry, SBI, version, "sbi")
+    return sbi_estimation(model_version, folder, inputs, progress=progress)
+
+
+def sbi_estimation(
+    model_version: ModelVersion, folder: Path, inputs: EstimationInputs, *, progress: bool = False
+) -> Estimation:
+    """Binds bands and settings to a network, wherever its files are.
+
+    Args:
+        model_version: what answers call the network.
+        folder: of its files.
+        inputs: as in `load_sbi_version`.
+        progress: shows a bar.
+
+    Raises:
+        dagster.Failure: the files are at fault, or the network was trained for other bands.
+    """
     from paeplatform.sbi.bundle import load_sbi
     from paeplatform.sbi.inference import estimate_sbi
 

@@ -30,8 +30,9 @@ from paeplatform.resources.workspace import Workspace
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
+MODELS = "models"  # the group of these assets
 # Declares an asset whose result is the folder of a registered model.
-model_asset = partial(dg.asset, group_name="models", io_manager_key="folders")
+model_asset = partial(dg.asset, group_name=MODELS, io_manager_key="folders")
 
 
 @dataclass

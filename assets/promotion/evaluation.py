@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +14,6 @@ import polars as pl
 from paeplatform.assets.inference.estimation import EstimationInputs
 from paeplatform.assets.promotion.gated import Gated
 from paeplatform.assets.recording.metadata import markdown_table, model_links
-from paeplatform.assets.recording.tables import photometry_of
 from paeplatform.assets.recording.versions import content_version
 from paeplatform.config import Preset
 from paeplatform.resources.failures import one_line_failures
@@ -24,7 +21,6 @@ from paeplatform.resources.registry import ModelVersion
 from paeplatform.scores.promotion_rules import PACKAGED, PromotionRules, load_promotion_rules
 
 if TYPE_CHECKING:
-    from paeplatform.assets.inference.estimation import Estimation
     from paeplatform.scores.promotion import Evidence
 
 EVALUATED_ON, EVALUATED_AT, EVALUATION_RUN = "evaluated_on", "evaluated_at", "evaluation_run"
@@ -34,8 +30,6 @@ CODE = 1  # raised when the evaluation of the same posteriors changes
 # The assets that every evaluation is made on.
 JUDGED_ON = ("frozen_test_set", "spherex_bands", "redshift_prior")
 _RECORD, _SCORES, _INTERVALS = "evaluation", "scores", "intervals"
-_PARTS = 4  # at least so many calls: the first compiles, the others are timed
-_PART_SOURCES = 128
 
 
 @dataclass(frozen=True)
@@ -145,24 +139,18 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
     registry, preset = inputs.registry, inputs.preset
     inputs.workspace.start_jax()  # whatever the model: a process that has looked at JAX keeps its devices
     estimation = kind.load(inputs, model.version)
-    from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
-    from paeplatform.scores.evaluate import join_truth
+    from paeplatform.scores.evidence import evidence_of
     from paeplatform.scores.metrics import THROUGHPUT
-    from paeplatform.scores.promotion import Evidence
-    from paeplatform.scores.scorecard import score_sources
     from paeplatform.scores.statistics import metric_intervals, values_of
 
     with one_line_failures():
-        posteriors, rate = _timed(estimation, inputs.frozen_test_set)
-        scores = score_sources(
-            join_truth(posteriors, inputs.frozen_test_set),
-            QUANTILE_LEVELS.tolist(),
-            prefix=kind.short,
-            z_range=(preset.prior.z_min, preset.prior.z_max),
+        z_range = preset.prior.z_min, preset.prior.z_max
+        evidence = evidence_of(
+            estimation.estimate, inputs.frozen_test_set, prefix=kind.short, z_range=z_range
         )
+        scores, rate = evidence.scores, evidence.galaxies_per_hour
         rules = rules_of(preset)
         intervals = metric_intervals(scores, preset.validation.sigma_cuts, n_resamples=rules.resamples)
-    evidence = Evidence(scores, rate, hardware())
     values = {**values_of(intervals), **({} if rate is None else {THROUGHPUT: rate})}
     facts = {
         "model": model.name,
@@ -201,24 +189,6 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
     )
 
 
-def _timed(estimation: "Estimation", test_set: pl.DataFrame) -> tuple[pl.DataFrame, float | None]:
-    """Posteriors, and galaxies an hour: the median over the calls after the first, which compiles.
-
-    How the sources are cut into calls changes no posterior.
-    """
-    import numpy as np
-
-    columns = photometry_of(test_set)
-    n_parts = min(max(_PARTS, test_set.height // _PART_SOURCES), test_set.height)
-    tables, rates = [], []
-    for rows in np.array_split(np.arange(test_set.height), n_parts):
-        began = time.monotonic()
-        tables.append(estimation.estimate(*(column[rows] for column in columns)))
-        rates.append(len(rows) / (time.monotonic() - began) * 3600.0)
-    rate = float(np.median(rates[1:])) if len(rates) > 1 else None
-    return pl.concat(tables), rate
-
-
 def rules_file(preset: Preset) -> Path:
     """The file of a preset's rules of promotion."""
     return preset.promotion.rules or PACKAGED
@@ -231,15 +201,3 @@ def rules_of(preset: Preset) -> PromotionRules:
         ConfigError: its file of rules is missing or at fault.
     """
     return load_promotion_rules(rules_file(preset))
-
-
-def hardware() -> str:
-    """Kind of the processor, or of the accelerators, and how many: rates are compared on the same alone."""
-    import platform
-
-    import jax
-
-    devices = jax.devices()
-    if devices[0].platform != "cpu":
-        return f"{devices[0].device_kind} x{len(devices)}"
-    return f"{platform.machine()} cpu x{os.cpu_count()}"

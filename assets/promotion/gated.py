@@ -15,6 +15,7 @@ from paeplatform.assets.inference.estimation import (
     load_champion,
     posterior_code,
 )
+from paeplatform.assets.inference.reference import load_reference_pae, load_reference_sbi
 from paeplatform.assets.inference.sbi_estimation import load_sbi_version, sbi_code
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
@@ -35,6 +36,7 @@ class Gated:
         max_sources: that a request may hold when it is served.
         flag_column: of its posteriors.
         flag_type: the names of these flags' bits.
+        load_reference: the model that ships with the package, bound like a version; None for a kind without one.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Gated:
     max_sources: int
     flag_column: str
     flag_type: Callable[[], type[IntFlag]]
+    load_reference: Callable[[EstimationInputs], Estimation] | None = None
 
     @property
     def model_asset(self) -> str:
@@ -82,6 +85,7 @@ GATED = {
         max_sources=100,
         flag_column="z_flags",
         flag_type=_pae_flags,
+        load_reference=load_reference_pae,
     ),
     SBI: Gated(
         name=SBI,
@@ -91,6 +95,7 @@ GATED = {
         max_sources=1000,
         flag_column="sbi_flags",
         flag_type=_sbi_flags,
+        load_reference=load_reference_sbi,
     ),
 }
 

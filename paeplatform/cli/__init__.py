@@ -42,13 +42,14 @@ app = typer.Typer(
 for command in (  # named after their functions, in the order of the help
     *(runs.demo, runs.run, runs.status, runs.metrics),
     *(ui.ui, science.evaluate, infer.infer),
-    *(promotion.models, promotion.promote, promotion.rollback),
+    *(promotion.promote, promotion.rollback),
     *(serve.serve, deliveries.simulate_release),
     *(operate.plan, operate.backfill, operate.quality),
     *(outputs.export, outputs.show, report.report, report.tables, paper_data.paper_data),
     *(storage.storage, storage.migrate, capacity.plan_capacity, inputs.presets, inputs.version),
 ):
     app.command()(command)
+app.add_typer(promotion.models_app, name="models")
 app.add_typer(inputs.preset_app, name="preset")
 app.add_typer(inputs.templates_app, name="templates")
 

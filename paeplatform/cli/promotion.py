@@ -1,4 +1,4 @@
-"""Commands of the model registry: models, promote, rollback."""
+"""Commands of the model registry: models and its subcommand, promote, rollback."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from paeplatform.cli.options import HomeOption, JsonOption, PresetOption, settings_for
 from paeplatform.cli.printing import print_json, print_text
+from paeplatform.cli.reference import install_reference
 from paeplatform.errors import InputError, RegistryError
 
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[str, typer.Option(help="Registered model: pae or sbi-redshift.")]
 PAE = "pae"
+models_app = typer.Typer()
 
 
+@models_app.callback(invoke_without_command=True)
 def models(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Option(help="Only this registered model. Default: all.", show_default=False)
     ] = None,
@@ -37,6 +41,10 @@ def models(
     Example: [bold]paeplatform models --model pae --json | jq '.models.pae.history'[/bold]
     """
     settings = settings_for(home, preset)
+    if context.invoked_subcommand is not None:  # home and preset hold for it too
+        if json_ or model is not None:
+            raise InputError(f"--json and --model belong behind `models {context.invoked_subcommand}`")
+        return
     from paeplatform.assets.promotion.gated import GATED, gated
     from paeplatform.resources.champions import Champions
     from paeplatform.resources.registry import ModelRegistry
@@ -56,7 +64,8 @@ def models(
         return
     if not any(found["versions"] for found in tree.values()):
         print_text(
-            f"No model is registered under {settings.home}: `paeplatform run` trains and registers them."
+            f"No model is registered under {settings.home}: `paeplatform run` trains and registers them, and "
+            "`paeplatform models install-reference` registers the model that ships."
         )
         return
     table = Table("model", "aliases", "verdict", Column("why", overflow="fold"), "champion by")
@@ -71,6 +80,9 @@ def models(
                 by,
             )
     Console().print(table)
+
+
+models_app.command("install-reference")(install_reference)
 
 
 def promote(
@@ -118,7 +130,7 @@ def promote(
     if current is not None and current.version == chosen.version:
         _say(json_, {"model": kind.name, "version": chosen.version, "outcome": "is champion already"})
         return
-    inputs = _inputs(settings, registry)
+    inputs = evaluation_inputs(settings, registry)
     against, verdict = hold_against_champion(kind, chosen, inputs)
     goes = verdict.promote or force
     note = (reason or "").strip()
@@ -191,7 +203,7 @@ def _described(registry: ModelRegistry, found: ModelVersion) -> dict[str, Any]:
     }
 
 
-def _inputs(settings: PlatformSettings, registry: ModelRegistry) -> Inputs:
+def evaluation_inputs(settings: PlatformSettings, registry: ModelRegistry) -> Inputs:
     """What an evaluation needs, as the last run left it in the store.
 
     Raises:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,18 +22,23 @@ if TYPE_CHECKING:
     from paeplatform.resources.settings import PlatformSettings
 
 DEMO = "demo"
+FIRST_LOOK = ("mock_delivery", "pae_posteriors")  # what the demo makes with the model that ships
+FIRST_ROWS = 8
 
 
 def demo(home: HomeOption = None) -> None:
     """Run the whole pipeline once with the demo preset: templates, model, posteriors, metrics.
 
-    Some ten minutes on two cores. Interrupted, it goes on where it stopped when run again; when everything is
-    current, it does nothing.
+    First the model that ships with the package infers the release, so that redshifts are there after a few minutes.
+    Then models are trained, and the gate holds them against it. Interrupted, the demo goes on where it stopped when
+    run again; when everything is current, it does nothing.
 
     Example: [bold]paeplatform demo --home runs/demo[/bold]
     """
     settings = settings_for(home, DEMO)
+    _first_look(settings)
     _catch_up(settings, None)
+    _print_verdicts(settings)
     _print_places(settings)
 
 
@@ -42,15 +49,23 @@ def run(
             "--select", help="Asset to bring up to date, with what it needs upstream. May be given again."
         ),
     ] = None,
+    no_training: Annotated[
+        bool,
+        typer.Option(
+            "--no-training",
+            help="Train, evaluate and promote no model: infer with the champions that there are.",
+        ),
+    ] = False,
     home: HomeOption = None,
     preset: PresetOption = None,
 ) -> None:
     """Make everything of a preset that is missing or stale, and nothing else.
 
-    Examples: [bold]paeplatform run --preset standard --home runs/standard[/bold]
-    or [bold]paeplatform run --select redshift_prior[/bold]
+    Examples: [bold]paeplatform run --preset standard --home runs/standard[/bold],
+    [bold]paeplatform run --select redshift_prior[/bold]
+    or [bold]paeplatform run --no-training --select pae_posteriors[/bold]
     """
-    _catch_up(settings_for(home, preset), select)
+    _catch_up(settings_for(home, preset), select, training=not no_training)
 
 
 def status(json_: JsonOption = False, home: HomeOption = None, preset: PresetOption = None) -> None:
@@ -106,7 +121,7 @@ def metrics(
     _print_metrics(tables)
 
 
-def _catch_up(settings: PlatformSettings, select: list[str] | None) -> None:
+def _catch_up(settings: PlatformSettings, select: Sequence[str] | None, *, training: bool = True) -> None:
     """Makes what is missing or stale, and prints what came of it, with metrics and targets when all was asked for.
 
     Exit code 1, and the faults again at the end where they are seen, when something failed or is held.
@@ -116,7 +131,9 @@ def _catch_up(settings: PlatformSettings, select: list[str] | None) -> None:
     from paeplatform.sensors.run import materialize_stale
 
     print_text(f"preset {settings.preset.name}, home {settings.home}")
-    summary = materialize_stale(settings, select=select, progress=True, defs=build_definitions(settings))
+    summary = materialize_stale(
+        settings, select=select, training=training, progress=True, defs=build_definitions(settings)
+    )
     print_held(summary.waiting)
     if not (summary.made or summary.failed or summary.held or summary.kept):
         print_text(f"Nothing to do: {'everything else' if summary.waiting else 'everything'} is current.")
@@ -131,9 +148,67 @@ def _catch_up(settings: PlatformSettings, select: list[str] | None) -> None:
             print_text(f"not tried, since they need it: {len(summary.skipped)}", style="red")
         print_text("What was made stays; the same command goes on from here.")
         raise typer.Exit(1)
-    if select is None:
+    if select is None and training:
         _print_metrics(_metric_tables(settings, settings.preset.release.name))
         _print_targets(settings)
+
+
+def _first_look(settings: PlatformSettings) -> None:
+    """Redshifts of the release from the model that ships, in a home that has no model yet; before the trainings."""
+    from paeplatform.cli.reference import install
+    from paeplatform.resources.registry import PAE, ModelRegistry
+
+    registry = ModelRegistry.from_settings(settings)
+    if registry.versions(PAE):
+        return
+    began = time.monotonic()
+    print_text("First the model that ships with the package (`paeplatform models install-reference`) ...")
+    for outcome in install(settings, progress=True):
+        print_text(outcome.line)
+    if registry.find_alias(PAE) is None:
+        print_text("The gate turned it down, so redshifts have to wait for the trainings.")
+        return
+    print_text(
+        "\n... and its redshifts of the release (`paeplatform run --no-training --select pae_posteriors`):"
+    )
+    _catch_up(settings, FIRST_LOOK, training=False)
+    _print_first_redshifts(settings, (time.monotonic() - began) / 60.0)
+    print_text("\nNow the trainings, and all that is made of them:")
+
+
+def _print_first_redshifts(settings: PlatformSettings, minutes: float) -> None:
+    """The best-measured sources of the release, and what is said of the others."""
+    import polars as pl
+
+    from paeplatform.cli.tables import stored_tables
+    from paeplatform.resources.objects import read_table
+
+    folder = settings.store / "pae_posteriors" / settings.preset.release.name
+    posteriors = pl.concat([read_table(path) for path in stored_tables(folder).values()])
+    width = pl.col("pae_z_std") / (1.0 + pl.col("pae_z_median"))
+    table = Table(
+        "source", "redshift", "68 % interval", "status", title="best measured", title_justify="left"
+    )
+    for row in posteriors.sort(width, nulls_last=True).head(FIRST_ROWS).iter_rows(named=True):
+        interval = f"{row['pae_z_err68_low']:.4f} to {row['pae_z_err68_high']:.4f}"
+        table.add_row(str(row["object_id"]), f"{row['pae_z_median']:.4f}", interval, row["pae_status"])
+    Console().print(table)
+    counts = posteriors.group_by("pae_status").len().sort("len", descending=True)
+    said = ", ".join(f"{n} {status}" for status, n in counts.iter_rows())
+    print_text(f"{posteriors.height} sources after {minutes:.1f} min: {said}")
+
+
+def _print_verdicts(settings: PlatformSettings) -> None:
+    """Which versions infer, and what the gate said of the models trained here."""
+    from paeplatform.assets.promotion.gated import GATED
+    from paeplatform.cli.reference import said_of
+    from paeplatform.resources.registry import ModelRegistry
+
+    registry = ModelRegistry.from_settings(settings)
+    print_text("")
+    for kind in GATED.values():
+        for number in registry.versions(kind.name):
+            print_text(said_of(registry, registry.by_version(kind.name, number)))
 
 
 def _metric_tables(settings: PlatformSettings, release: str | None) -> dict[str, pl.DataFrame]:

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from paeplatform import __version__
 from paeplatform.assets.promotion.gated import Gated
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+from paeplatform.reference.shipped import REFERENCE
+from paeplatform.resources.registry import CHAMPION
 from paeplatform.serving.batching import Busy
 from paeplatform.serving.champion import Loaded, ServedChampion, Unavailable
 from paeplatform.serving.schema import Z_COLUMNS, PhotozAnswer, PhotozRequest, photoz_request
@@ -63,7 +65,9 @@ def create_app(champions: Sequence[ServedChampion], n_bands: int) -> FastAPI:
     def health() -> JSONResponse:
         ready = {method: one.loaded is not None for method, one in served.items()}
         faults = {method: one.fault for method, one in served.items() if one.fault}
-        tree = {"status": "ok" if all(ready.values()) else "degraded", "ready": ready, "faults": faults}
+        notes = {method: one.note for method, one in served.items() if one.note}
+        status = "ok" if all(ready.values()) else "degraded"
+        tree = {"status": status, "ready": ready, "faults": faults, "notes": notes}
         return JSONResponse(tree, status_code=200 if any(ready.values()) else 503)
 
     return app
@@ -122,7 +126,7 @@ def laid_out(kind: Gated, loaded: Loaded, table: pl.DataFrame) -> dict[str, Any]
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return {
         "method": prefix,
-        "model": {"name": loaded.model.name, "version": loaded.model.version},
+        "model": {"name": loaded.model.name, "version": version_of(loaded), "origin": origin_of(loaded)},
         "prior": loaded.estimation.prior_id,
         "quantile_levels": _LEVELS,
         "sources": rows,
@@ -135,7 +139,8 @@ def describe(one: ServedChampion, n_bands: int) -> dict[str, Any]:
     return {
         "method": one.kind.short,
         "name": one.kind.name,
-        "version": None if loaded is None else loaded.model.version,
+        "version": None if loaded is None else version_of(loaded),
+        "origin": None if loaded is None else origin_of(loaded),
         "loaded_at": None if loaded is None else loaded.since,
         "prior": None if loaded is None else loaded.estimation.prior_id,
         "promoted_by": None if loaded is None else loaded.model.tags.get("promoted_by"),
@@ -143,7 +148,18 @@ def describe(one: ServedChampion, n_bands: int) -> dict[str, Any]:
         "max_sources": one.kind.max_sources,
         "poll_seconds": one.poll_seconds,
         "fault": one.fault,
+        "note": one.note,
     }
+
+
+def version_of(loaded: Loaded) -> int | None:
+    """The registered version that answers; None for the model that ships."""
+    return None if loaded.is_reference else loaded.model.version
+
+
+def origin_of(loaded: Loaded) -> str:
+    """Whether the champion of the home answers, or the model that ships."""
+    return REFERENCE if loaded.is_reference else CHAMPION
 
 
 def faults_of(errors: Sequence[Any]) -> list[dict[str, str]]:

@@ -1,4 +1,7 @@
-"""The champion in memory, exchanged when @champion moves; requests go on with the old one until the new one is warm."""
+"""The champion in memory, exchanged when @champion moves; requests go on with the old one until the new one is warm.
+
+A home that never had a champion is served by the model that ships with the package, until it has one.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from paeplatform.assets.inference.estimation import EstimationInputs
 from paeplatform.assets.promotion.gated import Gated
 from paeplatform.assets.recording.tables import bands_table
 from paeplatform.errors import RegistryError
+from paeplatform.reference.shipped import REFERENCE
+from paeplatform.resources.champions import Champions
 from paeplatform.resources.objects import read_table
-from paeplatform.resources.registry import CHAMPION, ModelRegistry
+from paeplatform.resources.registry import CHAMPION, REFERENCE_VERSION, ModelRegistry
 from paeplatform.resources.settings import PlatformSettings
 from paeplatform.resources.workspace import Workspace
 from paeplatform.serving.batching import Batcher
@@ -34,11 +39,16 @@ class Unavailable(RuntimeError):
 
 
 class Loaded(NamedTuple):
-    """A champion ready to answer."""
+    """A champion, or the model that ships, ready to answer."""
 
     model: ModelVersion
     estimation: Estimation
     since: str
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the model that ships with the package."""
+        return self.model.version == REFERENCE_VERSION
 
 
 class ServedChampion:
@@ -60,7 +70,9 @@ class ServedChampion:
         self._registry = ModelRegistry.from_settings(settings)
         self._loaded: Loaded | None = None
         self._fault: str | None = "it is being loaded"
-        self._refused: str | None = None  # the version that could not be loaded
+        self._refused: str | None = None  # label of what could not be loaded
+        self._note: str | None = None
+        self._had_champion = False  # a move by hand may not be in the registry's history yet
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"watch-{kind.short}", daemon=True)
         self.batcher: Batcher[Loaded] = Batcher(
@@ -88,6 +100,11 @@ class ServedChampion:
         """What is wrong: why nobody answers, or why a newer champion does not."""
         return self._fault
 
+    @property
+    def note(self) -> str | None:
+        """What a user should know of who answers; None for a champion."""
+        return self._note
+
     def available(self) -> Loaded:
         """Who answers now.
 
@@ -99,11 +116,18 @@ class ServedChampion:
         return self._loaded
 
     def look(self) -> None:
-        """Looks at the alias once, and loads what it points at when that is another version."""
+        """Looks at the alias once, and loads what it points at when that is another version.
+
+        The model that ships takes the place of a champion that never was. One that was taken down had a reason, so then
+        nobody answers.
+        """
         try:
             model = self._registry.by_alias(self.kind.name)
         except RegistryError as error:
-            self._loaded, self._fault = None, str(error)
+            if self._had_champion or Champions(self._registry, self.kind.name).history():
+                self._loaded, self._fault, self._note = None, str(error), None
+            else:
+                self._look_at_reference(str(error))
             return
         if self._loaded is not None and self._loaded.model.version == model.version:
             self._fault = None
@@ -117,6 +141,28 @@ class ServedChampion:
             self._fault = f"{model.label} cannot be loaded: {' '.join(str(error).split())}"
             _log.warning("%s %s", self.kind.name, self._fault)
             return
+        self._loaded, self._fault, self._refused, self._note = fresh, None, None, None
+        self._had_champion = True
+
+    def _look_at_reference(self, no_champion: str) -> None:
+        """Loads the model that ships, once; where none ships, what is missing is the champion."""
+        if self._loaded is not None and self._loaded.is_reference:
+            self._fault = None
+            return
+        if self._refused == REFERENCE:
+            return
+        if self.kind.load_reference is None:
+            self._loaded, self._fault = None, no_champion
+            return
+        try:
+            fresh = self._warmed(self.kind.load_reference(self._inputs(None)))
+        except Exception as error:
+            why = " ".join(str(error).split())
+            self._loaded, self._refused = None, REFERENCE
+            self._fault = f"{no_champion}; the model that ships cannot be loaded: {why}"
+            return
+        self._note = f"{self.kind.name} has no champion in this home: the model that ships answers"
+        _log.warning(self._note)
         self._loaded, self._fault, self._refused = fresh, None, None
 
     def _watch(self) -> None:
@@ -130,14 +176,16 @@ class ServedChampion:
             self._stop.wait(self.poll_seconds)
 
     def _load(self, model: ModelVersion) -> Loaded:
+        return self._warmed(self.kind.load(self._inputs(self._prior()), model.version))
+
+    def _inputs(self, prior: pl.DataFrame | None) -> EstimationInputs:
         workspace = Workspace.from_settings(self._settings)
-        inputs = EstimationInputs(
-            self._settings.preset, self._bands(), self._prior(), self._registry, workspace
-        )
-        estimation = self.kind.load(inputs, model.version)
+        return EstimationInputs(self._settings.preset, self._bands(), prior, self._registry, workspace)
+
+    def _warmed(self, estimation: Estimation) -> Loaded:
         flux, flux_err, object_id = warm_up_sources(self._n_bands)
         estimation.estimate(flux, flux_err, object_id)  # compiles before anyone waits for it
-        return Loaded(model, estimation, datetime.now(UTC).isoformat(timespec="seconds"))
+        return Loaded(estimation.champion, estimation, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def _bands(self) -> pl.DataFrame:
         from paeplatform.instrument.bands import load_bands

@@ -82,7 +82,12 @@ class ServedModel(BaseModel):
     """The model version that answered."""
 
     name: str
-    version: int
+    version: int | None = Field(
+        description="Of the registry; null for the model that ships with the package."
+    )
+    origin: Literal["champion", "reference"] = Field(
+        description="The home's champion, or the model that ships: it answers where a home never had a champion."
+    )
 
 
 class SourceAnswer(BaseModel):

@@ -126,6 +126,8 @@ def test_run_makes_the_selection_once(command: Callable, home: Path) -> None:
         "metrics",
         "ui",
         "evaluate",
+        "models",
+        "models install-reference",
         "presets",
         "preset check",
         "preset show",

@@ -121,7 +121,7 @@ def test_answers_are_those_of_the_same_model_to_the_same_channels(
     champion = platform.registry.by_alias(kind.name)
     for rows, (status, body) in zip(asked, answers, strict=True):
         assert status == 200, body
-        assert body["model"] == {"name": kind.name, "version": champion.version}
+        assert body["model"] == {"name": kind.name, "version": champion.version, "origin": "champion"}
         assert [one["object_id"] for one in body["sources"]] == [sources[row]["object_id"] for row in rows]
         for one in body["sources"]:
             row = known[one["object_id"]]

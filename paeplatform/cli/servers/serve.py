@@ -34,7 +34,8 @@ def serve(
     """Answer photometry with p(z) from the champions, until Ctrl-C.
 
     POST /v1/photoz, GET /v1/models, GET /health. The numbers are those of fits to the 102 channels for the same
-    photometry, object_id and preset. A champion that moves is taken over without a pause.
+    photometry, object_id and preset. A champion that moves is taken over without a pause. A home that never had a
+    champion is served by the model that ships with the package: each answer says so.
 
     Examples: [bold]paeplatform serve --port 8080[/bold],
     [bold]paeplatform serve --model sbi-redshift --preset standard --home runs/standard[/bold]
