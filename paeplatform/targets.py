@@ -198,6 +198,10 @@ def _png(path: Path, head: bytes) -> bool:
     return b"tEXtSoftware\0paeplatform" in head[:4096]
 
 
+def _html(path: Path, head: bytes) -> bool:
+    return re.search(rb"<meta name='generator' content='paeplatform[ ']", head[:4096]) is not None
+
+
 def _csv(path: Path, head: bytes) -> bool:
     names = head.split(b"\n", 1)[0].decode().rstrip("\r").split(",")
     return set(names) >= CSV_COLUMNS
@@ -209,5 +213,6 @@ _MARKED: tuple[tuple[bytes, Callable[[Path, bytes], bool]], ...] = (
     (b"<?xml", _votable),
     (b"\x89HDF", _hdf5),
     (b"\x89PNG", _png),
+    (b"<!DOCTYPE html>", _html),
     (b"", _csv),
 )

@@ -48,6 +48,7 @@ def test_what_somebody_else_wrote_is_refused(tmp_path: Path) -> None:
     for name, text in (
         ("a.parquet", b"PAR1"), ("a.fits", b"SIMPLE  = T"), ("a.vot", b"<?xml version='1.0'?><VOTABLE/>"),
         ("a.hdf5", b"\x89HDF\r\n"), ("a.png", b"\x89PNG\r\n"), ("a.csv", b"object_id,z\n"), ("empty", b""),
+        ("a.html", b"<!DOCTYPE html>\n<html><meta name='generator' content='other 1'>"),
         ("b.csv", b"\xff\xfe"),
     ):  # fmt: skip
         (tmp_path / name).write_bytes(text)

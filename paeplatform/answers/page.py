@@ -22,6 +22,7 @@ from paeplatform.outputs.words import STATUS_WORDS, WITH_REDSHIFT, flag_texts, p
 from paeplatform.report import html
 from paeplatform.report.css import CSS
 from paeplatform.report.scripts import javascript, json_element
+from paeplatform.targets import creator
 
 if TYPE_CHECKING:
     from paeplatform.instrument.bands import BandSet
@@ -125,6 +126,7 @@ def answers_page(
     ]
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f"<meta name='generator' content='{creator()}'>"
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         "<meta name='color-scheme' content='light dark'>"

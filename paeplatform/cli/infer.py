@@ -114,7 +114,7 @@ def infer(
     match_radius: Annotated[
         float,
         typer.Option(
-            help="Rows within it are one source, where there are neither ids nor names [arcsec].",
+            help="Rows within it are one source, where there are neither ids nor names \\[arcsec].",
             rich_help_panel=_OF_FILES,
         ),
     ] = 1.0,
@@ -130,7 +130,7 @@ def infer(
         float | None,
         typer.Option(
             "--ebv-mw",
-            help="E(B-V) of the Milky Way for all sources [mag]. Default: a column ebv_mw, if there is one.",
+            help="E(B-V) of the Milky Way for all sources \\[mag]. Default: a column ebv_mw, if there is one.",
             rich_help_panel=_OF_DATA,
             show_default=False,
         ),
@@ -138,13 +138,13 @@ def infer(
     error_floor: Annotated[
         float,
         typer.Option(
-            help="Added to the errors in quadrature [per cent of the flux].", rich_help_panel=_OF_DATA
+            help="Added to the errors in quadrature \\[per cent of the flux].", rich_help_panel=_OF_DATA
         ),
     ] = 0.0,
     confusion: Annotated[
         float,
         typer.Option(
-            help="Confusion noise of a deep field, added to the errors in quadrature [uJy].",
+            help="Confusion noise of a deep field, added to the errors in quadrature \\[uJy].",
             rich_help_panel=_OF_DATA,
         ),
     ] = 0.0,

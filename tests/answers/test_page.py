@@ -20,6 +20,7 @@ from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.inference.results.summaries import ZFlag
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.measurements import Measurements
+from paeplatform.targets import written_by_platform
 from tests.answers.rows import facts_of_one, measured, row_of, seen_of, table_of
 
 BANDS = load_bands()
@@ -247,3 +248,9 @@ def dom_of(path: Path, folder: Path) -> str:
     )
     assert "Uncaught" not in done.stderr and "Content Security Policy" not in done.stderr, done.stderr
     return done.stdout
+
+
+def test_a_page_on_disk_is_known_as_the_platforms_own(tmp_path):
+    path = tmp_path / "a_photoz.html"
+    path.write_text(answers_page(table_of(rows()).head(0), [], [], measured(0), BANDS))
+    assert written_by_platform(path)
