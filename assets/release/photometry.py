@@ -32,7 +32,7 @@ STATISTICS = "quality_statistics"
 
 def release_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     """The assets of this group for a preset."""
-    version = code_version(4, preset, "release.flag_policy")
+    version = code_version(5, preset, "release.flag_policy")
 
     # One cell a run: the gate holds a cell by failing its run, and must not fail its neighbours'.
     @dg.multi_asset(
