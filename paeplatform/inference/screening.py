@@ -1,6 +1,7 @@
 """Bad input, source by source: what can be masked is masked and said, and no source spoils its neighbours.
 
-A call with arrays of the wrong shape is refused whole. Within a call each band of each source is judged alone:
+A call with arrays of the wrong shape is refused whole. Within a call each source is judged alone, and each
+of its bands too, but for the last row:
 
 | flux | flux_err | what happens | fault |
 |---|---|---|---|
@@ -9,8 +10,14 @@ A call with arrays of the wrong shape is refused whole. Within a call each band 
 | NaN, +-inf | finite, positive | masked | FLUX_NOT_FINITE |
 | anything | zero, negative, -inf | masked | ERROR_NOT_POSITIVE |
 | finite | finite, positive, but absurd | masked | OUT_OF_RANGE |
+| the same negative number again and again | finite, positive | masked | SENTINEL |
 
 Absurd is a |flux| / flux_err above `MAX_SNR`, or a number outside `LIMITS` [uJy].
+
+A sentinel is a number that stands for none, like -99 or -9999, and may have a good error beside it. No real flux
+repeats to the last digit far below zero. So a negative flux is taken for one where it stands in a source at least
+`SENTINEL_REPEATS` times with flux / flux_err below `SENTINEL_SNR`, in whatever unit the file was. The same number with
+a larger error beside it is then one too.
 
 Measurements at their own wavelengths are judged by the same table, and in addition by their passbands:
 
@@ -41,6 +48,8 @@ MAX_SNR = (
     1e6  # of one band; SPHEREx reaches some 1e3, and residuals of float32 lose their first digit near 1e6
 )
 WAVE_LIMITS = (0.7, 5.1)  # of a passband's centre [um]: what the instrument sees, with a margin
+SENTINEL_SNR = -5.0  # noise has fewer than one in a million measurements below it
+SENTINEL_REPEATS = 3
 LIMITS = (1e-30, 1e30)  # of flux_err, and the upper one of |flux|: squares of ratios stay inside float32
 
 
@@ -55,6 +64,7 @@ class InputFault(IntFlag):
         WAVELENGTH_OUT_OF_RANGE: repaired; some measurement's wavelength is no number or outside `WAVE_LIMITS`.
         WIDTH_NOT_POSITIVE: repaired; some measurement's width is no positive number.
         RESOLVING_POWER_OUT_OF_RANGE: repaired; no detector has some measurement's wavelength over width there.
+        SENTINEL: repaired; some flux far below zero repeats exactly, as a number that stands for none.
     """
 
     FLUX_NOT_FINITE = 1
@@ -64,6 +74,7 @@ class InputFault(IntFlag):
     WAVELENGTH_OUT_OF_RANGE = 16
     WIDTH_NOT_POSITIVE = 32
     RESOLVING_POWER_OUT_OF_RANGE = 64
+    SENTINEL = 128
 
 
 FATAL = InputFault.NO_USABLE_BAND
@@ -117,7 +128,7 @@ def screen(flux: np.ndarray, flux_err: np.ndarray, n_bands: int) -> Screened:
         array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
         for array in (flux, flux_err)
     )
-    use, found = _judged(flux, flux_err)
+    use, found = _judged(flux, flux_err, np.broadcast_to(np.arange(len(flux))[:, None], flux.shape))
     faults = np.zeros(len(flux), np.int32)
     for fault, where in found.items():
         faults[where.any(axis=1)] |= int(fault)
@@ -150,7 +161,7 @@ class ScreenedMeasurements:
 def screen_measurements(measurements: Measurements) -> ScreenedMeasurements:
     """Judges measurements by the tables at the top of this module; no source changes another."""
     wave, width = measurements.wave_um, measurements.width_um
-    use, found = _judged(measurements.flux, measurements.flux_err)
+    use, found = _judged(measurements.flux, measurements.flux_err, measurements.source)
     # What is masked anyway has no fault of its passband.
     seen = np.isfinite(wave) & (wave >= WAVE_LIMITS[0]) & (wave <= WAVE_LIMITS[1])
     wide = np.isfinite(width) & (width > 0.0)
@@ -170,8 +181,10 @@ def screen_measurements(measurements: Measurements) -> ScreenedMeasurements:
     return ScreenedMeasurements(kept, faults, n_repaired, _reasons(faults))
 
 
-def _judged(flux: np.ndarray, flux_err: np.ndarray) -> tuple[np.ndarray, dict[InputFault, np.ndarray]]:
-    """Which numbers are to be used, and where each fault is; any shape."""
+def _judged(
+    flux: np.ndarray, flux_err: np.ndarray, source: np.ndarray
+) -> tuple[np.ndarray, dict[InputFault, np.ndarray]]:
+    """Which numbers are to be used, and where each fault is; any shape, with the source of each number."""
     given, finite = usable_bands(flux_err), np.isfinite(flux)
     low, high = LIMITS
     sane = (flux_err >= low) & (flux_err <= high) & (np.abs(np.where(finite, flux, 0.0)) <= high)
@@ -179,11 +192,30 @@ def _judged(flux: np.ndarray, flux_err: np.ndarray) -> tuple[np.ndarray, dict[In
     use = given & finite & sane
     snr = np.divide(flux, flux_err, out=np.zeros(flux.shape), where=use, dtype=np.float64)
     use &= np.abs(snr) <= MAX_SNR
-    return use, {
+    sentinel = _sentinels(flux, snr, use, source)
+    return use & ~sentinel, {
         InputFault.FLUX_NOT_FINITE: given & ~finite,
         InputFault.ERROR_NOT_POSITIVE: flux_err <= 0.0,  # -inf too, NaN not
         InputFault.OUT_OF_RANGE: given & finite & ~use,
+        InputFault.SENTINEL: sentinel,
     }
+
+
+def _sentinels(flux: np.ndarray, snr: np.ndarray, use: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Of the numbers in use, those that stand for none."""
+    found = np.zeros(flux.shape, bool)
+    far = use & (snr < SENTINEL_SNR)
+    if not far.any():  # as in most calls
+        return found
+    suspect = np.zeros(int(source.max()) + 1, bool)
+    suspect[source[far]] = True
+    places = np.flatnonzero(use & (flux < 0.0) & suspect[source])
+    key = np.stack([source.ravel()[places].astype(np.float64), flux.ravel()[places].astype(np.float64)])
+    _, number = np.unique(key, axis=1, return_inverse=True)
+    number = number.reshape(-1)
+    repeats = np.bincount(number, weights=far.ravel()[places])
+    found.ravel()[places] = repeats[number] >= SENTINEL_REPEATS
+    return found
 
 
 def _reasons(faults: np.ndarray) -> np.ndarray:

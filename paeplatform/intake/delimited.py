@@ -11,6 +11,7 @@ import polars as pl
 
 from paeplatform.errors import InputError
 from paeplatform.intake.content import RawTable, reading
+from paeplatform.release.text import present
 
 _SEPARATORS = (",", "\t", ";", "|")
 _COMMENT = re.compile(rb"^[ \t]*#[^\n]*(?:\n|\Z)", re.MULTILINE)
@@ -19,7 +20,7 @@ _SAID = re.compile(r"#+\s*([A-Za-z][\w .-]{0,40}?)\s*[:=]\s*(.*\S)\s*")
 _COMMENTS_SEEN = 500  # of which names, positions and units are looked for
 _HEAD_BYTES = 1 << 20  # that hold the names of columns
 _DECIMAL_COMMA = r"^\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*$"
-_WHOLE = r"^\s*[+-]?\d+\s*$"
+_WHOLE = r"(?i)^\s*[+-]?(?:\d+(?:e[+-]?\d+)?|inf|infinity)\s*$"  # what may stand among them
 
 
 def read_delimited(path: Path, content: bytes, *, head: bool = False) -> RawTable:
@@ -157,8 +158,10 @@ def _with_decimal_points(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """Numbers like 1,5 as 1.5, in columns that have no others; only where the comma does not separate cells."""
     changed = []
     for name in table.columns:
-        column = table[name].drop_nulls()
-        comma = column.str.contains(_DECIMAL_COMMA) if column.dtype == pl.String else pl.Series([False])
+        if table.schema[name] != pl.String:
+            continue
+        column = present(table[name]).drop_nulls()
+        comma = column.str.contains(_DECIMAL_COMMA)
         if comma.any() and (comma | column.str.contains(_WHOLE)).all():
             changed.append(name)
     return table.with_columns(pl.col(changed).str.replace(",", ".", literal=True)), changed

@@ -20,10 +20,10 @@ from paeplatform.intake.options import ReadingOptions
 from paeplatform.intake.records import SourcesBy
 from paeplatform.intake.rows import FileRows, has_passbands, is_channel_table, read_rows
 from paeplatform.intake.tables import read_tables
+from paeplatform.intake.values import typed
 from paeplatform.release.calibration import WHY_TOGETHER, releases_of
 from paeplatform.release.flags import reject_mask
 from paeplatform.release.schema import COLLECTIONS, source_id
-from paeplatform.release.text import TRUTH, as_type
 
 __all__ = ["ReadingOptions", "UserSources", "holds_measurements", "read_sources"]
 _SHOWN = 3  # names that a note lists
@@ -289,21 +289,8 @@ def _extra(files: Sequence[FileRows], grouped: Grouped, n_source: int) -> pl.Dat
         if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary):
             continue
         if column.gather(used).eq_missing(column.gather(first)).all():
-            kept.append(_typed(column.gather(grouped.first)))
+            kept.append(typed(column.gather(grouped.first)))
     return pl.DataFrame(kept) if kept else pl.DataFrame(height=n_source)
-
-
-def _typed(column: pl.Series) -> pl.Series:
-    """Text of a file without types as whole numbers, numbers or truth values, where all of it is."""
-    if column.dtype != pl.String or column.null_count() == len(column):
-        return column
-    for dtype in (pl.Int64(), pl.Float64()):
-        values, bad = as_type(column, dtype)
-        if not bad.any():
-            return values
-    if column.drop_nulls().str.to_lowercase().is_in([word for word in TRUTH if len(word) > 1]).all():
-        return as_type(column, pl.Boolean())[0]
-    return column
 
 
 def _of_sources(column: pl.Series, grouped: Grouped) -> pl.Series:

@@ -9,7 +9,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from paeplatform.errors import InputError
-from paeplatform.release.text import as_type, present
+from paeplatform.release.text import TRUTH, as_type, present
 
 _SHOWN = 30  # characters of a cell that a message repeats
 _DETECTOR = r"(?i)^(?:spherex[_ -]?)?(?:detector|det|band|d)?[_ -]?([0-9]{1,9})(?:\.0*)?$"
@@ -127,6 +127,19 @@ def texts(column: pl.Series) -> pl.Series:
         return pl.Series(column.name, [None] * len(column), dtype=pl.String)
     text = column.cast(pl.String).str.strip_chars()
     return pl.select(pl.when(text != "").then(text).alias(column.name)).to_series()
+
+
+def typed(column: pl.Series) -> pl.Series:
+    """Text of a file without types as whole numbers, numbers or truth values, where all of it is."""
+    if column.dtype != pl.String or column.null_count() == len(column):
+        return column
+    for dtype in (pl.Int64(), pl.Float64()):
+        values, bad = as_type(column, dtype)
+        if not bad.any():
+            return values
+    if column.drop_nulls().str.to_lowercase().is_in([word for word in TRUTH if len(word) > 1]).all():
+        return as_type(column, pl.Boolean())[0]
+    return column
 
 
 def refuse(path: Path, column: pl.Series, rows: np.ndarray, bad: pl.Series, what: str) -> None:

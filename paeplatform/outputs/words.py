@@ -45,6 +45,7 @@ FAULT_WORDS = {
     InputFault.WAVELENGTH_OUT_OF_RANGE: "a wavelength is outside what SPHEREx sees",
     InputFault.WIDTH_NOT_POSITIVE: "a bandwidth is not a positive number",
     InputFault.RESOLVING_POWER_OUT_OF_RANGE: "a bandwidth is none that SPHEREx has at its wavelength",
+    InputFault.SENTINEL: "a flux repeats exactly far below zero, as a number that stands for none (like -99)",
 }
 
 _MOST_DIGITS = 5  # redshifts are kept in float32

@@ -12,6 +12,7 @@ from astropy.table import Table
 
 from paeplatform.errors import BandSetError, InputError
 from paeplatform.inference.files.photometry_file import read_photometry_file
+from tests.intake import layouts
 
 N_BANDS = 12
 IDS = np.array([30, -4, 2**62])
@@ -82,7 +83,7 @@ def test_every_layout_gives_the_same_numbers(tmp_path, photometry, suffix, layou
     assert got.flux.dtype == np.float64 and got.flux.dtype.isnative
     assert np.array_equal(got.object_id, IDS) and got.object_id.dtype == np.int64
     assert got.extra.columns == ["z_true"]
-    assert got.extra["z_true"].to_list() == [0.1, 0.2, 0.3]
+    assert got.extra["z_true"].to_list() == [0.1, 0.2, 0.3] and got.extra["z_true"].dtype == pl.Float64
     said = [warning for warning in got.warnings if "states no unit" not in warning]
     assert said == []
 
@@ -226,7 +227,8 @@ def test_faults_of_tables_are_named(tmp_path, photometry, change, parts):
         ("flux_1,flux_01,flux_2,flux_err_1,flux_err_2", "1,2,3,1,1", ["flux_1 and flux_01"]),
         ("flux_1,flux_2,flux_err_1,flux_err_2", "1,bright,1,1", ["flux_2, row 1", "'bright'", "uJy"]),
         ("flux_1,flux_2,flux_err_1,flux_err_2", "1,true,1,1", ["flux_2, row 1"]),
-        ("flux_1,flux_2,flux_err_1,flux_err_2", "1,2,3,4,5", ["not a readable CSV file"]),
+        ("flux_1,flux_2,flux_err_1,flux_err_2", "1,2,3,4,5", ["row 1", "5 cells", "4 columns"]),
+        ("object_id,flux_1,flux_2,flux_err_1,flux_err_2", "a,2,3,4,5", ["object_id is String", "integers"]),
     ],
 )
 def test_faults_of_csv_are_named(tmp_path, header, row, parts):
@@ -256,17 +258,100 @@ def test_files_that_cannot_be_read(tmp_path, suffix):
         read_photometry_file(tmp_path.with_suffix(suffix), N_BANDS)
 
 
-def test_other_suffixes_are_refused_and_pickles_never_run(tmp_path):
+def test_other_kinds_of_files_are_refused_and_pickles_never_run(tmp_path):
     class Trap:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    with pytest.raises(InputError, match=r"\.npy must be one of \.parquet, \.csv, \.fits"):
-        read_photometry_file(tmp_path / "photometry.npy", N_BANDS)
     np.save(tmp_path / "trap.npy", np.array([Trap()], dtype=object), allow_pickle=True)
-    for suffix in (".parquet", ".csv", ".fits"):
+    for suffix in (".npy", ".parquet", ".csv", ".fits"):
         (tmp_path / "trap.npy").rename(tmp_path / f"trap{suffix}")
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match="is a NumPy array; it must be CSV"):
             read_photometry_file(tmp_path / f"trap{suffix}", N_BANDS)
         (tmp_path / f"trap{suffix}").rename(tmp_path / "trap.npy")
     assert not (tmp_path / "ran").exists()
+
+
+# -- files of other programs ------------------------------------------------------------------------------------------
+def assert_photometry(got, photometry):
+    np.testing.assert_array_equal(got.flux, photometry[0])
+    np.testing.assert_array_equal(got.flux_err, photometry[1])
+    assert got.object_id.tolist() == IDS.tolist()
+
+
+def test_arrays_of_variable_length(tmp_path, photometry):
+    columns = [fits.Column("object_id", "K", array=IDS)]
+    for name, values in zip(("flux", "flux_err"), photometry, strict=True):
+        cells = np.empty(3, dtype=object)
+        cells[:] = list(values / 1e3)
+        columns.append(fits.Column(name, "PD()", array=cells, unit="mJy"))
+    path = tmp_path / "variable.fits"
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    got = read_photometry_file(path, N_BANDS)
+    np.testing.assert_allclose(got.flux, photometry[0], rtol=1e-15)
+    np.testing.assert_allclose(got.flux_err, photometry[1], rtol=1e-15)
+    assert got.object_id.tolist() == IDS.tolist() and got.warnings == ()
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].data["flux"][1] = np.ones(5)
+    with pytest.raises(BandSetError, match=r"column flux, row 1 \(from 0\): 5 values, expected 12"):
+        read_photometry_file(path, N_BANDS)
+
+
+def test_photometry_after_another_table(tmp_path, photometry):
+    names = {"object_id": IDS, "flux": photometry[0], "flux_err": photometry[1]}
+    path = tmp_path / "second.fits"
+    tables = [fits.BinTableHDU(Table({"fiber": IDS})), fits.BinTableHDU(Table(names))]
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(path)
+    got = read_photometry_file(path, N_BANDS)
+    assert_photometry(got, photometry)
+    assert "2 tables" in got.warnings[0] and got.extra.columns == []
+    # where none of the tables will do, the one that has fluxes is spoken of
+    tables[1] = fits.BinTableHDU(Table({name: names[name] for name in ("object_id", "flux")}))
+    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(path, overwrite=True)
+    with pytest.raises(BandSetError, match=r"no column flux_err .* found object_id, flux$"):
+        read_photometry_file(path, N_BANDS)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("comma", [False, True])
+def test_separators_of_other_programs(tmp_path, photometry, separator, comma):
+    table = pl.DataFrame({"object_id": IDS, "field": ["a", "b", "c"]} | wide(*photometry))
+    text = table.write_csv(separator=separator)
+    if comma and separator != "|":
+        text = text.replace(".", ",")
+    path = tmp_path / "photometry.csv"
+    path.write_text(text, encoding="utf-8-sig")
+    got = read_photometry_file(path, N_BANDS)
+    assert_photometry(got, photometry)
+    assert got.extra["field"].to_list() == ["a", "b", "c"]
+    assert any("decimal commas" in warning for warning in got.warnings) == (comma and separator != "|")
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.ecsv", "a.tbl", "a.vot", "a.dat"])
+def test_formats_of_measurements_hold_channels_too(tmp_path, photometry, name):
+    table = pl.DataFrame({"object_id": IDS} | wide(*photometry))
+    if name.endswith((".tbl", ".dat")):  # which have no infinity, and where a missing number shortens the row
+        table = table.with_columns(pl.selectors.float().fill_nan(0.5))
+        photometry = tuple(
+            table.select(f"{quantity}_{band}" for band in range(1, N_BANDS + 1)).to_numpy()
+            for quantity in ("flux", "flux_err")
+        )
+    path = layouts.write(table, tmp_path / name)
+    assert_photometry(read_photometry_file(path, N_BANDS), photometry)
+
+
+def test_text_of_a_file_with_types_stays_text(tmp_path, photometry):
+    names = ["007", "008", "009"]
+    table = pl.DataFrame({"object_id": IDS, "tile": names} | arrays(*photometry))
+    table.write_parquet(tmp_path / "a.parquet")
+    got = read_photometry_file(tmp_path / "a.parquet", N_BANDS)
+    assert got.extra["tile"].to_list() == names
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_text_in_another_encoding_ends_in_one_line(tmp_path, encoding):
+    path = tmp_path / "a.csv"
+    path.write_bytes("flux_1,flux_err_1,Größe\n1,1,2\n".encode(encoding))
+    with pytest.raises(InputError, match="UTF-") as caught:
+        read_photometry_file(path, 1)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 300

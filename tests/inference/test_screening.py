@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from paeplatform.errors import BandSetError
 from paeplatform.inference.model.posterior import whiten
 from paeplatform.inference.screening import FATAL, InputFault, reason_text, screen, screen_measurements
+from paeplatform.instrument.measurements import Measurements
 from tests.real_sources import real_measurements
 
 N_BANDS = 6
@@ -111,6 +112,76 @@ def test_neighbours_keep_every_bit_and_the_rest_is_clean(flux, flux_err, bad, se
     # nothing is left to repair
     again = screen(got.flux, got.flux_err, N_BANDS)
     assert again.flux.tobytes() == got.flux.tobytes() and not again.n_repaired.any()
+
+
+# -- numbers that stand for none --------------------------------------------------------------------------------------
+def with_sentinels(value, places, error=1.0):
+    """Three sources in 60 bands, the second with one number in some places."""
+    rng = np.random.default_rng(4)
+    flux, flux_err = 20.0 + rng.normal(size=(3, 60)), np.ones((3, 60))
+    flux[1, places], flux_err[1, places] = value, error
+    return flux, flux_err
+
+
+def as_measurements(flux, flux_err):
+    """The same numbers as measurements, all in one passband that exists."""
+    n = flux.size
+    start = np.arange(len(flux) + 1) * flux.shape[1]
+    return Measurements(flux.ravel(), flux_err.ravel(), np.full(n, 2.0), np.full(n, 2.0 / 41.0), start)
+
+
+@pytest.mark.parametrize("value", [-99.0, -999.0, -9999.0, -99e3, -37.25])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_number_that_stands_for_none_is_masked_though_its_error_is_good(value, dtype):
+    places = [0, 10, 20, 59]
+    flux, flux_err = (array.astype(dtype) for array in with_sentinels(value, places))
+    got = screen(flux, flux_err, 60)
+    assert got.reason.tolist() == [None, "sentinel", None] and got.n_repaired.tolist() == [0, 4, 0]
+    assert np.flatnonzero(np.isinf(got.flux_err[1])).tolist() == places
+    assert np.isfinite(got.flux_err[[0, 2]]).all() and not got.fatal.any()
+    own = screen_measurements(as_measurements(flux, flux_err))
+    assert own.reason.tolist() == [None, "sentinel", None] and own.n_repaired.tolist() == [0, 4, 0]
+    assert own.measurements.count.tolist() == [60, 56, 60] and value not in own.measurements.flux
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "error", "why"),
+    [
+        (-99.0, [0, 10], 1.0, "twice may be chance"),
+        (-99.0, [0, 10, 20], 20.0, "within five sigma it may be noise"),
+        (99.0, [0, 10, 20], 1.0, "a bright source has a flux"),
+        (0.0, [0, 10, 20], 1.0, "zero is a flux"),
+    ],
+)
+def test_other_repeated_numbers_are_data(value, places, error, why):
+    flux, flux_err = with_sentinels(value, places, error)
+    got, own = screen(flux, flux_err, 60), screen_measurements(as_measurements(flux, flux_err))
+    assert got.reason.tolist() == own.reason.tolist() == [None, None, None], why
+    assert got.flux.tobytes() == flux.tobytes(), why
+
+
+def test_a_sentinel_is_one_too_where_its_error_is_large():
+    flux, flux_err = with_sentinels(-99.0, [0, 10, 20, 30])
+    flux_err[1, 30] = 50.0
+    got = screen(flux, flux_err, 60)
+    assert np.flatnonzero(np.isinf(got.flux_err[1])).tolist() == [0, 10, 20, 30]
+
+
+def test_a_number_counts_in_its_own_source_alone():
+    flux, flux_err = with_sentinels(-99.0, [0, 10])
+    flux[0, :2] = flux[2, :2] = -99.0
+    assert screen(flux, flux_err, 60).reason.tolist() == [None, None, None]
+    assert screen_measurements(as_measurements(flux, flux_err)).reason.tolist() == [None, None, None]
+    flux[0, 2] = -99.0
+    assert screen(flux, flux_err, 60).reason.tolist() == ["sentinel", None, None]
+
+
+def test_two_sentinels_and_nothing_beside_them_are_fatal():
+    flux, flux_err = with_sentinels(-99.0, np.arange(60))
+    flux[1, ::2] = -999.0
+    got = screen(flux, flux_err, 60)
+    assert got.reason.tolist() == [None, "no_usable_band,sentinel", None]
+    assert got.n_repaired.tolist() == [0, 60, 0]
 
 
 def test_integers_are_photometry_too_and_an_empty_call_is_legal():

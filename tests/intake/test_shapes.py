@@ -268,6 +268,15 @@ def test_decimal_commas_between_semicolons(one, tmp_path):
     got = read_sources([path])
     assert_measured(got, expected(one))
     assert any("decimal commas" in note for note in got.notes)
+    lines = path.read_text().splitlines()
+    cells = lines[5].split(";")
+    for place, word in ((3, "NaN"), (4, "inf")):  # flux and its error
+        cells[place] = word
+    path.write_text("\n".join([*lines[:5], ";".join(cells), *lines[6:]]))
+    again = read_sources([path])
+    assert again.n_rows == got.n_rows
+    assert again.set_aside.height - got.set_aside.height in (0, 1), "a row may have been flagged before"
+    assert 4 in again.set_aside["row"].to_list()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".dat"])

@@ -1,6 +1,6 @@
-"""Photometry from a user's file: Parquet, CSV or FITS, by the file's suffix.
+"""Photometry in the channels from a user's file, of any format that `intake` reads.
 
-Fluxes stand in two columns `flux` and `flux_err` that hold one array a row, or (in CSV always) in one column a band,
+Fluxes stand in two columns `flux` and `flux_err` that hold one array a row, or (in text always) in one column a band,
 `flux_1` ... `flux_102` and `flux_err_1` ... `flux_err_102`; leading zeros are fine. The unit is uJy, unless the
 file says Jy, mJy or nJy: TUNIT in FITS; in Parquet `unit` in the column's or the file's metadata. Missing values
 become NaN, which masks a band when it is the error. Judging single numbers is `inference.screening`'s business.
@@ -9,17 +9,20 @@ become NaN, which masks a band when it is the error. Judging single numbers is `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
 from paeplatform.errors import BandSetError, InputError
+from paeplatform.intake.content import RawTable
+from paeplatform.intake.packed import is_nested
+from paeplatform.intake.rows import is_channel_table
+from paeplatform.intake.tables import read_tables
+from paeplatform.intake.units import stated
+from paeplatform.intake.values import numbers, typed
 
 # factor to uJy
 UNITS = {"Jy": 1e6, "mJy": 1e3, "uJy": 1.0, "µJy": 1.0, "μJy": 1.0, "microJy": 1.0, "nJy": 1e-3}
@@ -46,128 +49,64 @@ class PhotometryFile:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """A table as read, and the units it states by column."""
-
-    table: pl.DataFrame
-    units: dict[str, str]
-    warnings: tuple[str, ...] = ()
-
-
 def read_photometry_file(path: Path, n_bands: int) -> PhotometryFile:
     """Reads photometry in the layout described at the top of this module.
 
     Without a column `object_id` the rows are numbered from 0, and a warning says so.
 
     Args:
-        path: file ending in .parquet, .csv or .fits.
+        path: of a file that `intake.content.READABLE` lists; of several tables in it, the first with fluxes counts.
         n_bands: bands a row must have.
 
     Raises:
-        BandSetError: a flux column is missing, has another number of bands, is not numeric, or has another unit.
-        InputError: the file is missing, unreadable, empty or of another suffix; object ids are not distinct
-            integers. Messages name the file, the column, and the first row at fault (from 0).
+        BandSetError: a flux column is missing, has another number of bands, or has another unit.
+        InputError: the file is missing, unreadable, empty or of a kind that is not read; a flux is no number; object
+            ids are not distinct integers. Messages name the file, the column, and the first row at fault (from 0).
     """
     path = Path(path)
-    readers = {".parquet": _read_parquet, ".csv": _read_csv, ".fits": _read_fits}
-    suffix = path.suffix.lower()
-    if suffix not in readers:
-        raise InputError(f"{path}: suffix {suffix or 'none'} must be one of {', '.join(readers)}")
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is no file")
-    raw = readers[suffix](path)
+    raw, columns, said = _chosen_table(path, n_bands)
     if raw.table.height == 0:
         raise InputError(f"{path} holds no rows")
-    columns = {quantity: _columns_of(path, raw.table, quantity, n_bands) for quantity in _QUANTITIES}
-    flux, flux_err = (_values(path, raw, columns[quantity], n_bands) for quantity in _QUANTITIES)
-    object_id, assumed = _object_ids(path, raw.table)
-    extra = raw.table.drop([*columns["flux"], *columns["flux_err"], "object_id"], strict=False)
-    return PhotometryFile(object_id, flux, flux_err, extra, (*raw.warnings, *assumed))
+    flux, flux_err = (_values(raw, columns[quantity], n_bands) for quantity in _QUANTITIES)
+    others = raw.table.drop([*columns["flux"], *columns["flux_err"]])
+    if raw.table.schema[columns["flux"][0]] == pl.String:  # plain text, where no column has a type
+        others = pl.DataFrame([typed(column) for column in others.iter_columns()])
+    object_id, assumed = _object_ids(path, others, raw.table.height)
+    warnings = (*said, *raw.notes, *_without_units(raw, columns), *assumed)
+    return PhotometryFile(object_id, flux, flux_err, others.drop("object_id", strict=False), warnings)
 
 
-@contextmanager
-def _unreadable(path: Path, kind: str) -> Iterator[None]:
-    """Whatever a reader says of a damaged file becomes one line with the file's name."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"{path} is not a readable {kind} file: {text[:200]}") from error
+def _chosen_table(path: Path, n_bands: int) -> tuple[RawTable, dict[str, list[str]], list[str]]:
+    """The first table of a file that has fluxes and errors, their columns, and what was chosen."""
+    tables = read_tables(path)
+    said = [f"{path.name} holds {len(tables)} tables: the first one with fluxes is used"] * (len(tables) > 1)
+    refused: BandSetError | None = None
+    for raw in tables:
+        try:
+            columns = {name: _columns_of(path, raw.table.columns, name, n_bands) for name in _QUANTITIES}
+        except BandSetError as error:
+            # a table without any flux says less about what is wrong than one that has some
+            refused = error if refused is None or is_channel_table(raw) else refused
+        else:
+            return raw, columns, said
+    assert refused is not None
+    raise refused
 
 
-def _read_parquet(path: Path) -> _Raw:
-    import pyarrow.parquet as pq
-
-    with _unreadable(path, "Parquet"):
-        schema = pq.read_schema(path)
-        table = pl.read_parquet(path, glob=False)
-    whole = _unit_in(schema.metadata)
-    units = {field.name: _unit_in(field.metadata) or whole for field in schema}
-    return _Raw(table, {name: unit for name, unit in units.items() if unit is not None})
-
-
-def _unit_in(metadata: dict[bytes, bytes] | None) -> str | None:
-    unit = (metadata or {}).get(b"unit")
-    return None if unit is None else unit.decode("utf-8", "replace").strip()
-
-
-def _read_csv(path: Path) -> _Raw:
-    with _unreadable(path, "CSV"):
-        # types are judged by the whole column: an odd cell in the last row must not end the reading
-        return _Raw(pl.read_csv(path, infer_schema_length=None, comment_prefix="#", glob=False), {})
-
-
-def _read_fits(path: Path) -> _Raw:
-    import warnings
-
-    from astropy.io import fits
-    from astropy.table import Table
-
-    with _unreadable(path, "FITS"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd header cards of columns that are not used
-        with fits.open(path, memmap=False) as hdus:
-            found = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
-            if not found:
-                raise InputError(f"{path} holds no binary table")
-            columns: Any = found[0].columns
-            units = {column.name: column.unit.strip() for column in columns if column.unit}
-            table = Table.read(found[0], unit_parse_strict="silent")
-    said = [f"{path.name} holds {len(found)} tables: the first one is used"] if len(found) > 1 else []
-    series = {name: _series(name, table[name]) for name in table.colnames}
-    said += [
-        f"column {name} was left out: neither numbers nor text" for name, s in series.items() if s is None
+def _without_units(raw: RawTable, columns: dict[str, list[str]]) -> list[str]:
+    """What is assumed of FITS files, whose columns usually say their unit."""
+    if not raw.path.name.lower().removesuffix(".gz").endswith((".fits", ".fit")):
+        return []
+    without = [
+        name for name in _QUANTITIES if len(columns[name]) == 1 and _unit(raw, columns[name][0]) is None
     ]
-    said += [
-        f"column {name} states no unit: uJy is taken"
-        for name in _QUANTITIES
-        if name in series and name not in units
-    ]
-    kept = pl.DataFrame([column for column in series.values() if column is not None])
-    return _Raw(kept, units, tuple(said))
+    return [f"column {name} states no unit: uJy is taken" for name in without]
 
 
-def _series(name: str, column: Any) -> pl.Series | None:
-    """A FITS column (numbers of the machine's byte order from here on); None for what Polars cannot hold."""
-    values, mask = np.asarray(column), np.asarray(getattr(column, "mask", False))
-    if values.dtype.kind in "SU":
-        return pl.Series(name, np.char.strip(values.astype(str)).tolist()) if values.ndim == 1 else None
-    if values.dtype.kind not in "biuf" or values.ndim > 2:
-        return None
-    values = values.astype(values.dtype.newbyteorder("="))
-    if mask.any() and (values.dtype.kind == "f" or values.ndim == 2):
-        values = np.where(mask, np.nan, values)
-        mask = np.asarray(False)
-    series = pl.Series(name, values)
-    return pl.select(pl.when(pl.lit(~mask)).then(series).alias(name)).to_series() if mask.any() else series
-
-
-def _columns_of(path: Path, table: pl.DataFrame, quantity: str, n_bands: int) -> list[str]:
+def _columns_of(path: Path, names: list[str], quantity: str, n_bands: int) -> list[str]:
     """The column of arrays, or the columns of single bands in their order."""
     bands: dict[int, str] = {}
-    for name in table.columns:
+    for name in names:
         match = _BAND_COLUMN.fullmatch(name)
         if match is None or match[1] != quantity:
             continue
@@ -177,7 +116,7 @@ def _columns_of(path: Path, table: pl.DataFrame, quantity: str, n_bands: int) ->
         if band in bands:
             raise BandSetError(f"{path}: columns {bands[band]} and {name} are the same band")
         bands[band] = name
-    if quantity in table.columns:
+    if quantity in names:
         if bands:
             raise BandSetError(
                 f"{path}: columns {quantity} and {next(iter(bands.values()))}: give one of the two"
@@ -186,7 +125,7 @@ def _columns_of(path: Path, table: pl.DataFrame, quantity: str, n_bands: int) ->
     if not bands:
         raise BandSetError(
             f"{path}: no column {quantity} (an array of {n_bands} a row) nor {quantity}_1 to {quantity}_{n_bands}; "
-            f"found {', '.join(table.columns[:8])}{' ...' if table.width > 8 else ''}"
+            f"found {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
         )
     for band in range(1, n_bands + 1):
         if band not in bands:
@@ -196,18 +135,18 @@ def _columns_of(path: Path, table: pl.DataFrame, quantity: str, n_bands: int) ->
     return [bands[band] for band in range(1, n_bands + 1)]
 
 
-def _values(path: Path, raw: _Raw, names: list[str], n_bands: int) -> np.ndarray:
+def _values(raw: RawTable, names: list[str], n_bands: int) -> np.ndarray:
     """(source, band) float64 [uJy]."""
-    if len(names) == 1 and isinstance(raw.table.schema[names[0]], pl.Array | pl.List):
-        values = _array_values(path, raw.table[names[0]], n_bands) * _factor(path, raw, names[0])
-    elif len(names) == 1 and n_bands > 1:
+    path, table = raw.path, raw.table
+    if len(names) == 1 and is_nested(table[names[0]]):
+        return _array_values(path, table[names[0]], n_bands) * _factor(raw, names[0])
+    if len(names) == 1 and n_bands > 1:
         raise BandSetError(
-            f"{path}: column {names[0]} is {raw.table.schema[names[0]]}, expected an array of {n_bands} numbers a row"
+            f"{path}: column {names[0]} is {table.schema[names[0]]}, expected an array of {n_bands} numbers a row"
         )
-    else:
-        columns = [_numbers(path, raw.table[name]) * _factor(path, raw, name) for name in names]
-        values = np.stack(columns, axis=1)
-    return values
+    rows, expected = np.arange(table.height), "a flux in uJy, or nothing,"
+    columns = [numbers(path, table[name], rows, expected) * _factor(raw, name) for name in names]
+    return np.stack(columns, axis=1)
 
 
 def _array_values(path: Path, column: pl.Series, n_bands: int) -> np.ndarray:
@@ -229,35 +168,22 @@ def _array_values(path: Path, column: pl.Series, n_bands: int) -> np.ndarray:
     return values
 
 
-def _numbers(path: Path, column: pl.Series) -> np.ndarray:
-    if column.dtype == pl.String:
-        text = column.str.strip_chars()
-        text = pl.select(pl.when(text != "").then(text)).to_series()
-        number = text.cast(pl.Float64, strict=False)
-        fault = (number.is_null() & text.is_not_null()).to_numpy()
-        if fault.any():
-            row = int(np.argmax(fault))
-            raise BandSetError(
-                f"{path}: column {column.name}, row {row} (from 0): {column[row]!r} is no number; "
-                "a flux in uJy, or nothing, is expected"
-            )
-        column = number
-    if column.dtype != pl.Null and not column.dtype.is_numeric():
-        raise BandSetError(f"{path}: column {column.name} is {column.dtype}, expected numbers in uJy")
-    return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
-
-
-def _factor(path: Path, raw: _Raw, name: str) -> float:
-    unit = raw.units.get(name, "uJy")
+def _factor(raw: RawTable, name: str) -> float:
+    unit = _unit(raw, name) or "uJy"
     if unit not in UNITS:
-        raise BandSetError(f"{path}: column {name} is in {unit!r}; the unit must be Jy, mJy, uJy or nJy")
+        raise BandSetError(f"{raw.path}: column {name} is in {unit!r}; the unit must be Jy, mJy, uJy or nJy")
     return UNITS[unit]
 
 
-def _object_ids(path: Path, table: pl.DataFrame) -> tuple[np.ndarray, tuple[str, ...]]:
+def _unit(raw: RawTable, name: str) -> str | None:
+    """What the file states for a column, or for all of its columns."""
+    return stated(raw.units.get(name, raw.header.get("unit")))
+
+
+def _object_ids(path: Path, table: pl.DataFrame, n_source: int) -> tuple[np.ndarray, tuple[str, ...]]:
     if "object_id" not in table.columns:
         warning = f"{path.name} has no column object_id: its rows are numbered from 0"
-        return np.arange(table.height, dtype=np.int64), (warning,)
+        return np.arange(n_source, dtype=np.int64), (warning,)
     column = table["object_id"]
     if not column.dtype.is_integer():
         raise InputError(
