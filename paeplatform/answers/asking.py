@@ -18,7 +18,7 @@ from paeplatform.answers.sentences import sentences
 from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.instrument.measurements import Measurements, channel_means, channel_of
-from paeplatform.intake.corrections import corrected
+from paeplatform.intake.corrections import check_ebv, check_noise, corrected
 from paeplatform.intake.sources import UserSources
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ class Corrections:
     ebv_mw: float | None = None
     error_floor: float = 0.0
     confusion_ujy: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses numbers out of range, before anything is read or loaded."""
+        check_noise(self.error_floor, self.confusion_ujy)
+        if self.ebv_mw is not None:
+            check_ebv(self.ebv_mw)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +157,7 @@ def answer(
     table, draws = estimator.estimate_measured(measurements, sources.object_id, progress=progress)
     prior_id = estimator.z_prior.prior_id()
     facts = facts_of(
-        sources,
+        replace(sources, measurements=measurements),  # whose signal-to-noise is that of what was fitted
         model=model,
         prior_id=prior_id,
         n_latent=estimator.bundle.n_latent,

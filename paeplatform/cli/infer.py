@@ -175,8 +175,11 @@ def infer(
         raise ConfigError("give --bundle or --alias, not both")
     if method is not None and method not in METHODS:
         raise ConfigError(f"--method {method}: must be one of {', '.join(METHODS)}")
+    from paeplatform.inference.files.posterior_file import check_output
     from paeplatform.intake.sources import holds_measurements
 
+    if output is not None and output not in files:
+        check_output(output, overwrite=overwrite)
     channels = [file for file in files if not holds_measurements(file)]
     model = _Model(settings_for(home, preset), preset, bundle, alias, prior, method, chains)
     if channels:

@@ -7,6 +7,7 @@ what importance sampling found (`jump_banks`).
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,7 +15,6 @@ from jaxtyping import Bool, Float
 from paeplatform.config import MclmcConfig, Preset, TrustConfig
 from paeplatform.inference.batches.progress import SHOWN, Progress
 from paeplatform.inference.importance.sampling import ImportanceResult, run_importance
-from paeplatform.inference.mclmc.chains import PosteriorSamples, run_mclmc
 from paeplatform.inference.mclmc.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
 from paeplatform.inference.model.draws import Found, PosteriorDraws
 from paeplatform.inference.model.posterior import LogPosterior
@@ -22,6 +22,9 @@ from paeplatform.inference.results.pz_summary import redshift_columns
 from paeplatform.inference.results.summaries import PosteriorSummaries
 from paeplatform.inference.sources import Sources
 from paeplatform.pae.proposal import Proposal
+
+if TYPE_CHECKING:
+    from paeplatform.inference.mclmc.chains import PosteriorSamples
 
 
 def by_importance(
@@ -49,6 +52,8 @@ def by_importance(
     rows = np.asarray(sorted(result.pools), dtype=int)
     if not len(rows) or not preset.inference.fallback:
         return found
+    from paeplatform.inference.mclmc.chains import run_mclmc  # blackjax is for whoever samples chains
+
     samples = run_mclmc(
         posterior,
         sources.rows(rows),
@@ -103,6 +108,8 @@ def by_mclmc(
         )
         usable = np.asarray(sorted(result.pools), dtype=int)
         found = Found([result.pools[row] for row in usable], proposal)
+    from paeplatform.inference.mclmc.chains import run_mclmc
+
     samples = run_mclmc(
         posterior,
         sources.rows(usable),

@@ -60,12 +60,7 @@ def corrected(
         InputError: an E(B-V) is outside 0-10 or missing for some sources only, the floor outside 0-100 per cent, or the
             confusion noise negative or not finite.
     """
-    if not 0.0 <= error_floor <= FLOOR_MAX:
-        raise InputError(
-            f"error floor {error_floor:g}: must be within 0 and {FLOOR_MAX:g} per cent of the flux"
-        )
-    if not (confusion_ujy >= 0.0 and math.isfinite(confusion_ujy)):
-        raise InputError(f"confusion noise {confusion_ujy:g}: must be a number of uJy, 0 or more")
+    check_noise(error_floor, confusion_ujy)
     ebv = _checked_ebv(ebv_mw, len(measurements), name)
     flux = np.asarray(measurements.flux, dtype=np.float64)
     error = np.asarray(measurements.flux_err, dtype=np.float64)
@@ -80,6 +75,21 @@ def corrected(
         factor[known] = 10.0 ** (0.4 * ebv[known] * milky_way_k(measurements.wave_um[known]))
         flux, error = flux * factor, error * factor
     return Measurements(flux, error, measurements.wave_um, measurements.width_um, measurements.start)
+
+
+def check_noise(error_floor: float, confusion_ujy: float) -> None:
+    """Raises InputError unless both are in their range; see `corrected`."""
+    if not 0.0 <= error_floor <= FLOOR_MAX:
+        raise InputError(
+            f"error floor {error_floor:g}: must be within 0 and {FLOOR_MAX:g} per cent of the flux"
+        )
+    if not (confusion_ujy >= 0.0 and math.isfinite(confusion_ujy)):
+        raise InputError(f"confusion noise {confusion_ujy:g}: must be a number of uJy, 0 or more")
+
+
+def check_ebv(ebv_mw: float) -> None:
+    """Raises InputError unless one E(B-V) for all sources is in its range; see `corrected`."""
+    _checked_ebv(ebv_mw, 1, None)
 
 
 def milky_way_k(wave_um: Float[ArrayLike, " wave"]) -> Float[np.ndarray, " wave"]:

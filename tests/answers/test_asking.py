@@ -263,7 +263,7 @@ def no_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     ("options", "parts"),
     [
         ({"ebv_mw": -0.1}, ["E(B-V) -0.1", "within 0 and 10"]),
-        ({"ebv_mw": 11.0}, ["E(B-V) 11", "source '", "within 0 and 10"]),
+        ({"ebv_mw": 11.0}, ["E(B-V) 11", "E(B-V)", "within 0 and 10"]),
         ({"ebv_mw": math.inf}, ["E(B-V) inf"]),
         ({"error_floor": -1.0}, ["error floor -1", "within 0 and 100"]),
         ({"error_floor": math.nan}, ["error floor nan"]),
