@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Files = str | Path | Sequence[str | Path]
 PRIORS = ("bpz", "uniform")
+SHIPPED = "the reference model that ships with paeplatform"  # as answers call it
 
 
 def estimate(
@@ -109,15 +110,15 @@ def ask(
         InputError: a file, a source or an option is at fault; one line.
         CheckpointError: the bundle is not sound.
     """
-    model = estimator_of(bundle=bundle, preset=preset, prior=prior, method=method, chains=chains)
+    corrections = Corrections(ebv_mw, error_floor, confusion_ujy)
     if isinstance(photometry, UserSources):
         sources = photometry
     else:
         files = [photometry] if isinstance(photometry, str | Path) else list(photometry)
         reading = ReadingOptions(dict(columns or {}), unit, match_radius_arcsec, flag_policy)
         sources = read_sources([Path(file) for file in files], reading)
-    name = "the reference model that ships with paeplatform" if bundle is None else str(bundle)
-    corrections = Corrections(ebv_mw, error_floor, confusion_ujy)
+    model = estimator_of(bundle=bundle, preset=preset, prior=prior, method=method, chains=chains)
+    name = SHIPPED if bundle is None else str(bundle)
     return answer(sources, model, model=name, corrections=corrections, progress=progress)
 
 

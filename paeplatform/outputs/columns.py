@@ -88,6 +88,11 @@ _PATTERNS = (
     ),
     (r"chi2_best", "stat.fit.chi2", "chi^2 of the draw that fits best"),
     (r"chi2", "stat.fit.chi2", "chi^2 of the reconstruction"),
+    (
+        r"error_scale",
+        "stat.param",
+        "factor by which p(z) of a misfit is quoted wider; 1 for other sources",
+    ),
     (r"n_measurements", "meta.number;obs.exposure", "measurements that chi^2 is a sum over"),
     (
         r"binning_chi2",

@@ -26,7 +26,7 @@ from dataclasses import dataclass, fields
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
 
 from paeplatform.config import ImportanceConfig, TrustConfig
 from paeplatform.inference.batches.blocks import (
@@ -42,6 +42,8 @@ from paeplatform.inference.batches.blocks import (
 )
 from paeplatform.inference.batches.progress import SHOWN, GalaxyBar, Progress
 from paeplatform.inference.batches.runtime import source_mesh
+from paeplatform.inference.importance.round_mixtures import RoundMixtures
+from paeplatform.inference.importance.second_search import FoundDraws, Hills, lacks
 from paeplatform.inference.model.draws import Pool, PosteriorDraws, joined
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import BASE_INFLATION, INFLATION, StudentMixture
@@ -50,18 +52,13 @@ from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.results.pz_summary import redshift_columns
 from paeplatform.inference.results.status import misses_data
 from paeplatform.inference.sources import Sources
-from paeplatform.pae.proposal import LOG_2PI, Proposal
+from paeplatform.pae.proposal import Proposal
 from paeplatform.random_keys import seeded_generator
 
 GROUP = 128  # sources whose draws are held at a time: some 400 MB
 CLIMB_STEPS = 8
 SMALL_BATCH = 2  # sources per compiled call and device where there are no more
 LEAST_LOG_SHARE = -8.0  # of a hill's component, relative to the highest hill's
-# A hill of the scan is missed when it should hold this share of the posterior and the draws near it have less than a
-# tenth of that; or when its top stands so far above the highest draw (in ln) as no posterior's does: among 500 draws
-# in 11 dimensions the highest is 1 below the top.
-MISSED_SHARE, MISSED_HEIGHT = 0.05, 10.0
-NEAR = 5.0  # standard deviations of redshift within which draws are near a hill
 KEPT_STARTS = 4  # of the draws found so far, among the starts of a second search
 
 PATHS = ("proposal", "adapted", "none")  # which stage made a posterior
@@ -76,7 +73,7 @@ class ImportanceResult:
         draws: `n_kept` resampled draws of equal weight.
         ess: (source,) effective number of weighted draws.
         khat: (source,) Pareto shape of the weights.
-        n_draws: (source,) evaluations of the exact density.
+        n_draws: (source,) draws that are weighted: evaluations of the exact density, those before a restart left out.
         path: (source,) one of `PATHS`.
         trusted: (source,) k-hat and number of effective draws are within their limits.
         scanned: (source,) searched over all redshifts.
@@ -182,7 +179,7 @@ class _Group:
         self.n_rounds = np.zeros(n_source, int)
         # whether a round's mixture is one over v, not over base points
         self.over_v = np.zeros((n_source, 1 + cfg.n_rounds), bool)
-        self.mixtures: list[tuple[np.ndarray, StudentMixture]] = []  # rows and their mixtures, a round each
+        self.mixtures = RoundMixtures()
         self.fatal = ~(self.photometry.weight > 0.0).any(axis=1)
         self.ess, self.khat = np.zeros(n_source), np.full(n_source, np.inf)
         self.scanned, self.restarted = np.zeros((2, n_source), bool)
@@ -249,27 +246,18 @@ class _Group:
         """Where to start again: of the sources whose posterior lacks the best place that the scan finds, or fails."""
         assert self.scan is not None
         starts, trusted = {}, self._trusted()
-        n_start, dim = self.cfg.n_starts, self.v.shape[2]
+        n_start = self.cfg.n_starts
         for chunk, padded in self._batches(suspect):
             active = self._active(len(chunk))
             found = self.scan.run(self.mesh, self._photometry(padded).in_channels, active)
             position, fisher, evidence = self._climbed(padded, len(chunk), found.best(n_start))
-            curvature = fisher + np.eye(dim)
-            log_det = np.linalg.slogdet(curvature)[1]
-            top = evidence + 0.5 * log_det - 0.5 * (dim - 1) * LOG_2PI
             weight = self._log_weight(padded)
             for i, row in enumerate(chunk.tolist()):
                 self.scanned[row] = True
-                best = int(np.argmax(evidence[i]))
-                if not np.isfinite(evidence[i, best]):
-                    continue
-                total = _log_sum(weight[i]) - np.log(int(self._n_draws(self.n_rounds[row])))
-                share = expit(evidence[i, best] + 0.5 * LOG_2PI - total) if np.isfinite(total) else 1.0
-                reach = NEAR * np.sqrt(np.linalg.inv(curvature[i, best])[-1, -1])
-                near = np.abs(self.v[row, :, -1] - position[i, best, -1]) < reach
-                there = np.exp(_log_sum(weight[i, near]) - _log_sum(weight[i])) if np.isfinite(total) else 0.0
-                higher = top[i, best] - self.log_target[row].max() > MISSED_HEIGHT
-                if not trusted[row] or higher or (share > MISSED_SHARE and there < 0.1 * share):
+                n = int(self._n_draws(self.n_rounds[row]))
+                draws = FoundDraws(self.v[row, :n, -1], self.log_target[row, :n], weight[i, :n])
+                hills = Hills(position[i], fisher[i], evidence[i])
+                if hills.any and (not trusted[row] or lacks(draws, hills)):
                     order = np.argsort(evidence[i])[::-1][: n_start - KEPT_STARTS]
                     kept = self.v[row, np.argsort(self.log_target[row])[::-1][:KEPT_STARTS]]
                     starts[row] = np.concatenate([position[i, order], kept]).astype(np.float32)
@@ -281,9 +269,7 @@ class _Group:
         n = self.cfg.n_proposal
         self.log_target[rows, n:], self.log_q[rows, 1:] = -np.inf, -np.inf
         self.n_rounds[rows], self.over_v[rows] = 0, False
-        for place, (known, mixture) in enumerate(self.mixtures):
-            stays = ~np.isin(known, rows)
-            self.mixtures[place] = (known[stays], StudentMixture(*(part[stays] for part in mixture)))
+        self.mixtures.forget(rows)
 
     # -- stages ------------------------------------------------------------------------------------------------
     def _proposal_stage(self, rows: np.ndarray) -> None:
@@ -326,11 +312,10 @@ class _Group:
                 self._keep(chunk, new, base, drawn, target, log_q)
             else:
                 self._keep(chunk, new, drawn, *self._mapped(padded, n, drawn))
-            for older, (known, proposals) in enumerate(self.mixtures[: stage - 1], start=1):
-                self.log_q[chunk, older, new] = self._density(
-                    _rows_of(proposals, known, padded), padded, older, new
-                )[:n]
-            self._remember(stage, padded[:n], StudentMixture(*(np.asarray(part)[:n] for part in mixture)))
+            for older in range(1, stage):
+                known = self.mixtures.of(older, padded)
+                self.log_q[chunk, older, new] = self._density(known, padded, older, new)[:n]
+            self.mixtures.add(stage, chunk, StudentMixture(*(part[:n] for part in mixture)))
             for block in self._blocks(stage):
                 self.log_q[chunk, stage, block] = self._density(mixture, padded, stage, block)[:n]
             self.n_rounds[chunk] = stage
@@ -512,13 +497,6 @@ class _Group:
         stretched = np.where(over_v[:, None], 0.0, stretch(base, self.log_q[padded, 0, block]))
         return mixture_over(mixture, places, stretched)
 
-    def _remember(self, stage: int, rows: np.ndarray, mixture: StudentMixture) -> None:
-        while len(self.mixtures) < stage:
-            self.mixtures.append((np.empty(0, int), None))  # type: ignore[arg-type]
-        known, older = self.mixtures[stage - 1]
-        joined = mixture if older is None else _stacked(older, mixture)
-        self.mixtures[stage - 1] = (np.concatenate([known, rows]), joined)
-
     def _photometry(self, rows: np.ndarray) -> WhitenedPhotometry:
         return self.photometry.rows(rows)
 
@@ -550,40 +528,12 @@ def _root_of_inverse(curvature: Float[np.ndarray, "*lane dim dim"]) -> Float[np.
     return np.swapaxes(upper * sign[..., None], -1, -2)
 
 
-def _log_sum(log_weight: np.ndarray) -> float:
-    """ln of the sum of weights; -inf for none."""
-    return float(logsumexp(log_weight)) if log_weight.size else -np.inf
-
-
 def _systematic(weight: Float[np.ndarray, " draw"], n: int, rng: np.random.Generator) -> np.ndarray:
     """Indices (n,) by systematic resampling, in random order."""
     cumulative = np.cumsum(weight)
     points = (np.arange(n) + rng.uniform()) / n
     index = np.minimum(np.searchsorted(cumulative, points * cumulative[-1], side="right"), len(weight) - 1)
     return rng.permutation(index)
-
-
-def _rows_of(mixture: StudentMixture, known: np.ndarray, wanted: np.ndarray) -> StudentMixture:
-    order = np.argsort(known)
-    place = order[np.searchsorted(known, wanted, sorter=order)]
-    return StudentMixture(*(part[place] for part in mixture))
-
-
-def _stacked(one: StudentMixture, other: StudentMixture) -> StudentMixture:
-    """Both, one below the other; the one with fewer components gets copies of share zero."""
-    n = max(one.log_share.shape[1], other.log_share.shape[1])
-
-    def widened(mixture: StudentMixture) -> StudentMixture:
-        short = n - mixture.log_share.shape[1]
-        if not short:
-            return mixture
-        index = np.resize(np.arange(n - short), n)
-        log_share = mixture.log_share[:, index].copy()
-        log_share[:, n - short :] = -1e30
-        return StudentMixture(mixture.mean[:, index], mixture.factor[:, index], log_share)
-
-    pairs = zip(widened(one), widened(other), strict=True)
-    return StudentMixture(*(np.concatenate(pair) for pair in pairs))
 
 
 def _joined(parts: list[ImportanceResult]) -> ImportanceResult:

@@ -12,6 +12,7 @@ photometry that the posterior is of.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ N_POOL = 160  # landmarks, or prior draws, among which each redshift's start is 
 FIRST_DAMPING, SMALLEST_DAMPING, LARGEST_DAMPING = 0.1, 1e-6, 1e6
 FACTORS, RAISED = (0.03, 0.3, 3.0), 30.0  # on the damping: tried at each step, and where none of them helps
 LARGEST_MOVE = 3.0  # of one latent in one step, in standard deviations of the training set's
+_KEPT = 2  # forward models whose fluxes of the pool are kept, 6 MB each
+_fluxes: OrderedDict[tuple, tuple[ForwardModel, np.ndarray]] = OrderedDict()
 
 
 class Scanned(NamedTuple):
@@ -59,7 +62,7 @@ class Scanned(NamedTuple):
 
 
 class RedshiftScan:
-    """Scans for sources of one posterior; the pool of starts is made when the first source needs it."""
+    """Scans for sources of one posterior; the pool of starts gets its fluxes when the first source needs them."""
 
     def __init__(
         self,
@@ -87,7 +90,6 @@ class RedshiftScan:
         else:
             pool = np.asarray(landmarks)[np.linspace(0, len(landmarks) - 1, N_POOL).astype(int)]
         self.pool = np.concatenate([np.zeros((1, n_latent)), pool]).astype(np.float32)
-        self._bank: PriorBank | None = None
 
     def run(self, mesh: Mesh, photometry: WhitenedPhotometry, active: np.ndarray | None = None) -> Scanned:
         """The scan of some sources.
@@ -107,17 +109,24 @@ class RedshiftScan:
 
     def _starts(self, photometry: WhitenedPhotometry) -> Float[np.ndarray, "source redshift latent"]:
         """The member of the pool that fits best at each redshift, its prior counted."""
-        if self._bank is None:
-            self._bank = self._filled()
-        score = score_bank(self._bank, photometry, self.posterior.amplitude)
+        unused = np.zeros((len(self.z) * len(self.pool), 1), np.float32)
+        bank = PriorBank(unused, _pool_fluxes(self.posterior, self.pool, self.z), unused[:, 0])
+        score = score_bank(bank, photometry, self.posterior.amplitude)
         score = score.reshape(len(score), len(self.z), len(self.pool))
         score = score - 0.5 * np.sum(self.pool.astype(np.float64) ** 2, axis=1)
         return self.pool[score.argmax(axis=2)]
 
-    def _filled(self) -> PriorBank:
-        u, z = np.tile(self.pool, (len(self.z), 1)), np.repeat(self.z, len(self.pool))
-        unused = np.zeros((len(z), 1), np.float32)
-        return PriorBank(unused, model_fluxes(self.posterior, u, z), unused[:, 0])
+
+def _pool_fluxes(posterior: LogPosterior, pool: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Fluxes of every member of a pool at every redshift; kept for the last few forward models, for the next cells."""
+    key = (id(posterior.forward), pool.tobytes(), z.tobytes())
+    if key not in _fluxes:
+        flat = model_fluxes(posterior, np.tile(pool, (len(z), 1)), np.repeat(z, len(pool)))
+        _fluxes[key] = (posterior.forward, flat)  # the forward model is held, so that its id stays its own
+        while len(_fluxes) > _KEPT:
+            _fluxes.popitem(last=False)
+    _fluxes.move_to_end(key)
+    return _fluxes[key][1]
 
 
 @eqx.filter_jit
