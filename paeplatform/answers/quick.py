@@ -138,7 +138,8 @@ def estimator_of(
     """
     start_jax(user_cache())
     settings = load_preset(preset) if isinstance(preset, str) else preset
-    settings = with_fallback(settings, chains)
+    inference = settings.inference.model_copy(update={"fallback": chains})
+    settings = settings.model_copy(update={"inference": inference})
     if bundle is None:
         model = reference_bundle()
     elif isinstance(bundle, str | Path):
@@ -149,12 +150,6 @@ def estimator_of(
         model = bundle
     bands = load_bands()
     return Estimator(model, _prior(prior, settings), bands, gaussian_filters(bands), settings, method)
-
-
-def with_fallback(preset: Preset, chains: bool) -> Preset:
-    """The preset with or without MCLMC for the sources that importance sampling cannot be trusted for."""
-    section = preset.inference.model_copy(update={"fallback": chains})
-    return preset.model_copy(update={"inference": section})
 
 
 def _prior(prior: str | RedshiftPrior, preset: Preset) -> RedshiftPrior:

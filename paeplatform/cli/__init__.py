@@ -15,7 +15,6 @@ import typer
 from paeplatform.cli import (
     capacity,
     deliveries,
-    infer,
     inputs,
     operate,
     outputs,
@@ -26,6 +25,7 @@ from paeplatform.cli import (
     science,
     storage,
 )
+from paeplatform.cli.infer import command as infer
 from paeplatform.cli.servers import serve, ui
 from paeplatform.errors import InputError
 

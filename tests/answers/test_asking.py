@@ -400,3 +400,18 @@ def test_corrections_of_the_caller_take_the_place_of_the_files(tmp_path: Path, a
     )
     assert same_posteriors(got.table, asked.table)
     assert "Corrections: none." in got.sentences(0)
+
+
+@pytest.mark.parametrize("chains", [False, True])
+def test_chains_are_for_whoever_asks_for_them(chains: bool, tmp_path: Path, monkeypatch) -> None:
+    """In Python and on the command line: what decides is the estimator that answers."""
+    from paeplatform.answers.quick import estimator_of
+    from paeplatform.cli.infer.model import ChosenModel
+    from paeplatform.cli.options import settings_for
+
+    assert estimator_of(chains=chains).preset.inference.fallback is chains
+    monkeypatch.setenv("PAEPLATFORM_HOME", str(tmp_path))
+    chosen = ChosenModel(settings_for(tmp_path, None), None, None, None, None, None, chains)
+    answering, name = chosen.estimator()
+    assert answering.preset.inference.fallback is chains
+    assert name == "the reference model that ships with paeplatform" and answering.preset.name == "reference"
