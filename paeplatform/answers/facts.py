@@ -73,13 +73,14 @@ def facts_of(
         confusion_ujy: see there.
     """
     measurements, aside = sources.measurements, sources.set_aside
-    by_source: dict[str, dict[str, int]] = {}
-    for (name, reason), rows in aside.drop_nulls("source").group_by("source", "reason", maintain_order=True):
-        by_source.setdefault(str(name), {})[str(reason)] = rows.height
+    by_source: dict[int, dict[str, int]] = {}
+    counts = aside.drop_nulls("source_row").group_by("source_row", "reason", maintain_order=True).len()
+    for place, reason, n in counts.iter_rows():
+        by_source.setdefault(place, {})[reason] = n
     snr, count = total_snr(measurements), measurements.count
     found = []
     for row, name in enumerate(sources.name):
-        reasons = by_source.get(name, {})
+        reasons = by_source.get(row, {})
         found.append(
             SourceFacts(
                 name=name,

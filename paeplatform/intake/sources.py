@@ -42,7 +42,8 @@ class UserSources:
         measurements: those in use, by wavelength within a source. A source may have none.
         ebv_mw: E(B-V) of the Milky Way [mag]; NaN where the file has none.
         set_aside: file (str), row (u32, from 0, of the file's rows without comments), source (str, null if unknown),
-            reason (str, see `judging.Reason`). In a table with one row a source, that row.
+            source_row (u32, which of the sources, since names may repeat; null if unknown), reason (str, see
+            `judging.Reason`). In a table with one row a source, `row` is that row.
         notes: what was assumed, one sentence each.
         n_rows: measurements read, those that were set aside among them.
         extra: (source,) the other columns of the files, as far as they are constant within each source.
@@ -108,6 +109,9 @@ def read_sources(paths: Sequence[Path], options: ReadingOptions = ReadingOptions
                 "source": pl.Series(known, dtype=pl.String).gather(
                     np.where(source[aside] < 0, n_source, source[aside])
                 ),
+                "source_row": pl.Series(np.where(source[aside] < 0, 0, source[aside]))
+                .cast(pl.UInt32)
+                .set(pl.Series(source[aside] < 0), None),
                 "reason": judged.reason.gather(aside),
             }
         ),

@@ -222,6 +222,7 @@ def user_sources() -> SimpleNamespace:
             "file": ["a.csv"] * 4,
             "row": [1, 5, 9, 11],
             "source": ["b", "b", "b", None],
+            "source_row": [1, 1, 1, None],
             "reason": ["no error", "masked", "no error", "no position"],
         }
     )
@@ -233,6 +234,14 @@ def user_sources() -> SimpleNamespace:
         ebv_mw=np.array([0.1, np.nan]),
         set_aside=aside,
     )
+
+
+def test_two_sources_of_one_name_are_counted_apart() -> None:
+    sources = user_sources()
+    sources.name = ("a", "a")
+    sources.set_aside = sources.set_aside.with_columns(source=pl.lit("a"))
+    first, second = facts_of(sources, model="m", prior_id="p", n_latent=6)
+    assert (first.set_aside, second.set_aside) == ({}, {"no error": 2, "masked": 1})
 
 
 def test_facts_are_counted_from_what_was_read() -> None:

@@ -100,7 +100,7 @@ def test_a_row_without_a_position_belongs_to_none(rows, tmp_path):
     got = read_sources([write(table, tmp_path / "a.csv")])
     assert len(got) == 4
     lost = got.set_aside.filter(pl.col("reason") == "source_missing")
-    assert lost.rows() == [(str(tmp_path / "a.csv"), 7, None, "source_missing")]
+    assert lost.rows() == [(str(tmp_path / "a.csv"), 7, None, None, "source_missing")]
 
 
 # -- ids and names ----------------------------------------------------------------------------------------------------

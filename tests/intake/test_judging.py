@@ -20,7 +20,16 @@ def clean(one: pl.DataFrame) -> pl.DataFrame:
 def reasons(table: pl.DataFrame, tmp_path, **settings) -> dict[int, str]:
     got = read_sources([write(table, tmp_path / "a.parquet")], ReadingOptions(**settings))
     aside = got.set_aside
-    assert aside.schema == {"file": pl.String, "row": pl.UInt32, "source": pl.String, "reason": pl.String}
+    assert aside.schema == {
+        "file": pl.String,
+        "row": pl.UInt32,
+        "source": pl.String,
+        "source_row": pl.UInt32,
+        "reason": pl.String,
+    }
+    known = aside.drop_nulls("source_row")
+    assert known["source"].to_list() == [got.name[row] for row in known["source_row"]]
+    assert (aside["source"].is_null() == aside["source_row"].is_null()).all()
     assert len(got.measurements.flux) + aside.height == table.height == got.n_rows
     return dict(aside.select("row", "reason").iter_rows())
 
