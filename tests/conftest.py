@@ -39,7 +39,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # Shapes in annotations are checked in these modules while tests run, and cost nothing otherwise. Elsewhere NumPy
 # arrays are passed where `Array` is written, which the check would refuse.
-CHECKED = ["instrument.forward", "inference.posterior", "inference.forward_model", "inference.diagnostics"]
+CHECKED = ["instrument.forward", "inference.mclmc.diagnostics"]
 install_import_hook([f"paeplatform.{name}" for name in CHECKED], "beartype.beartype")
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]

@@ -132,6 +132,14 @@ def test_the_curve_is_a_density(z: np.ndarray) -> None:
     assert cumulative[-1] == pytest.approx(1.0, abs=0.01)
 
 
+def test_narrow_peaks_far_apart_leave_nothing_between_them() -> None:
+    z = np.concatenate(
+        [1.1283 + 5e-4 * np.linspace(-1, 1, 20) ** 3, 2.4285 + 5e-4 * np.linspace(-1, 1, 40) ** 3, [0.767]]
+    )
+    place, density = pz_curve(z, n_points=400)
+    assert np.trapezoid(density, place) == pytest.approx(1.0, abs=0.002)
+
+
 def test_the_curve_has_the_shares_of_separate_solutions() -> None:
     z = np.concatenate([gaussian(150, 2.1, 0.02), gaussian(300, 0.5, 0.001), gaussian(50, 1.2, 0.05)])
     place, density = pz_curve(z)

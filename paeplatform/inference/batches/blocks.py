@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from paeplatform.inference.batches.geometry import metric_lane
+from paeplatform.inference.batches.programs import program
 from paeplatform.inference.batches.sharding import over_sources
 from paeplatform.inference.model.posterior import LogPosterior, WhitenedPhotometry
 from paeplatform.inference.modes.mixture import StudentMixture, fit_choices, fit_mixture, log_prob, sample
@@ -83,7 +83,7 @@ def _climb(
     return position, here.fisher, laplace_evidence(posterior, position, here)
 
 
-@eqx.filter_jit
+@program
 def flow_block(
     posterior: LogPosterior,
     proposal: Proposal,
@@ -96,7 +96,7 @@ def flow_block(
     return over_sources(_flow_block, (posterior, proposal), mesh, (photometry, base), active)
 
 
-@eqx.filter_jit
+@program
 def densities(
     posterior: LogPosterior,
     proposal: Proposal,
@@ -114,7 +114,7 @@ def densities(
     return over_sources(one, (posterior, proposal), mesh, (photometry, v), active)
 
 
-@eqx.filter_jit
+@program
 def flow_base(
     posterior: LogPosterior, proposal: Proposal, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
 ) -> tuple[Float[Array, "source draw dim"], Float[Array, "source draw"]]:
@@ -122,7 +122,7 @@ def flow_base(
     return over_sources(_flow_base, (posterior, proposal), mesh, (photometry, v))
 
 
-@eqx.filter_jit
+@program
 def target_block(
     posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
 ) -> Float[Array, "source draw"]:
@@ -130,7 +130,7 @@ def target_block(
     return over_sources(_targets, (posterior,), mesh, (photometry, v))
 
 
-@eqx.filter_jit
+@program
 def like_block(
     posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, v: Array
 ) -> Float[Array, "source draw"]:
@@ -145,7 +145,7 @@ def like_block(
     return over_sources(one, (posterior, v), mesh, (photometry,))
 
 
-@eqx.filter_jit
+@program
 def coordinates(
     posterior: LogPosterior, t: Float[Array, "source draw"]
 ) -> tuple[Float[Array, "source draw"], Float[Array, "source draw"]]:
@@ -153,7 +153,7 @@ def coordinates(
     return posterior.log_z_of(t), posterior.log_bend(t)
 
 
-@eqx.filter_jit
+@program
 def log_priors(
     posterior: LogPosterior, mesh: Mesh, v: Float[Array, "source draw dim"]
 ) -> Float[Array, "source draw"]:
@@ -165,7 +165,7 @@ def log_priors(
     return over_sources(one, (posterior,), mesh, (v,))
 
 
-@eqx.filter_jit
+@program
 def climb_block(
     posterior: LogPosterior,
     mesh: Mesh,
@@ -211,13 +211,13 @@ def draw_mixtures(
     return np.stack(drawn).astype(np.float32)
 
 
-@eqx.filter_jit
+@program
 def _fit_block(
     mesh: Mesh, x: Array, log_weight: Array, offset: Array, first: Array, inflation: Array
-) -> StudentMixture:
+) -> tuple[Array, ...]:
     # inflation is an array, so that another value compiles nothing
-    def one(inflation: Array, x: Array, log_weight: Array, offset: Array, first: Array) -> StudentMixture:
-        return fit_mixture(x, log_weight, offset, first, inflation)
+    def one(inflation: Array, x: Array, log_weight: Array, offset: Array, first: Array) -> tuple[Array, ...]:
+        return tuple(fit_mixture(x, log_weight, offset, first, inflation))
 
     return over_sources(one, (inflation,), mesh, (x, log_weight, offset, first))
 

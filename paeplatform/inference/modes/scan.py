@@ -16,13 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from paeplatform.inference.batches.programs import program
 from paeplatform.inference.batches.sharding import over_sources
 from paeplatform.inference.model.forward_model import PaeForward
 from paeplatform.inference.model.posterior import TINY, ForwardModel, LogPosterior, WhitenedPhotometry
@@ -129,14 +129,14 @@ def _pool_fluxes(posterior: LogPosterior, pool: np.ndarray, z: np.ndarray) -> np
     return _fluxes[key][1]
 
 
-@eqx.filter_jit
+@program
 def _redshift_terms(posterior: LogPosterior, z: Array) -> tuple[Array, Array]:
     """(sampler coordinate, ln prior density over ln z) of redshifts."""
     log_z = jnp.log(z)
     return posterior.coordinate_of(log_z), jax.vmap(posterior.z_prior.log_density)(z) + log_z
 
 
-@eqx.filter_jit
+@program
 def _scan(
     posterior: LogPosterior,
     mesh: Mesh,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.special import log_ndtr
 
+from paeplatform.inference.batches.programs import program
 from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry
 from paeplatform.pae.small_linalg import log_determinant, solve
 
@@ -51,7 +52,7 @@ class PriorBank(NamedTuple):
     log_prior_ratio: np.ndarray
 
 
-@eqx.filter_jit
+@program
 def _bank_chunk(posterior: LogPosterior, u: Array, z: Array) -> tuple[Array, Array, Array]:
     model = jax.vmap(posterior.forward)(u, z)
     return model, posterior.coordinate_of(jnp.log(z)), jax.vmap(posterior.z_prior.log_density)(z)
@@ -107,7 +108,7 @@ def model_fluxes(
     return np.concatenate(parts)[:n]
 
 
-@eqx.filter_jit
+@program
 def _models(posterior: LogPosterior, u: Array, z: Array) -> Array:
     return jax.vmap(posterior.forward)(u, z)
 

@@ -13,12 +13,12 @@ be trusted.
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from paeplatform.inference.batches.programs import program
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry
 from paeplatform.inference.sources import Sources
@@ -73,7 +73,7 @@ def binning_chi2(
     return out
 
 
-@eqx.filter_jit
+@program
 def _fluxes(
     posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array
 ) -> tuple[Float[Array, "source slot"], Float[Array, "source band"]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +21,7 @@ from scipy.special import log_ndtr, ndtri_exp
 from tqdm.auto import tqdm
 
 from paeplatform.errors import InputError
+from paeplatform.inference.batches.programs import program
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.forward_model import PaeForward
 from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry
@@ -249,7 +249,7 @@ def _split(quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return quantiles[:, 0], quantiles[:, 1 : 1 + n_level], quantiles[:, 1 + n_level :]
 
 
-@eqx.filter_jit
+@program
 def _models(
     posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array, spectrum: bool
 ) -> tuple[Array, Array | None, Array, Array]:
@@ -269,7 +269,7 @@ def _models(
     return jax.lax.map(lambda lane: source(*lane), (photometry, u, z))
 
 
-@eqx.filter_jit
+@program
 def _chi2(
     posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array, weight: Array
 ) -> tuple[Array, Array]:

@@ -123,7 +123,8 @@ def pz_curve(
     for part in _parts(x, share):
         std, n = _moments(x[part], share[part])
         width[part] = max(2.0 * KERNEL * std * n**-0.2, _LEAST_WIDTH)
-        margin = 4.0 * width[part.start]
+        # where the kernel is 4e-6 of its height: gaps between peaks are wide
+        margin = 5.0 * width[part.start]
         places.append(np.linspace(x[part.start] - margin, x[part.stop - 1] + margin, n_points))
     place = np.unique(np.concatenate(places)) if places else np.empty(0)
     away = (place[:, None] - x) / width
