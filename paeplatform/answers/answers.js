@@ -17,9 +17,9 @@
         low: s.range[0], high: s.range[1]});
     }
     Object.keys(s.others).forEach(function (key) {
-      var q = s.others[key];
-      list.push({key: key, name: words[key], colour: colours[key], points: draw.density(q, data.levels),
-        low: q[0], high: q[q.length - 1]});
+      var q = s.others[key], bad = s.unusable.indexOf(key) >= 0;
+      list.push({key: key, name: bad ? words[key] + ', not usable' : words[key], colour: bad ? 'var(--soft)' : colours[key],
+        points: draw.density(q, data.levels), low: q[0], high: q[q.length - 1]});
     });
     return list;
   }

@@ -15,6 +15,7 @@ from paeplatform.answers.sentences import peaks, sentences
 from paeplatform.config import TrustConfig
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.inference.results.solutions import Solution, pz_curve
+from paeplatform.inference.results.status import NOT_USABLE
 from paeplatform.inference.screening import screen_measurements
 from paeplatform.instrument.measurements import Measurements, channel_of, merged
 from paeplatform.outputs.words import WITH_REDSHIFT, printable
@@ -79,6 +80,7 @@ def drawings(
                 "name": printable(facts[number].name),
                 "bad": row["pae_status"] not in WITH_REDSHIFT,
                 "says": sentences(row, facts[number], trust),
+                "unusable": [name for name in _METHODS if row.get(f"{name}_status") in NOT_USABLE],
                 **sed,
                 **_redshift(row),
             }

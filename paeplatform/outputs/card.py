@@ -23,6 +23,7 @@ from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.results.pz_quantiles import density_between
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.inference.results.solutions import solutions
+from paeplatform.inference.results.status import NOT_USABLE
 from paeplatform.inference.results.summaries import ZFlag
 from paeplatform.instrument.bands import BandSet
 from paeplatform.instrument.measurements import Measurements, channel_of
@@ -276,7 +277,7 @@ def _redshift(axes: Axes, galaxy: Galaxy) -> None:
         if quantiles is None:
             continue
         z, level = np.asarray(quantiles, dtype=np.float64), np.asarray(QUANTILE_LEVELS)
-        usable = galaxy.row.get(f"{prefix}_status") != "misfit"
+        usable = galaxy.row.get(f"{prefix}_status") not in NOT_USABLE
         style_of = {"color": colour} if usable else {"color": style.GREY, "label": f"{label}, not usable"}
         axes.stairs(density_between(z, level, 1e-5), z, **{"lw": 1.4, "label": label} | style_of)
         shown.append(np.interp(_Z_SHOWN, level, z))
@@ -327,7 +328,7 @@ def _interval(galaxy: Galaxy, method: str) -> str:
     median = row.get(f"{method}_z_median")
     if median is None:
         return "none"
-    usable = galaxy.has_redshift if method == "pae" else row.get(f"{method}_status") != "misfit"
+    usable = galaxy.has_redshift if method == "pae" else row.get(f"{method}_status") not in NOT_USABLE
     if not usable:
         return "not usable"
     value, interval = redshift_texts(median, row[f"{method}_z_err68_low"], row[f"{method}_z_err68_high"])

@@ -21,6 +21,7 @@ from paeplatform.inference.estimate import SLOT_COUNTS, Estimator
 from paeplatform.inference.model.priors import UniformPrior
 from paeplatform.instrument.bands import load_bands
 from paeplatform.intake.sources import ReadingOptions, read_sources
+from paeplatform.reference.shipped import reference_sbi
 from tests.answers.mocks import (
     N_GALAXIES,
     apart,
@@ -107,10 +108,16 @@ def test_the_page_and_the_cards_hold_the_galaxies(asked: Answers) -> None:
 
 
 def test_the_baseline_and_the_network_stand_beside(asked: Answers) -> None:
-    found = asked.beside(None)
+    found = asked.beside(reference_sbi()[0])
     assert found.table.select(asked.table.columns).equals(asked.table)
-    fitted = found.table["tf_z_median"].to_numpy()
-    assert np.isfinite(fitted).all() and (fitted > 0.0).all()
+    z = asked.table["pae_z_median"].to_numpy()
+    for method in ("tf", "sbi"):
+        own = found.table[f"{method}_z_median"].to_numpy()
+        assert np.isfinite(own).all() and (own > 0.0).all()
+        # bright galaxies: other ways to the same redshift, but for a second solution now and then
+        assert (np.abs(own - z) / (1.0 + z) < 0.1).mean() > 0.5, method
+    alone = asked.beside(None).table
+    assert alone.equals(found.table.select(alone.columns)) and "sbi_z_median" not in alone.columns
 
 
 # -- every layout -----------------------------------------------------------------------------------------------------

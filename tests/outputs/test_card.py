@@ -94,6 +94,18 @@ def test_sbi_is_drawn_where_the_catalogue_has_it(bands: BandSet):
     assert "z, SBI" in words(figure)
 
 
+@pytest.mark.parametrize(("method", "status"), [("sbi", "unlike_training"), ("tf", "misfit")])
+def test_a_redshift_beside_that_is_not_to_be_used_is_called_so(bands: BandSet, method: str, status: str):
+    quantiles = np.interp(QUANTILE_LEVELS, [0, 1], [0.4, 0.6])
+    numbers = {"z_quantiles": quantiles, "z_median": 0.5, "z_err68_low": 0.45, "z_err68_high": 0.55}
+    own = {f"{method}_{name}": value for name, value in numbers.items()} | {f"{method}_status": status}
+    figure = source_card(galaxy(bands, **own), bands, None)
+    label = {"sbi": "SBI", "tf": "template fitting"}[method]
+    assert f"{label}, not usable" in [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    shown = words(figure).split("\n")
+    assert shown[shown.index(f"z, {label}") + 1] == "not usable"
+
+
 def test_a_source_without_a_posterior_has_a_card_too(bands: BandSet):
     nothing = galaxy(bands, pae_z_median=None, tf_z_median=None, tf_z_quantiles=None, catalog_flags=1 | 2048)
     empty = Galaxy(

@@ -66,7 +66,9 @@ def test_the_card_is_that_of_the_bundle() -> None:
         assert set(shown["methods"]) == methods and shown["sources"] >= 100
         for metrics in shown["methods"].values():
             for name, found in metrics.items():
-                assert found["low"] <= found["value"] <= found["high"], name
+                # resampling adds to a KS distance, so that all of its interval may lie above the value
+                assert name == "pit_ks" or found["low"] <= found["value"], name
+                assert found["value"] <= found["high"], name
 
 
 def test_the_page_is_up_to_date(project_root: Path) -> None:

@@ -26,6 +26,8 @@ from scipy.special import chdtrc
 from paeplatform.config import TrustConfig
 
 POSTERIOR_STATUSES = ("converged", "unconverged", "misfit", "failed")  # only the first is to be trusted
+# Of any method: its models miss the data, or its network has seen no such data. Its redshift is not to be used.
+NOT_USABLE = frozenset({"misfit", "unlike_training"})
 
 
 def misses_data(
