@@ -331,7 +331,7 @@ def _objectives(
     posterior: LogPosterior, mesh: Mesh, photometry: WhitenedPhotometry, u: Array, z: Array, nf_prior: bool
 ) -> Array:
     def one(posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array) -> Array:
-        r = photometry.signal - posterior.best_model(u, z, photometry)
+        r = posterior.residual(u, z, photometry)
         value = jnp.sum(r**2) + nf_prior * jnp.sum(u**2)
         return jnp.where(jnp.isfinite(value), value, jnp.inf)
 
@@ -346,7 +346,7 @@ def _steps(
 
     def one(posterior: LogPosterior, photometry: WhitenedPhotometry, z: Array, fit: _Fit) -> _Fit:
         def residual(u: Array) -> tuple[Array, Array]:
-            r = photometry.signal - posterior.best_model(u, z, photometry)
+            r = posterior.residual(u, z, photometry)
             return r, r
 
         def value(u: Array) -> Array:

@@ -127,6 +127,7 @@ class Slots(NamedTuple):
         per_ln_1z: nodes that ln(1+z) = 1 shifts it by.
         first, last: first and last node from which four nodes can be read.
         share: of each resolving power; sums to 1.
+        log_wave: ln of the measurement's wavelength [um].
     """
 
     position: Float[Array, "*shape slot"]
@@ -134,6 +135,7 @@ class Slots(NamedTuple):
     first: Int[Array, "*shape slot"]
     last: Int[Array, "*shape slot"]
     share: Float[Array, "*shape slot resolving"]
+    log_wave: Float[Array, "*shape slot"]
 
 
 class SlotOperator(eqx.Module):
@@ -179,6 +181,7 @@ class SlotOperator(eqx.Module):
         position, per_ln_1z = np.zeros(wave.shape, np.float32), np.zeros(wave.shape, np.float32)
         first, last = np.zeros(wave.shape, np.int32), np.zeros(wave.shape, np.int32)
         share = np.zeros((*wave.shape, N_RESOLVING), np.float32)
+        log_wave = np.zeros(wave.shape, np.float32)
         begin = 0
         for family in self.families:
             grid, here = family.grid(self.z_max), family.holds(wave, width)
@@ -186,9 +189,10 @@ class SlotOperator(eqx.Module):
             node = begin - 1 + (np.log(wave[here]) - grid[0]) / family.step
             position[here], per_ln_1z[here] = node, 1.0 / family.step
             first[here], last[here] = begin, begin + len(grid) - N_TAP
+            log_wave[here] = np.log(wave[here])
             share[here] = _lagrange(np.log(wave[here] / width[here]), family.nodes())
             begin += len(grid)
-        return Slots(position, per_ln_1z, first, last, share)
+        return Slots(position, per_ln_1z, first, last, share, log_wave)
 
 
 def slot_operator(

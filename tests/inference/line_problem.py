@@ -85,8 +85,29 @@ def source(seed, snr, z, window=None):
     return flux.astype(np.float32), flux_err.astype(np.float32)
 
 
-def integrated(flux, flux_err):
-    """(z grid, its CDF, mean and standard deviation) by float64 sums over (u0, u1, z); amplitude profiled."""
+def growth(s, m, eps):
+    """(model,) rows: factor on each variance by the relative errors `eps` of the model, at the best amplitude given it.
+
+    The amplitude is the fixed point, approached until float64 sees no change.
+    """
+    found = np.ones_like(m)
+    for _ in range(200):
+        best = np.maximum((m / found) @ s / np.sum(m * m / found, axis=1), 0.0)
+        after = 1.0 + (eps * best[:, None] * m) ** 2
+        if np.allclose(after, found, rtol=1e-12):
+            break
+        found = after
+    return found
+
+
+def integrated(flux, flux_err, eps=None):
+    """(z grid, its CDF, mean and standard deviation) by float64 sums over (u0, u1, z); amplitude profiled.
+
+    Args:
+        flux: of one source.
+        flux_err: infinite masks a band.
+        eps: relative error of the model by ln of the rest wavelength; None for a model without.
+    """
     used = np.isfinite(flux_err)
     s = (flux[used] / flux_err[used]).astype(np.float64)
 
@@ -96,8 +117,12 @@ def integrated(flux, flux_err):
         height = np.empty((len(z), len(u)))
         for i, one_z in enumerate(z):
             m = numpy_model(u, np.full(len(u), one_z))[:, used] / flux_err[used]
-            best = np.maximum(m @ s / np.sum(m * m, axis=1), 0.0)
-            height[i] = -0.5 * np.sum((s - best[:, None] * m) ** 2, axis=1) - 0.5 * np.sum(u**2, axis=1)
+            grown = np.ones_like(m)
+            if eps is not None:
+                grown = growth(s, m, eps(LOG_WAVE[used].astype(np.float64) - np.log1p(one_z)))
+            best = np.maximum((m / grown) @ s / np.sum(m * m / grown, axis=1), 0.0)
+            misfit = (s - best[:, None] * m) ** 2 / grown + np.log(grown)
+            height[i] = -0.5 * np.sum(misfit, axis=1) - 0.5 * np.sum(u**2, axis=1)
         mass = np.exp(height - height.max()) * (z**1.4 * np.exp(-((z / 0.7) ** 1.3)))[:, None]
         of_u = (mass * np.gradient(z)[:, None]).sum(axis=0)
         mean = of_u @ u / of_u.sum()

@@ -16,12 +16,14 @@ import pytest
 from paeplatform.inference.batches.progress import SILENT, Progress
 from paeplatform.inference.importance import sampling as importance
 from paeplatform.inference.importance.sampling import PATHS, run_importance
+from paeplatform.inference.model.model_error import model_error
 from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.inference.sources import Sources
 from tests.inference.line_problem import (
     CONFIG,
     LINES,
+    LOG_WAVE,
     TRUST,
     Z_MAX,
     Z_MIN,
@@ -88,6 +90,33 @@ def test_redshift_posterior_is_the_integrated_one(result, row):
     # between the stored levels the quantile is interpolated, which at a gap between two modes is off by up to a level
     slack = 0.02 if row in TWO_MODED else 0.005
     assert np.all(np.abs(reached - levels) < error * np.sqrt(levels * (1.0 - levels)) + 1.0 / ess + slack)
+
+
+@pytest.fixture(scope="module")
+def with_errors():
+    """The same sources by a model that knows its errors, which are larger towards the red."""
+    nodes = np.geomspace(0.2, 6.0, 40)
+    term = model_error(nodes, eps_of(np.log(nodes)), np.exp(LOG_WAVE.astype(np.float64)))
+    given = Sources(FLUX, FLUX_ERR, IDS, 4)
+    return run_importance(
+        posterior(model_error=term), untrained(), given, CONFIG, TRUST, n_kept=N_KEPT, progress=SILENT
+    )
+
+
+def eps_of(log_rest):
+    return np.interp(log_rest, [-1.0, 1.0], [0.02, 0.1])
+
+
+@pytest.mark.parametrize("row", [1, 2, 3, *TWO_MODED])
+def test_with_the_models_own_errors_it_is_the_integrated_one_too(result, with_errors, row):
+    _, _, mean, std = integrated(FLUX[row], FLUX_ERR[row], eps_of)
+    ess = with_errors.ess[row]
+    assert with_errors.trusted[row] and ess > 300.0
+    error = 4.0 * np.sqrt(1.5 / ess)
+    assert abs(with_errors.columns["pae_z_mean"][row] - mean) < (error + 0.01) * std
+    assert abs(np.log(with_errors.columns["pae_z_std"][row] / std)) < error + 0.01
+    if row == 3:  # at a signal-to-noise of 200 the errors are mostly the model's
+        assert std > 2.0 * result.columns["pae_z_std"][row]
 
 
 @pytest.mark.parametrize("row", TWO_MODED)

@@ -87,6 +87,31 @@ def observed():
     return np.asarray(model, np.float64), *(np.asarray(part, np.float64) for part in found[:2])
 
 
+def test_errors_of_the_model_are_in_the_photometry(observed):
+    """The same keys with them: what is added is relative to the noiseless part, independent from band to band."""
+    model, signal, weight = observed
+    relative = np.linspace(0.0, 0.2, N_BAND)
+    observing = Observing(jnp.asarray(DEPTHS, jnp.float32), 3.0, 200.0)
+    keys = jr.split(jr.key(0), 4000)
+    found = jax.jit(jax.vmap(observing, in_axes=(None, 0, None)))(
+        jnp.asarray(model, jnp.float32), keys, jnp.asarray(relative, jnp.float32)
+    )
+    np.testing.assert_array_equal(found.weight, weight.astype(np.float32))
+    # the noiseless part from the whole, bright sources alone: noise is of size 1
+    shape = weight * model
+    level = np.sum(signal * shape, axis=1) / np.sum(shape**2, axis=1)
+    bright = level * np.sqrt(np.sum(shape**2, axis=1)) > 30.0
+    noiseless = (level[:, None] * shape)[bright]
+    added = (np.asarray(found.signal, np.float64) - signal)[bright]
+    used = weight[bright] > 0.0
+    assert np.all(added[~used] == 0.0)
+    scores = np.where(used, added, np.nan) / np.where(noiseless > 0.0, noiseless, np.nan)
+    # the level is known to one in 30 at worst; rms of more than 1,000 numbers
+    np.testing.assert_allclose(np.sqrt(np.nanmean(scores**2, axis=0)), relative, rtol=0.08, atol=1e-6)
+    pairs = np.ma.corrcoef(np.ma.masked_invalid(scores[:, 5:]), rowvar=False)
+    assert np.abs(pairs - np.eye(N_BAND - 5)).max() < 0.15
+
+
 def test_masked_bands_carry_nothing_and_weights_are_those_of_whiten(observed):
     _, signal, weight = observed
     used = weight > 0.0

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from paeplatform.config import ProposalConfig
 from paeplatform.errors import TrainingError
 from paeplatform.inference.model.forward_model import PaeForward
+from paeplatform.inference.model.model_error import ModelError
 from paeplatform.inference.model.posterior import WhitenedPhotometry
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.pae.loop import FitOptions, FitResult, fit
@@ -56,8 +57,10 @@ class Observing(NamedTuple):
     snr_min: float
     snr_max: float
 
-    def __call__(self, model: Float[Array, " band"], key: PRNGKeyArray) -> WhitenedPhotometry:
-        """Photometry of a source with these noiseless fluxes (any unit)."""
+    def __call__(
+        self, model: Float[Array, " band"], key: PRNGKeyArray, relative: Float[Array, " band"] | None = None
+    ) -> WhitenedPhotometry:
+        """Photometry of a source with these noiseless fluxes (any unit), off by the relative errors of the model."""
         keys = jr.split(key, 9)
         n_band = model.size
         low, high = jnp.log(self.snr_min), jnp.log(self.snr_max)
@@ -75,6 +78,8 @@ class Observing(NamedTuple):
         weight = weight * jnp.sqrt(jnp.maximum(jnp.sum(used), 1) / jnp.maximum(jnp.sum(weight**2), 1e-30))
         signal = weight * model
         signal = signal * jnp.exp(log_snr) / jnp.sqrt(jnp.sum(signal**2) + 1e-30)
+        if relative is not None:
+            signal = signal * (1.0 + relative * jr.normal(jr.fold_in(key, 1), (n_band,)))
         return WhitenedPhotometry(signal + jnp.where(used, jr.normal(noise_key, (n_band,)), 0.0), weight)
 
 
@@ -94,6 +99,7 @@ def train_proposal(
     *,
     n_latent: int,
     seed: int,
+    model_error: ModelError | None = None,
     options: FitOptions = FitOptions(),
 ) -> TrainedProposal:
     """Simulates sources from the PAE's prior and fits the proposal to them by maximum likelihood.
@@ -105,6 +111,7 @@ def train_proposal(
         cfg: sizes of network, bank and training.
         n_latent: size of u.
         seed: of bank, weights and noise.
+        model_error: of the likelihood that the proposal is for; None for one without.
         options: checkpoints and progress.
 
     Raises:
@@ -128,7 +135,7 @@ def train_proposal(
     result = fit(
         start,
         bank,
-        proposal_loss(observing, n_latent),
+        proposal_loss(observing, n_latent, model_error),
         cfg.fit,
         key=jr.key(seed + 1),
         name="posterior-proposal",
@@ -170,7 +177,7 @@ def _model_fluxes(forward: PaeForward, u: Array, log_z: Array) -> Float[Array, "
     return jax.vmap(forward)(u, jnp.exp(log_z))
 
 
-def proposal_loss(observing: Observing, n_latent: int):  # type: ignore[no-untyped-def]
+def proposal_loss(observing: Observing, n_latent: int, model_error: ModelError | None = None):  # type: ignore[no-untyped-def]
     """Mean -ln q(u, ln z | simulated photometry) of a batch of bank rows.
 
     On one device: gradients of a batch that is shared out have to meet, and on CPU devices that meeting has hung
@@ -179,7 +186,10 @@ def proposal_loss(observing: Observing, n_latent: int):  # type: ignore[no-untyp
 
     def loss(proposal: Proposal, batch: Float[Array, "batch column"], key: PRNGKeyArray) -> Float[Array, ""]:
         def one(row: Array, key: PRNGKeyArray) -> Array:
-            photometry = observing(row[n_latent + 1 :], key)
+            relative = None
+            if model_error is not None:
+                relative = model_error.at(model_error.channel_log_wave, jnp.exp(row[n_latent]))
+            photometry = observing(row[n_latent + 1 :], key, relative)
             context = proposal.context(photometry.signal, photometry.weight)
             loss = -proposal.log_prob(context, row[:n_latent], row[n_latent])
             return jnp.minimum(loss, LARGEST_LOSS_OF_ROW)

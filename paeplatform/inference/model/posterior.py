@@ -10,6 +10,9 @@ Amplitude. A is profiled, ln L = -1/2 min over A >= 0 of chi^2(A), or marginalis
 ln L = -1/2 chi^2(A*) - 1/2 ln a + ln Phi(A* sqrt(a)) with a = sum (m/sigma)^2 and A* the unrestricted optimum
 of eq. 4. Chi^2 is summed over residuals: in float32, sum d^2 - b^2/a is off by 0.03 at a total SNR of 200, the
 residual form by 1e-4.
+
+Errors of the model. With `model_error` the variance of each measurement is that of its noise and that of the model's
+flux together (`model_error`); without it the likelihood is eq. 5.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
+from paeplatform.inference.model.model_error import ModelError
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.instrument.slots import Slots
 
@@ -90,12 +94,14 @@ class LogPosterior(eqx.Module):
         z_prior: prior on z, and its limits.
         nf_prior: whether u carries its standard normal prior; without it u is flat (and the posterior may be
         improper). amplitude: how eq. 4's scale is removed.
+        model_error: how wrong the model's fluxes are; None for a model without errors.
     """
 
     forward: ForwardModel
     z_prior: RedshiftPrior
     nf_prior: bool = eqx.field(static=True, default=True)
     amplitude: Literal["profile", "marginal"] = eqx.field(static=True, default="profile")
+    model_error: ModelError | None = None
 
     # -- likelihood ------------------------------------------------------------------------------------------------
     def log_likelihood(
@@ -109,13 +115,27 @@ class LogPosterior(eqx.Module):
         return self._log_likelihood(u, z, whiten(flux, flux_err))
 
     def _log_likelihood(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
-        model = photometry.weight * self.model(u, z, photometry)
+        model, growth = self._compared(u, z, photometry)
+        signal = photometry.signal
+        if growth is not None:
+            signal, model = signal / jnp.sqrt(growth), model / jnp.sqrt(growth)
         norm_squared = jnp.sum(model**2) + TINY
-        best = jnp.sum(photometry.signal * model) / norm_squared
+        best = jnp.sum(signal * model) / norm_squared
         if self.amplitude == "profile":
-            return -0.5 * jnp.sum((photometry.signal - jnp.maximum(best, 0.0) * model) ** 2)
-        chi2 = jnp.sum((photometry.signal - best * model) ** 2)
-        return -0.5 * chi2 - 0.5 * jnp.log(norm_squared) + norm.logcdf(best * jnp.sqrt(norm_squared))
+            value = -0.5 * jnp.sum((signal - jnp.maximum(best, 0.0) * model) ** 2)
+        else:
+            chi2 = jnp.sum((signal - best * model) ** 2)
+            value = -0.5 * chi2 - 0.5 * jnp.log(norm_squared) + norm.logcdf(best * jnp.sqrt(norm_squared))
+        return value if growth is None else value - 0.5 * jnp.sum(jnp.log(growth))
+
+    def _compared(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> tuple[Array, Array | None]:
+        """(whitened model of amplitude 1, growth of each variance by the model's errors, or None without them)."""
+        model = photometry.weight * self.model(u, z, photometry)
+        if self.model_error is None:
+            return model, None
+        slots = photometry.slots
+        log_wave = self.model_error.channel_log_wave if slots is None else slots.log_wave
+        return model, self.model_error.growth(photometry.signal, model, log_wave, z)
 
     def model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Model fluxes of amplitude 1 in the bands of the photometry."""
@@ -125,9 +145,22 @@ class LogPosterior(eqx.Module):
 
     def best_model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Whitened model at its best amplitude A >= 0, comparable with `photometry.signal`."""
-        model = photometry.weight * self.model(u, z, photometry)
-        best = jnp.sum(photometry.signal * model) / (jnp.sum(model**2) + TINY)
-        return jnp.maximum(best, 0.0) * model
+        return self.best_model_and_growth(u, z, photometry)[0]
+
+    def best_model_and_growth(
+        self, u: Array, z: Array, photometry: WhitenedPhotometry
+    ) -> tuple[Float[Array, " band"], Float[Array, " band"] | None]:
+        """`best_model`, and the factor on each measurement's variance by the model's errors; None without them."""
+        model, growth = self._compared(u, z, photometry)
+        weighted = model if growth is None else model / growth
+        best = jnp.sum(photometry.signal * weighted) / (jnp.sum(model * weighted) + TINY)
+        return jnp.maximum(best, 0.0) * model, growth
+
+    def residual(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
+        """(signal - best model) in units of the whole error of each measurement; its square sums to chi^2."""
+        model, growth = self.best_model_and_growth(u, z, photometry)
+        off = photometry.signal - model
+        return off if growth is None else off / jnp.sqrt(growth)
 
     # -- posterior in (u, ln z) ------------------------------------------------------------------------------------
     def log_prob(
@@ -176,8 +209,8 @@ class LogPosterior(eqx.Module):
         return jax.nn.log_sigmoid(a) + jax.nn.log_sigmoid(k - a) + jnp.log(-jnp.expm1(-k))
 
     def free_residual(self, v: Float[Array, " dim"], photometry: WhitenedPhotometry) -> Float[Array, " band"]:
-        """Whitened residual (signal - best model); its square sums to chi^2, its Jacobian makes the Fisher matrix."""
-        return photometry.signal - self.best_model(v[:-1], jnp.exp(self.log_z_of(v[-1])), photometry)
+        """`residual` at v; its Jacobian makes the Fisher matrix."""
+        return self.residual(v[:-1], jnp.exp(self.log_z_of(v[-1])), photometry)
 
     def _log_limits(self) -> tuple[Array, Array]:
         return jnp.log(jnp.asarray(self.z_prior.z_min)), jnp.log(jnp.asarray(self.z_prior.z_max))

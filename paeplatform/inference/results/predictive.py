@@ -276,9 +276,12 @@ def _chi2(
     """Chi^2 (source,) of the mean model and of the best draw."""
 
     def one(photometry: WhitenedPhotometry, u: Array, z: Array, weight: Array) -> tuple[Array, Array]:
-        model = jax.vmap(lambda u, z: posterior.best_model(u, z, photometry))(u, z)
-        of_mean = jnp.sum((photometry.signal - weight @ model) ** 2)
-        each = jnp.sum((photometry.signal - model) ** 2, axis=1)
+        model, growth = jax.vmap(lambda u, z: posterior.best_model_and_growth(u, z, photometry))(u, z)
+        off_mean, off = photometry.signal - weight @ model, photometry.signal - model
+        if growth is not None:  # the model's own errors count as errors
+            off_mean, off = off_mean / jnp.sqrt(weight @ growth), off / jnp.sqrt(growth)
+        of_mean = jnp.sum(off_mean**2)
+        each = jnp.sum(off**2, axis=1)
         # A draw without weight is no part of the posterior. A weight of NaN is that of a source without draws.
         return of_mean, jnp.where(weight > 0.0, each, jnp.where(weight == 0.0, jnp.inf, jnp.nan)).min()
 
