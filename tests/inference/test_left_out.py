@@ -8,20 +8,10 @@ from paeplatform.inference.left_out import Misses, misses, relative_error
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import UniformPrior
 from paeplatform.inference.modes.scan import RedshiftScan
+from tests.inference.bump_problem import numpy_model, wave_of
 
 NODES = np.geomspace(0.25, 4.0, 20)
 N_SOURCE = 90
-
-
-def numpy_model(forward, u, z):
-    rest = forward.log_wave.astype(np.float64) - np.log1p(z)[..., None]
-    bump = np.exp(-0.5 * ((rest - 0.1) / 0.15) ** 2)
-    slope = np.exp(0.4 * u[..., 0, None] * (forward.log_wave.astype(np.float64) - 1.0))
-    return slope * (1.0 + bump * np.exp(0.5 * u[..., 1, None]))
-
-
-def wave_of(forward):
-    return np.exp(forward.log_wave.astype(np.float64))
 
 
 def galaxies(forward, size):

@@ -14,22 +14,11 @@ from paeplatform.errors import ConfigError
 from paeplatform.inference.model.model_error import ModelError, model_error
 from paeplatform.inference.model.posterior import LogPosterior, whiten
 from paeplatform.inference.model.priors import UniformPrior
+from tests.inference.bump_problem import numpy_model, wave_of
 
 N_BAND = 24
 Z_PRIOR = UniformPrior(0.05, 2.5)
 REST = np.geomspace(0.2, 5.0, 33)
-
-
-def numpy_model(forward, u, z):
-    """`BumpForward` in float64; u (..., 2) and z broadcast."""
-    rest = forward.log_wave.astype(np.float64) - np.log1p(z)[..., None]
-    bump = np.exp(-0.5 * ((rest - 0.1) / 0.15) ** 2)
-    slope = np.exp(0.4 * u[..., 0, None] * (forward.log_wave.astype(np.float64) - 1.0))
-    return slope * (1.0 + bump * np.exp(0.5 * u[..., 1, None]))
-
-
-def wave_of(forward):
-    return np.exp(forward.log_wave.astype(np.float64))
 
 
 def errors(size, seed=0):

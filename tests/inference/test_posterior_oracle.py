@@ -17,6 +17,7 @@ from scipy.optimize import nnls
 
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import BpzPrior, TabulatedPrior, UniformPrior
+from tests.inference.bump_problem import numpy_model
 
 Z_MIN, Z_MAX = 0.05, 2.5
 KNOTS, HEIGHTS = np.array([Z_MIN, 0.4, 0.9, 1.0, Z_MAX]), np.array([0.3, 1.0, 2.0, 0.0, 0.5])
@@ -35,15 +36,6 @@ NORMS = {
     for name, shape in SHAPES.items()
 }
 LEGENDRE_X, LEGENDRE_W = np.polynomial.legendre.leggauss(120)
-
-
-def numpy_model(forward, u, z):
-    """`BumpForward` in float64; u (..., 2) and z broadcast."""
-    log_wave = forward.log_wave.astype(np.float64)
-    rest = log_wave - np.log1p(z)[..., None]
-    bump = np.exp(-0.5 * ((rest - 0.1) / 0.15) ** 2)
-    slope = np.exp(0.4 * u[..., 0, None] * (log_wave - 1.0))
-    return slope * (1.0 + bump * np.exp(0.5 * u[..., 1, None]))
 
 
 def log_amplitude_integral(s2, sm, mm):
