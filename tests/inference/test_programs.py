@@ -104,6 +104,23 @@ def test_a_damaged_file_is_made_anew(cache, harm):
     assert Program(scaled)(x, 2.0)[0].shape == (4,) and traces == [2.0, 2.0], "mended"
 
 
+def test_a_folder_that_cannot_be_written_to_stops_nothing(cache):
+    cache.write_text("a file in the folder's place")
+    assert Program(scaled)(np.zeros(2, np.float32), 2.0)[0].tolist() == [0.0, 0.0]
+    assert cache.is_file()
+
+
+def called_back(x):
+    """Calls Python, which no exported program can."""
+    return jax.pure_callback(lambda x: np.asarray(x) + 1.0, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+def test_what_cannot_be_exported_is_traced_as_usual(cache):
+    for _ in range(2):
+        assert Program(called_back)(np.zeros(2, np.float32)).tolist() == [1.0, 1.0]
+    assert not kept(cache)
+
+
 def test_without_a_cache_nothing_is_written(cache):
     jax.config.update("jax_compilation_cache_dir", None)
     assert Program(scaled)(np.zeros(2, np.float32), 2.0)[0].tolist() == [0.0, 0.0]

@@ -15,6 +15,7 @@ import hashlib
 import importlib.metadata
 import sys
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -85,8 +86,12 @@ class Program:
         path = Path(folder) / FOLDER / f"{name}.stablehlo"
         exported = _load(path)
         if exported is None:
-            exported = jax.export.export(traced)(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
-            _save(path, exported)
+            try:
+                exported = jax.export.export(traced)(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
+            except (ValueError, NotImplementedError):  # it calls what JAX does not promise to keep
+                return traced
+            with suppress(OSError):  # a folder that cannot be written to costs the next process some seconds
+                _save(path, exported)
         return self._loaded(exported, next((leaf for leaf in static if isinstance(leaf, Mesh)), None))
 
     def _loaded(self, exported: jax.export.Exported, mesh: Mesh | None) -> Callable[..., Any]:
