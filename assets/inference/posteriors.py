@@ -136,7 +136,7 @@ def _template_fits(preset: Preset) -> dg.AssetsDefinition:
 
 
 def _reweighted_posteriors(preset: Preset) -> dg.AssetsDefinition:
-    @cell_asset(kinds={"jax", "parquet"}, pool=COMPUTE, code_version=posterior_code(3, preset))
+    @cell_asset(kinds={"jax", "parquet"}, pool=COMPUTE, code_version=posterior_code(4, preset))
     def reweighted_posteriors(
         context: dg.AssetExecutionContext,
         pae_posteriors: Tables,
@@ -171,7 +171,7 @@ def _redshift_catalog(preset: Preset) -> dg.AssetsDefinition:
     @cell_asset(
         kinds={"parquet", "polars"},
         ins={name: dg.AssetIn(dagster_type=Tables) for name in CATALOG_OF},
-        code_version=code_version(5, preset, "trust"),
+        code_version=code_version(6, preset, "trust"),
     )
     def redshift_catalog(context: dg.AssetExecutionContext, **tables: Any) -> dg.MaterializeResult[Tables]:
         """The catalogue of one cell: source, redshifts by PAE, template fitting and SBI, flags, and what made each."""

@@ -16,7 +16,7 @@ from scipy.special import chdtr, chdtrc
 from paeplatform.answers.facts import SourceFacts
 from paeplatform.config import DEFAULT_TRUST, TrustConfig
 from paeplatform.inference.results.binning import UNSAFE
-from paeplatform.inference.results.solutions import LEAST_WEIGHT, Solution, boundaries, solutions
+from paeplatform.inference.results.solutions import LEAST_WEIGHT, Solution, solutions
 from paeplatform.outputs.words import (
     PATH_WORDS,
     STATUS_VERDICTS,
@@ -71,28 +71,39 @@ def redshift_lines(row: Mapping[str, Any], status: str) -> list[str]:
     )
     if not found:
         return [f"{lead}: z = {value}, 68 % interval {interval}."]
-    first, *others = found
+    first, second, *further = found
     own, own_interval = redshift_texts(first.z, first.low, first.high)
     left = 1.0 - sum(one.weight for one in found)
     rest = f"; further ones together {_per_cent(left)}" if left >= LEAST_WEIGHT else ""
     return [
         f"{lead}: z = {own}, 68 % interval {own_interval} of this solution, which has {_per_cent(first.weight)} of "
         "the probability.",
-        f"Other solutions: {'; '.join(_other(one) for one in others)}{rest}.",
+        f"Other solutions: {'; '.join([_other(second) + _gap(row), *map(_other, further)])}{rest}.",
         f"All of p(z) together: median {value}, 68 % interval {interval}.",
     ]
 
 
 def peaks(row: Mapping[str, Any]) -> list[Solution]:
-    """The separate peaks of a row's p(z), heaviest first, where there are several; else none: the row says it all."""
-    draws = np.asarray([] if row.get("pae_z_draws") is None else row["pae_z_draws"], dtype=np.float64)
-    # most p(z) have one peak, and to see that takes a third of the time that its numbers take
-    return solutions(draws) if len(boundaries(draws)) else []
+    """The separate peaks of a row's p(z), heaviest first, where there are several; else none: the row says it all.
+
+    They are those of the columns `pae_z2` and `pae_z3`, which have no intervals.
+    """
+    draws = np.asarray([] if row.get("pae_z_draws") is None else row["pae_z_draws"], dtype=np.float32)
+    found = solutions(draws)
+    return found if len(found) > 1 else []
 
 
 def _other(one: Solution) -> str:
     value, interval = redshift_texts(one.z, one.low, one.high)
     return f"z = {value} ({interval}) with {_per_cent(one.weight)}"
+
+
+def _gap(row: Mapping[str, Any]) -> str:
+    """How much better or worse the second solution fits; nothing for a row that does not know."""
+    gap = row.get("pae_chi2_gap")
+    if gap is None or not math.isfinite(gap):
+        return ""
+    return f", chi^2 {'lower' if gap < 0.0 else 'higher'} by {abs(gap):.1f}"
 
 
 def _per_cent(share: float) -> str:

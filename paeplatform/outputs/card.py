@@ -341,7 +341,12 @@ def _peaks(galaxy: Galaxy) -> list[tuple[str, str]]:
     found = solutions(draws) if galaxy.has_redshift else []
     if len(found) < 2:
         return []
-    texts = (f"{one.z:.{redshift_digits(one.low, one.high)}f}   ({one.weight:.0%})" for one in found)
+    gap = galaxy.row.get("pae_chi2_gap")
+    fits = ["", f", chi^2 {gap:+.1f}" if _finite(gap) else "", *[""] * len(found)]
+    texts = (
+        f"{one.z:.{redshift_digits(one.low, one.high)}f}   ({one.weight:.0%}{fit})"
+        for one, fit in zip(found, fits, strict=False)
+    )
     return [("its peaks" if place == 0 else "", text) for place, text in enumerate(texts)]
 
 

@@ -86,7 +86,16 @@ _PATTERNS = (
         "src.redshift.phot;stat.probability",
         "quantiles of p(z) at the levels of QUANTILE_LEVELS",
     ),
+    (r"z2", "src.redshift.phot;stat.median", "median of the second heaviest peak of p(z)"),
+    (r"z2_weight", "stat.probability;src.redshift.phot", "share of p(z) in its second heaviest peak"),
+    (r"z3", "src.redshift.phot;stat.median", "median of the third heaviest peak of p(z)"),
+    (r"z3_weight", "stat.probability;src.redshift.phot", "share of p(z) in its third heaviest peak"),
     (r"chi2_best", "stat.fit.chi2", "chi^2 of the draw that fits best"),
+    (
+        r"chi2_gap",
+        "stat.fit.chi2;arith.diff",
+        "chi^2 of the best draw of the second peak minus that of the first",
+    ),
     (r"chi2", "stat.fit.chi2", "chi^2 of the reconstruction"),
     (
         r"error_scale",

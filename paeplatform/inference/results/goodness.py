@@ -28,6 +28,8 @@ class Goodness:
         misfit: (source,) the best draw misses the data (`status.misses_data`).
         error_scale: (source,) factor on the errors with which the best draw of a misfit has a chi^2 of its degrees of
             freedom; 1 for the others.
+        z_judged, chi2_judged: (source, judged) redshift and chi^2 of the draws among which the best one is; chi^2 is
+            not finite for a draw that does not count.
     """
 
     chi2_mean: Float[np.ndarray, " source"]
@@ -36,6 +38,8 @@ class Goodness:
     n_measurements: Int[np.ndarray, " source"]
     misfit: Bool[np.ndarray, " source"]
     error_scale: Float[np.ndarray, " source"]
+    z_judged: Float[np.ndarray, "source judged"]
+    chi2_judged: Float[np.ndarray, "source judged"]
 
 
 def goodness(
@@ -56,4 +60,4 @@ def goodness(
     misfit = misses_data(chi2.best, n_bands, n_parameters, trust, n_measurements)
     freedom = np.maximum(n_measurements - n_parameters, 1)
     scale = np.sqrt(np.where(misfit, chi2.best, freedom) / freedom)
-    return Goodness(chi2.mean, chi2.best, n_bands, n_measurements, misfit, scale)
+    return Goodness(chi2.mean, chi2.best, n_bands, n_measurements, misfit, scale, chi2.z, chi2.each)

@@ -63,10 +63,14 @@ class ReconstructionChi2(NamedTuple):
         mean: (source,) chi^2 of the posterior mean of the model fluxes. It is large for a posterior of two hills too,
             where no model lies in the middle.
         best: (source,) the least chi^2 of a single draw. It is large only where no draw describes the data.
+        z: (source, judged) redshifts of the draws that were judged.
+        each: (source, judged) chi^2 of these draws; infinite for a draw without weight.
     """
 
     mean: Float[np.ndarray, " source"]
     best: Float[np.ndarray, " source"]
+    z: Float[np.ndarray, "source judged"]
+    each: Float[np.ndarray, "source judged"]
 
 
 def observed_wave(wave: Float[np.ndarray, " wave"], z: Float[np.ndarray, " source"]) -> np.ndarray:
@@ -186,20 +190,22 @@ def reconstruction_chi2(
     the best model by what the best of n draws leaves: with 256 draws and ten latents that is some 2.5.
 
     Returns:
-        Both as (source,) float64, NaN for a source without draws.
+        Both as (source,) float64, NaN for a source without draws, and the chi^2 of each draw that was judged.
 
     Raises:
         InputError: shapes do not agree.
     """
     _checked(draws, sources)
     draws = thin_draws(draws, max_draws)
-    chi2 = ReconstructionChi2(*np.full((2, len(sources)), np.nan))
-    for first in range(0, len(sources), SOURCES):
-        rows = np.arange(first, min(first + SOURCES, len(sources)))
+    n_source = len(sources)
+    mean, best = np.full((2, n_source), np.nan)
+    chi2 = ReconstructionChi2(mean, best, draws.z, np.full(draws.z.shape, np.nan, np.float32))
+    for first in range(0, n_source, SOURCES):
+        rows = np.arange(first, min(first + SOURCES, n_source))
         padded = np.resize(rows, SOURCES)
         photometry = sources.rows(padded).whitened(posterior)
         found = _chi2(posterior, photometry, draws.u[padded], draws.z[padded], draws.weight[padded])
-        for column, values in zip(chi2, found, strict=True):
+        for column, values in zip((chi2.mean, chi2.best, chi2.each), found, strict=True):
             column[rows] = np.asarray(values)[: len(rows)]
     return chi2
 
@@ -272,10 +278,10 @@ def _models(
 @program
 def _chi2(
     posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array, weight: Array
-) -> tuple[Array, Array]:
-    """Chi^2 (source,) of the mean model and of the best draw."""
+) -> tuple[Array, Array, Array]:
+    """Chi^2 of the mean model (source,), of the best draw (source,) and of each draw (source, draw)."""
 
-    def one(photometry: WhitenedPhotometry, u: Array, z: Array, weight: Array) -> tuple[Array, Array]:
+    def one(photometry: WhitenedPhotometry, u: Array, z: Array, weight: Array) -> tuple[Array, Array, Array]:
         model, growth = jax.vmap(lambda u, z: posterior.best_model_and_growth(u, z, photometry))(u, z)
         off_mean, off = photometry.signal - weight @ model, photometry.signal - model
         if growth is not None:  # the model's own errors count as errors
@@ -283,6 +289,7 @@ def _chi2(
         of_mean = jnp.sum(off_mean**2)
         each = jnp.sum(off**2, axis=1)
         # A draw without weight is no part of the posterior. A weight of NaN is that of a source without draws.
-        return of_mean, jnp.where(weight > 0.0, each, jnp.where(weight == 0.0, jnp.inf, jnp.nan)).min()
+        each = jnp.where(weight > 0.0, each, jnp.where(weight == 0.0, jnp.inf, jnp.nan))
+        return of_mean, each.min(), each
 
     return jax.lax.map(lambda source: one(*source), (photometry, u, z, weight))

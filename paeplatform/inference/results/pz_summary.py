@@ -9,6 +9,7 @@ weighted CDF. A draw split in two equal ones moves n alone, hence the window by 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,6 +99,21 @@ def redshift_columns(
     return _columns(chunks, good, prefix)
 
 
+def draw_quantiles(
+    z: Float[np.ndarray, "source draw"],
+    weight: Float[np.ndarray, "source draw"],
+    levels: Sequence[float],
+) -> Float[np.ndarray, "source level"]:
+    """The quantiles of `redshift_columns` at any levels, digit for digit, without the other statistics.
+
+    Args:
+        z: finite redshifts, one draw or more.
+        weight: not negative, any scale, not zero throughout a row.
+        levels: cumulative probabilities, from 0 to 1.
+    """
+    return _draw_quantiles(*_in_order(z, weight), np.asarray(levels, dtype=np.float64)).quantile
+
+
 def summarise_pz_grid(
     z_grid: Float[np.ndarray, " node"] | Float[np.ndarray, "source node"],
     pz: Float[np.ndarray, "source node"],
@@ -181,24 +197,43 @@ def _columns(chunks: list[_Chunk], good: np.ndarray, prefix: str) -> dict[str, n
 
 
 # ---------------------------------------------------------------- weighted draws
-def _of_draws(z: np.ndarray, weight: np.ndarray | None, z_min: float, z_max: float) -> _Chunk:
-    n_source, n_draw = z.shape
+class _Ordered(NamedTuple):
+    """Sorted draws of some sources: means, distances from them, effective numbers, cumulative shares, quantiles."""
+
+    mean: np.ndarray
+    offset: np.ndarray
+    n_eff: np.ndarray
+    cdf: np.ndarray
+    quantile: np.ndarray
+
+
+def _in_order(z: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The draws of each source, sorted, and their shares of its weight."""
     if weight is None:
         z = np.sort(z.astype(np.float64), axis=1)
-        share = np.full_like(z, 1.0 / n_draw)
-    else:
-        order = np.argsort(z, axis=1)
-        z = np.take_along_axis(z, order, axis=1).astype(np.float64)
-        share = np.take_along_axis(weight, order, axis=1).astype(np.float64)
-        share /= share.sum(axis=1, keepdims=True)
+        return z, np.full_like(z, 1.0 / z.shape[1])
+    order = np.argsort(z, axis=1)
+    z = np.take_along_axis(z, order, axis=1).astype(np.float64)
+    share = np.take_along_axis(weight, order, axis=1).astype(np.float64)
+    share /= share.sum(axis=1, keepdims=True)
+    return z, share
+
+
+def _draw_quantiles(z: np.ndarray, share: np.ndarray, levels: np.ndarray) -> _Ordered:
     mean = np.einsum("sd,sd->s", share, z)
     offset = z - mean[:, None]
-    std = np.sqrt(np.einsum("sd,sd,sd->s", share, offset, offset))
     n_eff = 1.0 / np.einsum("sd,sd->s", share, share)
     cdf = np.cumsum(share, axis=1)
-    quantile = mean[:, None] + _weighted_quantiles(offset, share, cdf, n_eff, _levels)
+    quantile = mean[:, None] + _weighted_quantiles(offset, share, cdf, n_eff, levels)
     # sums and differences of the mean must not carry a quantile beyond the draws
-    quantile = np.clip(quantile, z[:, :1], z[:, -1:])
+    return _Ordered(mean, offset, n_eff, cdf, np.clip(quantile, z[:, :1], z[:, -1:]))
+
+
+def _of_draws(z: np.ndarray, weight: np.ndarray | None, z_min: float, z_max: float) -> _Chunk:
+    z, share = _in_order(z, weight)
+    n_source = len(z)
+    mean, offset, n_eff, cdf, quantile = _draw_quantiles(z, share, _levels)
+    std = np.sqrt(np.einsum("sd,sd,sd->s", share, offset, offset))
 
     scale = np.minimum(std, (quantile[:, -1] - quantile[:, -2]) / 1.34)
     scale = np.where(scale > 0.0, scale, std)

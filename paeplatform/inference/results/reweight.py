@@ -23,6 +23,7 @@ from paeplatform.errors import ConfigError
 from paeplatform.inference.model.priors import RedshiftPrior, prior_from_dict
 from paeplatform.inference.results.pareto import effective_draws, pareto_smooth
 from paeplatform.inference.results.pz_summary import EDGE_FRACTION, EDGE_RANGE, redshift_columns
+from paeplatform.inference.results.second_solutions import GAP, leading_solutions, moved_gap
 from paeplatform.inference.results.summaries import ZFlag
 
 MAX_MASS_OUTSIDE = 1e-3  # of the new prior, beyond the limits of the old one
@@ -160,8 +161,9 @@ def reweight_table(
 
     Returns:
         The table with the columns of `redshift_columns` replaced (float32), `pae_z_draws` resampled to the
-        new posterior, the bits AT_PRIOR_EDGE and MULTIMODAL of `z_flags` (if there) set anew, and the columns
-        pae_reweight_ess, pae_reweight_allowed and prior_id (of the new prior). All others are as they were:
+        new posterior, pae_z2, pae_z2_weight, pae_z3 and pae_z3_weight of these new draws, pae_chi2_gap (if there) by
+        `second_solutions.moved_gap`, the bits AT_PRIOR_EDGE and MULTIMODAL of `z_flags` (if there) set anew, and the
+        columns pae_reweight_ess, pae_reweight_allowed and prior_id (of the new prior). All others are as they were:
         pae_chi2 stays that of the model under the old prior.
 
     Raises:
@@ -183,7 +185,16 @@ def reweight_table(
     summary = redshift_columns(z, weight, z_min=float(new.z_min), z_max=float(new.z_max), prefix="pae")
     several, edge = summary.pop("multimodal"), summary.pop("at_edge")
     columns = [_float32(name, values) for name, values in summary.items()]
-    columns.append(_float32("pae_z_draws", _resampled(z, weight)))
+    resampled = _resampled(z, weight)
+    columns.append(_float32("pae_z_draws", resampled))
+    leading = leading_solutions(resampled)
+    columns += [_float32(name, values) for name, values in leading.columns().items()]
+    if GAP in table.columns:
+        gap = table[GAP].cast(pl.Float64).to_numpy()
+        # only where there was a second solution and is one now
+        both = np.isfinite(gap) & np.isfinite(leading.weight[:, 1])
+        before = leading_solutions(np.where(both[:, None], z, np.nan))
+        columns.append(_float32(GAP, moved_gap(gap, before, leading)))
     if "z_flags" in table.columns:
         flags = table["z_flags"].to_numpy() & ~int(ZFlag.MULTIMODAL | ZFlag.AT_PRIOR_EDGE)
         flags = flags | np.where(several, int(ZFlag.MULTIMODAL), 0)

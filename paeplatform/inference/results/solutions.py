@@ -34,13 +34,14 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 
 from paeplatform.errors import InputError
-from paeplatform.inference.results.pz_summary import redshift_columns
+from paeplatform.inference.results.pz_summary import ERROR_LEVELS, draw_quantiles
 
 VALLEY = 0.5
 LEAST_WEIGHT = 0.01
 LEAST_MISSING = 5.0
 KERNEL = 0.45  # times s n^(-1/5)
 _CELLS = 1024
+_LEVELS = (0.5, *ERROR_LEVELS["err68"])
 _LEAST_WIDTH = 1e-5  # of a kernel of `pz_curve`, in ln(1+z): draws of one redshift have a curve too
 _ROUNDING = 1e-12  # of sums of weights
 
@@ -53,12 +54,15 @@ class Solution:
         z: median of the draws of this peak.
         low, high: their central 68.27 %.
         weight: their share of the whole p(z).
+        between: the redshifts between which this peak lies and no other: those of `boundaries` next to it, -1 and
+            infinity where it is the first or the last.
     """
 
     z: float
     low: float
     high: float
     weight: float
+    between: tuple[float, float] = (-1.0, np.inf)
 
 
 def solutions(
@@ -83,10 +87,18 @@ def solutions(
     z, share = _distinct(z_draws, weight)
     found = []
     for part in _parts(np.log1p(z), share):
-        # the limits matter only for `at_edge`, which is not read
-        columns = redshift_columns(z[None, part], share[None, part], z_min=-0.5, z_max=1e3, prefix="own")
-        numbers = (float(columns[f"own_z_{name}"][0]) for name in ("median", "err68_low", "err68_high"))
-        found.append(Solution(*numbers, weight=float(share[part].sum())))
+        median, low, high = draw_quantiles(z[None, part], share[None, part], _LEVELS)[0]
+        at_least = -1.0 if part.start == 0 else 0.5 * (z[part.start - 1] + z[part.start])
+        at_most = np.inf if part.stop == len(z) else 0.5 * (z[part.stop - 1] + z[part.stop])
+        found.append(
+            Solution(
+                float(median),
+                float(low),
+                float(high),
+                float(share[part].sum()),
+                (float(at_least), float(at_most)),
+            )
+        )
     return sorted(found, key=lambda one: (-one.weight, one.z))[:n]
 
 

@@ -17,6 +17,8 @@
 
 The limits are section `trust` of the preset; the table gives their defaults.
 
+`pae_z2` and `pae_z3` are other solutions of z (`second_solutions`); MULTIMODAL warns of the heavy ones among them.
+
 `z_flags` is a bit mask:
 
 | bit | name | set when |
@@ -45,6 +47,7 @@ from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.results.goodness import Goodness, goodness
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
+from paeplatform.inference.results.second_solutions import GAP, chi2_gap, leading_solutions
 from paeplatform.inference.sources import Sources
 
 __all__ = ["QUANTILE_LEVELS", "PosteriorSummaries", "ZFlag", "summarise"]
@@ -109,21 +112,27 @@ def summarise(
         posterior: the one that was sampled.
         trust: limits of misfits and flags.
         input_fault: (source,) what was wrong with the photometry, None for nothing.
-        fit: how well the data were described, where `found` is not what says so; None judges the draws of `found`.
+        fit: how well the data were described, where `found` was widened by it (`samplers.widened`); None judges the
+            draws of `found`, whose redshifts are then as they were sampled.
 
     Returns:
         Columns object_id; pae_z_mean, _median, _mode, _std; pae_z_err68_low/high and pae_z_err95_low/high
         (bounds, not half-widths: central intervals of 68.27 % and 95.45 %); pae_z_quantiles at
-        `QUANTILE_LEVELS`; pae_z_draws; pae_path, pae_status; pae_ess, pae_khat, pae_rhat, pae_acl [steps];
-        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw; pae_error_scale, the
-        factor on the errors of a misfit, 1 for others; pae_n_bands,
-        the channels with data; pae_n_measurements, the numbers that chi^2 is a sum over: measurements at their own
-        wavelengths, merged ones counted once, or else channels; pae_n_reinit; z_flags; input_fault. A source without
-        posterior keeps its row with nulls.
+        `QUANTILE_LEVELS`; pae_z2, pae_z2_weight, pae_z3 and pae_z3_weight, medians and shares of the second and the
+        third heaviest peak of p(z), null without one (`second_solutions`); pae_z_draws; pae_path, pae_status; pae_ess,
+        pae_khat, pae_rhat, pae_acl [steps];
+        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw;
+        pae_chi2_gap, that of the best draw of the second peak minus that of the first; pae_error_scale, the factor on
+        the errors of a misfit, 1 for others; pae_n_bands, the channels with data; pae_n_measurements, the numbers that
+        chi^2 is a sum over: measurements at their own wavelengths, merged ones counted once, or else channels;
+        pae_n_reinit; z_flags; input_fault. A source without posterior keeps its row with nulls.
     """
     n_source = len(sources)
     ok = np.isfinite(found.columns["pae_z_mean"]) & (found.path != "none")
+    scale = np.ones(n_source) if fit is None else fit.error_scale
     fit = goodness(posterior, found.draws, sources, trust) if fit is None else fit
+    leading = leading_solutions(np.where(ok[:, None], found.z_kept, np.nan))
+    gap = chi2_gap(leading.as_sampled(found.z_kept, scale), posterior, found.draws, sources, fit)
     fault = np.full(n_source, None, object) if input_fault is None else input_fault
     misfit = ok & fit.misfit
     flags = np.zeros(n_source, np.int32)
@@ -157,6 +166,7 @@ def summarise(
     return pl.DataFrame(
         {"object_id": np.asarray(sources.object_id, dtype=np.int64)}
         | redshift
+        | {name: number(values) for name, values in leading.columns().items()}
         | {
             "pae_z_quantiles": rows(found.columns["pae_z_quantiles"]),
             "pae_z_draws": rows(found.z_kept),
@@ -169,6 +179,7 @@ def summarise(
             "pae_n_draws": pl.Series(np.asarray(found.n_draws, np.int32)),
             "pae_chi2": number(fit.chi2_mean),
             "pae_chi2_best": number(fit.chi2_best),
+            GAP: number(gap),
             "pae_error_scale": number(fit.error_scale),
             "pae_n_bands": pl.Series(fit.n_bands.astype(np.int16)),
             "pae_n_measurements": pl.Series(fit.n_measurements.astype(np.int16)),
