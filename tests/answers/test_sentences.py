@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paeplatform.answers.facts import facts_of, galaxy_of, total_snr
-from paeplatform.answers.sentences import sentences
+from paeplatform.answers.sentences import peaks, sentences
 from paeplatform.errors import InputError
+from paeplatform.inference.results.second_solutions import leading_solutions
 from paeplatform.inference.results.status import POSTERIOR_STATUSES
 from paeplatform.inference.results.summaries import ZFlag
 from paeplatform.inference.screening import InputFault, reason_text
@@ -69,6 +70,21 @@ def test_the_second_solution_has_its_weight() -> None:
     )
     assert lines[3].startswith("All of p(z) together: median 0.")
     assert "p(z) has several peaks" in lines[5]
+
+
+def test_the_solutions_are_those_of_the_columns_and_the_second_says_how_it_fits() -> None:
+    rng = np.random.default_rng(3)
+    z = np.concatenate([rng.normal(0.5, 0.01, 300), rng.normal(2.1, 0.02, 150), rng.normal(1.2, 0.02, 50)])
+    columns = {name: float(values[0]) for name, values in leading_solutions(z[None]).columns().items()}
+    row = row_of(pae_z_draws=z, pae_chi2_gap=3.25, **columns)
+    _, second, third = peaks(row)
+    assert [second.z, second.weight, third.z, third.weight] == list(columns.values())
+    said = sentences(row, facts_of_one())[2]
+    assert re.search(r"with 30 %, chi\^2 higher by 3\.2; z = 1\.\d+ .* with 10 %\.$", said)
+    better = sentences(row | {"pae_chi2_gap": -4.0}, facts_of_one())[2]
+    assert "with 30 %, chi^2 lower by 4.0; z" in better and better.count("chi^2") == 1
+    assert "chi^2" not in sentences(row | {"pae_chi2_gap": None}, facts_of_one())[2]
+    assert peaks(row_of()) == [] and peaks(row_of("failed")) == []
 
 
 def test_more_than_three_solutions_are_counted_together() -> None:

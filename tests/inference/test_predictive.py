@@ -133,7 +133,8 @@ def test_reconstruction_chi2_is_that_of_the_weighted_mean_and_of_the_best_draw(b
     draws.z[3], draws.weight[3] = np.nan, np.nan
     draws.weight[:, 5] = 0.0
     posterior = LogPosterior(bump_forward, PRIOR)
-    chi2, best = reconstruction_chi2(posterior, draws, Sources.numbered(flux, flux_err, 0))
+    chi2, best, z, each = reconstruction_chi2(posterior, draws, Sources.numbered(flux, flux_err, 0))
+    assert np.array_equal(z, draws.z, equal_nan=True) and each.shape == z.shape
     for i in (0, 10):
         at = [k for k in range(200) if k != 5]  # a draw without weight is none
         models = [
@@ -142,9 +143,10 @@ def test_reconstruction_chi2_is_that_of_the_weighted_mean_and_of_the_best_draw(b
         whitened = np.stack(models).astype(np.float64) / flux_err[i]
         signal = np.asarray(flux[i], np.float64) / flux_err[i]
         amplitude = np.maximum(whitened @ signal / np.sum(whitened**2, axis=1), 0.0)
-        expected = np.sum((signal - amplitude[:, None] * whitened) ** 2, axis=1).min()
-        assert best[i] == pytest.approx(expected, rel=1e-3)
-    assert np.isnan(best[3])
+        expected = np.sum((signal - amplitude[:, None] * whitened) ** 2, axis=1)
+        assert best[i] == pytest.approx(expected.min(), rel=1e-3) and best[i] == each[i].min()
+        assert each[i, at] == pytest.approx(expected, rel=1e-3) and np.isinf(each[i, 5])
+    assert np.isnan(best[3]) and np.isnan(each[3, :5]).all()
     predicted = posterior_predictive(posterior, draws, Sources.numbered(flux, flux_err, 0))
     assert np.isnan(chi2[3]) and np.isnan(predicted.flux[3]).all() and np.isnan(predicted.flux_low[3]).all()
     others = np.arange(11) != 3

@@ -14,6 +14,7 @@ from paeplatform.errors import ConfigError
 from paeplatform.inference.model.priors import BpzPrior, TabulatedPrior, UniformPrior
 from paeplatform.inference.results.pz_summary import redshift_columns
 from paeplatform.inference.results.reweight import prior_mass, reweight, reweight_table
+from paeplatform.inference.results.second_solutions import leading_solutions
 from paeplatform.inference.results.summaries import ZFlag
 
 UNIFORM = UniformPrior(0.003, 3.0)
@@ -191,6 +192,7 @@ def test_prior_mass_is_the_integral(prior):
 
 def stored(z, prior):
     summary = redshift_columns(z, None, z_min=float(prior.z_min), z_max=float(prior.z_max), prefix="pae")
+    summary |= leading_solutions(z).columns()
     numbers = {k: v.astype(np.float32) for k, v in summary.items() if k.startswith("pae_z") and v.ndim == 1}
     return pl.DataFrame(
         {"object_id": np.arange(len(z)), **numbers, "pae_chi2": np.arange(len(z), dtype=np.float32)}

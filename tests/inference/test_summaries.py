@@ -123,13 +123,16 @@ def test_a_failed_source_keeps_its_row_with_nulls(table):
     values = [
         value
         for name, value in last.items()
-        if name.startswith("pae_z") or name in ("pae_rhat", "pae_chi2", "pae_chi2_best")
+        if name.startswith("pae_z") or name in ("pae_rhat", "pae_chi2", "pae_chi2_best", "pae_chi2_gap")
     ]
     assert values and all(value is None for value in values)
     assert last["pae_n_bands"] == 0
     numbers = rows.head(6).select(pl.col(pl.Float32))
     missing = {name for name in numbers.columns if numbers[name].null_count()}
-    assert missing == {"pae_khat"}  # of importance weights, which chains have not
+    # importance weights, which chains have not, and further solutions, of which only the second source has any
+    further = {"pae_z2", "pae_z2_weight", "pae_z3", "pae_z3_weight", "pae_chi2_gap"}
+    assert missing == {"pae_khat", *further}
+    assert rows["pae_z2"].is_not_null().to_list() == [place == 1 for place in range(7)]
 
 
 def test_chi2_is_that_of_the_mean_reconstruction(table, bump_forward):

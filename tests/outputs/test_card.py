@@ -198,7 +198,7 @@ def test_a_users_source_has_its_name_and_no_rows_of_a_release(bands: BandSet):
     row = {
         "object_id": 4, "ra": float("nan"), "dec": float("nan"), "snr": 25.0, "pae_n_bands": 97, "z_flags": 8 | 2,
         "pae_z_median": 0.5, "pae_z_err68_low": 0.45, "pae_z_err68_high": 0.55, "pae_status": "converged",
-        "pae_chi2_best": 91.25, "model": "reference", "prior_id": "bpz-1",
+        "pae_chi2_best": 91.25, "pae_chi2_gap": 4.31, "model": "reference", "prior_id": "bpz-1",
     }  # fmt: skip
     z = np.concatenate([rng.normal(0.5, 0.01, 300), rng.normal(1.5, 0.01, 200)])
     flux, error = rng.normal(40.0, 5.0, len(bands)), np.full(len(bands), 5.0)
@@ -212,7 +212,9 @@ def test_a_users_source_has_its_name_and_no_rows_of_a_release(bands: BandSet):
     )
     assert "few bands" in said and "at prior edge" in said
     peaks = said[said.index("its peaks") + 1 :]
-    assert peaks[0].startswith("0.50") and peaks[0].endswith("(60%)") and peaks[2].endswith("(40%)")
+    assert (
+        peaks[0].startswith("0.50") and peaks[0].endswith("(60%)") and peaks[2].endswith("(40%, chi^2 +4.3)")
+    )
     assert figure_png(figure).startswith(b"\x89PNG")
 
 
