@@ -4,9 +4,10 @@ The solutions are the separate peaks of p(z) by the rule of `solutions`, in the 
 in the draws that the table keeps, rounded as the table keeps them (`pae_z_draws`, float32). So whoever looks for peaks
 in the draws of a table finds those that its columns name.
 
-The flag MULTIMODAL has a rule of its own (`pz_summary`): a second peak of over 5 % of p(z), in a kernel density of one
-width. Nearly every source with the flag has a second solution. A second solution without the flag is a light one, of 1
-to 5 %, or one that lies close beside another peak.
+The flag MULTIMODAL has a rule of its own (`pz_summary`): a kernel density of one width for all of p(z), and a second
+peak of over 5 %. So a light peak, or two narrow ones side by side in a wide p(z), can be solutions without the flag.
+And a valley that too few draws are missing from has the flag without being a cut. Of 300 galaxies that the reference
+model made, at a signal-to-noise of 5 to 30, 41 had the flag, 41 a second solution, and 27 both.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@
 
 The limits are section `trust` of the preset; the table gives their defaults.
 
-`pae_z2` and `pae_z3` are other solutions of z (`second_solutions`); MULTIMODAL warns of the heavy ones among them.
+`pae_z2` and `pae_z3` are other solutions of z. Their rule is not that of the flag MULTIMODAL (`second_solutions`).
 
 `z_flags` is a bit mask:
 
