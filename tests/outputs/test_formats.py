@@ -50,6 +50,13 @@ def catalog() -> pl.DataFrame:
         "pae_rhat": pl.Series([None] * N, dtype=pl.Float32),
         "pae_n_reinit": pl.Series([0] * (N - 1) + [None], dtype=pl.Int32),
         "pae_binning_chi2": pl.Series([0.1] * (N - 1) + [None], dtype=pl.Float32),
+        # one source in three has a second solution, and none a third one
+        **{
+            name: pl.Series([value if k % 3 == 0 else None for k in range(N)], dtype=pl.Float32)
+            for name, value in (("pae_z2", 1.7), ("pae_z2_weight", 0.2), ("pae_chi2_gap", -1.5))
+        },
+        "pae_z3": pl.Series([None] * N, dtype=pl.Float32),
+        "pae_z3_weight": pl.Series([None] * N, dtype=pl.Float32),
         "pae_moved": ["no"] * N,
         "z_flags": pl.Series([0] * (N - 1) + [64], dtype=pl.UInt16),
         "prior_id": ["uniform-1"] * N,
