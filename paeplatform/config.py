@@ -106,6 +106,8 @@ class TrainingSetConfig(Section):
     mag_z_max: float = 23.0
     delta_ebv: PositiveFloat = 0.02  # Gaussian width of the E(B-V) perturbation
     delta_z: PositiveFloat = 0.02  # Gaussian width of the redshift perturbation, in units of 1+z
+    # of the spectra to be mixtures of two templates, which fill the space between the 160
+    mixed_share: UpToOne = 0.0
     chunk_size: PositiveInt = 8192
 
 
@@ -173,6 +175,16 @@ class PaeConfig(Section):
     flow: FlowConfig
 
     rules_of_pairs = (("n_latent", "must be one of", "n_latents"),)
+
+
+class ModelErrorConfig(Section):
+    """The trainings without a part of the templates that measure the model's own error (`inference.folds`)."""
+
+    folds: Annotated[int, Field(ge=0, le=20)] = 0  # of the templates; 0 for a model without a stated error
+    n_spectra: PositiveInt | None = None  # of each fold's training; None takes those of training_set
+    epochs: PositiveInt | None = None  # of each fold's autoencoder; None takes those of pae.autoencoder
+    n_galaxies: PositiveInt = 400  # of each fold that are described
+    n_nodes: Annotated[int, Field(ge=2)] = 80  # of the table, even in ln of the rest wavelength
 
 
 class PriorConfig(Section):
@@ -322,6 +334,8 @@ class InferenceConfig(Section):
     method: Literal["importance", "mclmc", "pocomc"] = "importance"
     fallback: bool = True  # importance sampling only: MCLMC for the sources it cannot be trusted for
     n_kept: PositiveInt = 500  # equally weighted draws kept of each source, for reweighting and predictions
+    # counts the model's own error in the likelihood, where the model states one (section model_error)
+    model_error: bool = True
     # of a release: the likelihood of each measurement at its own wavelength, or of their averages in the channels
     wavelengths: Literal["native", "channels"] = "native"
 
@@ -430,6 +444,7 @@ class Preset(Section):
     catalog: CatalogConfig
     training_set: TrainingSetConfig
     pae: PaeConfig
+    model_error: ModelErrorConfig = ModelErrorConfig()
     proposal: ProposalConfig
     sbi: SbiConfig = SbiConfig()
     prior: PriorConfig = PriorConfig()

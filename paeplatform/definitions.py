@@ -16,6 +16,7 @@ from paeplatform.assets.data.sed import sed_assets
 from paeplatform.assets.inference.posteriors import inference_assets
 from paeplatform.assets.inference.prior import prior_assets
 from paeplatform.assets.models.bundle import bundle_assets
+from paeplatform.assets.models.model_error import model_error_assets
 from paeplatform.assets.models.parts import model_assets
 from paeplatform.assets.models.proposal import proposal_assets
 from paeplatform.assets.models.sbi import sbi_assets
@@ -69,6 +70,7 @@ def _assets(preset: Preset) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         *instrument_assets(),  # spherex_bands
         *mock_assets(preset),  # mock_catalog, redshift_prior, training_spectra, mock_photometry
         *model_assets(preset),  # autoencoder, latent_flow
+        *model_error_assets(preset),  # model_error
         *proposal_assets(preset),  # posterior_proposal
         *bundle_assets(preset),  # pae_model
         *promotion_assets(preset),  # frozen_test_set, and of pae and sbi: _evaluation, _promotion, _champion

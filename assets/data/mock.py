@@ -70,7 +70,7 @@ def _training_spectra(preset: Preset) -> dg.AssetsDefinition:
     @mock_asset(
         kinds={"parquet", "pyarrow"},
         code_version=code_version(
-            1, preset, "training_set", "rest_grid", "catalog.z_max", "catalog.ebv_max", *left_out(preset)
+            2, preset, "training_set", "rest_grid", "catalog.z_max", "catalog.ebv_max", *left_out(preset)
         ),
     )
     def training_spectra(

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from paeplatform.assets.models.model_error import errors_from
 from paeplatform.assets.models.model_records import example_photometry, write_setting
 from paeplatform.assets.models.training import model_asset, model_tags, part_tags, versions_of_parts
 from paeplatform.assets.recording.inputs import inputs_of, taken
@@ -31,6 +32,7 @@ class BundleInputs:
     sed_templates: pl.DataFrame
     spherex_bands: pl.DataFrame
     redshift_prior: pl.DataFrame
+    model_error: pl.DataFrame
 
 
 def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
@@ -39,7 +41,7 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
     @model_asset(
         kinds={"jax", "mlflow"},
         ins={**inputs_of(BundleInputs), **chosen_parts(preset)},
-        code_version=code_version(3, preset, "pae.n_latent", *left_out(preset)),
+        code_version=code_version(4, preset, "pae.n_latent", *left_out(preset)),
     )
     def pae_model(
         context: dg.AssetExecutionContext, registry: ModelRegistry, workspace: Workspace, **made: Any
@@ -63,6 +65,7 @@ def bundle_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 bundle_of_parts(inputs.autoencoder, inputs.latent_flow, preset, n_latent, bands, library),
                 proposal=load_proposal(inputs.posterior_proposal),
                 proposal_config=preset.proposal,
+                model_error=errors_from(inputs.model_error),
             )
             folder = workspace.scratch_path("bundle")
             save_bundle(bundle, folder)

@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from paeplatform.assets.models.model_error import errors_from
 from paeplatform.assets.models.model_records import example_photometry, record_proposal
 from paeplatform.assets.models.training import model_asset, part_tags, training, versions_of_parts
 from paeplatform.assets.recording.partitions import COMPUTE, chosen_parts
@@ -27,6 +28,7 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         latent_flow: Path,
         spherex_bands: pl.DataFrame,
         redshift_prior: pl.DataFrame,
+        model_error: pl.DataFrame,
         registry: ModelRegistry,
         workspace: Workspace,
     ) -> dg.MaterializeResult[Path]:
@@ -37,6 +39,7 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         from paeplatform.inference.importance.proposal_check import check_proposal
         from paeplatform.inference.importance.proposal_training import train_proposal
         from paeplatform.inference.model.forward_model import build_forward
+        from paeplatform.inference.model.model_error import model_error_of
         from paeplatform.inference.model.priors import prior_from_preset
         from paeplatform.instrument.filters import gaussian_filters
         from paeplatform.pae.bundle import PaeBundle, load_autoencoder, load_flow, save_proposal
@@ -45,8 +48,12 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         n_latent, bands = preset.pae.n_latent, bands_from(spherex_bands)
         parts = versions_of_parts(registry, autoencoder=autoencoder, flow=latent_flow)
         made_from = content_of_model(autoencoder), content_of_model(latent_flow), bands.content_hash()
-        prior_version = content_version(redshift_prior).value
-        checkpoint = workspace.checkpoint_dir("posterior-proposal", settings, *made_from, prior_version)
+        prior_version, error_version = (
+            content_version(table).value for table in (redshift_prior, model_error)
+        )
+        checkpoint = workspace.checkpoint_dir(
+            "posterior-proposal", settings, *made_from, prior_version, error_version
+        )
         with training(
             context, PROPOSAL, preset, registry, workspace, checkpoint, prior_version, n_latent
         ) as run:
@@ -58,17 +65,27 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
                 wave=rest_grid(preset.rest_grid),
                 band_hash=bands.content_hash(),
                 library_hash="",
+                model_error=errors_from(model_error),
             )
             prior = prior_from_preset(preset.prior, redshift_prior.row(0, named=True))
             forward = build_forward(
                 model, gaussian_filters(bands), float(prior.z_max), preset.instrument.n_redshift_nodes
             )
             depths = np.stack([bands.depth("mev"), bands.depth("inflight")])
+            term = model_error_of(model, bands.wave_um)
             made = train_proposal(
-                forward, prior, depths, preset.proposal, n_latent=n_latent, **run.fit_options
+                forward,
+                prior,
+                depths,
+                preset.proposal,
+                n_latent=n_latent,
+                model_error=term,
+                **run.fit_options,
             )
             proposal = made.proposal
-            check = check_proposal(proposal, forward, prior, depths, preset.proposal, seed=preset.seed)
+            check = check_proposal(
+                proposal, forward, prior, depths, preset.proposal, seed=preset.seed, model_error=term
+            )
             run.register(
                 "proposal",
                 record_proposal(made.fit, check),
@@ -85,4 +102,4 @@ def proposal_assets(preset: Preset) -> list[dg.AssetsDefinition]:
 def _settings(preset: Preset) -> str:
     """The code version: it covers the settings that the trained proposal depends on beside its inputs."""
     prior = "prior.redshift", "prior.z_min", "prior.z_max"
-    return code_version(1, preset, "proposal", *prior, "instrument.n_redshift_nodes", "pae.n_latent")
+    return code_version(2, preset, "proposal", *prior, "instrument.n_redshift_nodes", "pae.n_latent")

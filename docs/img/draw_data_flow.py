@@ -67,6 +67,8 @@ EDGES = [
     ("autoencoder", "pae_model"),
     ("latent_flow", "posterior_proposal"),
     ("redshift_prior", "posterior_proposal"),
+    ("mock_catalog", "model_error"),
+    ("model_error", "posterior_proposal"),
     ("posterior_proposal", "pae_model"),
     ("pae_model", "pae_champion"),
     ("mock_photometry", "release_measurements"),

@@ -26,6 +26,8 @@ class Stream(IntEnum):
     RELEASE_DRAW = 10
     SBI_BANK = 11
     SBI_TRAINING = 12
+    TRAINING_MIXTURE = 13
+    LEFT_OUT_GALAXIES = 14
 
 
 def stream_rng(seed: int, stream: Stream, *index: int) -> np.random.Generator:

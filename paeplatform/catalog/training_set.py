@@ -22,7 +22,7 @@ from paeplatform.errors import ConfigError, InputError
 from paeplatform.files import replaced
 from paeplatform.sed.grid import library_on_grid, rest_grid
 from paeplatform.sed.library import TemplateLibrary
-from paeplatform.sed.spectra import attenuated_spectra
+from paeplatform.sed.spectra import SecondTemplates, attenuated_spectra
 
 # Fastest to write (1.4x uncompressed) and to read (2.8x), and the smallest (0.7 of raw), of four settings
 # tried on 40,000 spectra: neighbouring wavelengths share their leading bytes, which the split brings
@@ -47,6 +47,7 @@ class AugmentedSources:
         dust_law: index into DUST_LAWS, int8.
         ebv: perturbed E(B-V) [mag], float32.
         z: perturbed redshift, float32.
+        second: templates that mixtures hold beside, int16, and their shares of the dust-free light, float32.
         n_base: sources that copies were made of.
         n_unperturbed: spectra that are the source itself.
     """
@@ -56,8 +57,14 @@ class AugmentedSources:
     dust_law: np.ndarray
     ebv: np.ndarray
     z: np.ndarray
+    second: SecondTemplates
     n_base: int
     n_unperturbed: int
+
+    @property
+    def n_mixed(self) -> int:
+        """Spectra that are mixtures."""
+        return int((self.second.share > 0.0).sum())
 
 
 def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
@@ -67,6 +74,10 @@ def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
     Each is used equally often (to within one): first as it is, then with z' = z + delta_z (1+z) N(0,1) and
     E(B-V)' = E(B-V) + delta_ebv N(0,1), both reflected at the ends of their range, (0, z_max] and [0, ebv_max].
     The order is shuffled, so that any prefix is a fair sample.
+
+    A share `training_set.mixed_share` of the spectra get a second template, that of another one of these sources,
+    with a share of the light that is uniform from 0 to 1. The templates are 160 points among which there is nothing;
+    a galaxy that is none of them lies between them.
 
     Raises:
         InputError: the catalogue lacks a column.
@@ -98,14 +109,45 @@ def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
     z = np.where(perturbed, z + cfg.delta_z * (1.0 + z) * noise_z, z)
     ebv = np.where(perturbed, ebv + cfg.delta_ebv * noise_ebv, ebv)
     z_max, ebv_max = preset.catalog.z_max, preset.catalog.ebv_max
+    template_index = base["template_index"].to_numpy().astype(np.int16)[row]
     return AugmentedSources(
         source_id=base["object_id"].to_numpy().astype(np.int64)[row],
-        template_index=base["template_index"].to_numpy().astype(np.int16)[row],
+        template_index=template_index,
         dust_law=base["dust_law"].to_numpy().astype(np.int8)[row],
         ebv=np.minimum(reflect(ebv, 0.0, ebv_max).astype(np.float32), np.float32(ebv_max)),
         z=np.clip(reflect(z, 0.0, z_max), Z_FLOOR, z_max).astype(np.float32),
+        second=_second_templates(preset, template_index),
         n_base=len(base),
         n_unperturbed=int((~perturbed).sum()),
+    )
+
+
+def _second_templates(preset: Preset, template_index: np.ndarray) -> SecondTemplates:
+    rng = stream_rng(preset.seed, Stream.TRAINING_MIXTURE)
+    mixed = rng.random(len(template_index)) < preset.training_set.mixed_share
+    share = np.where(mixed, rng.random(len(template_index)), 0.0).astype(np.float32)
+    return SecondTemplates(rng.permutation(template_index), share)
+
+
+def training_spectra_of(
+    sources: AugmentedSources, template_flux: np.ndarray, wave: np.ndarray, rows: slice
+) -> np.ndarray:
+    """The spectra of some of the sources, float32 of shape (n, n_wave), mean 1 along the grid.
+
+    Args:
+        sources: of `augment_sources`.
+        template_flux: (n_template, n_wave) of `library_on_grid`.
+        wave: (n_wave,) rest grid [um].
+        rows: which of them.
+    """
+    second = SecondTemplates(*(part[rows] for part in sources.second))
+    return attenuated_spectra(
+        template_flux,
+        wave,
+        sources.template_index[rows],
+        sources.dust_law[rows],
+        sources.ebv[rows],
+        second if (second.share > 0.0).any() else None,
     )
 
 
@@ -126,9 +168,10 @@ def write_training_set(
 ) -> dict:
     """Writes the training set to Parquet, one row group of `training_set.chunk_size` spectra at a time.
 
-    Columns: source_id i64, template_index i16, dust_law i8, ebv f32 [mag], z f32, flux
-    fixed_size_list<f32>[n_wave] (f_nu on `rest_grid(preset.rest_grid)`, mean 1). The file appears under its
-    name only when complete, and the same input gives the same bytes.
+    Columns: source_id i64, template_index i16, second_template i16 and second_share f32 (0 for a spectrum that is no
+    mixture), dust_law i8, ebv f32 [mag], z f32, flux fixed_size_list<f32>[n_wave] (f_nu on
+    `rest_grid(preset.rest_grid)`, mean 1). The file appears under its name only when complete, and the same input gives
+    the same bytes.
 
     Args:
         preset: uses `seed`, `rest_grid`, `catalog` and `training_set`.
@@ -138,7 +181,7 @@ def write_training_set(
         progress: show a bar.
 
     Returns:
-        Counts: n_spectra, n_sources, n_unperturbed, n_wave, n_row_groups, bytes.
+        Counts: n_spectra, n_sources, n_unperturbed, n_mixed, n_wave, n_row_groups, bytes.
 
     Raises:
         InputError, ConfigError: as `augment_sources`, or a template index outside the library.
@@ -155,6 +198,8 @@ def write_training_set(
         [
             ("source_id", pa.int64()),
             ("template_index", pa.int16()),
+            ("second_template", pa.int16()),
+            ("second_share", pa.float32()),
             ("dust_law", pa.int8()),
             ("ebv", pa.float32()),
             ("z", pa.float32()),
@@ -179,6 +224,7 @@ def write_training_set(
         "n_spectra": cfg.n_spectra,
         "n_sources": min(sources.n_base, cfg.n_spectra),
         "n_unperturbed": sources.n_unperturbed,
+        "n_mixed": sources.n_mixed,
         "n_wave": len(wave),
         "n_row_groups": -(-cfg.n_spectra // cfg.chunk_size),
         "bytes": path.stat().st_size,
@@ -227,13 +273,16 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     for low in range(0, len(sources.z), chunk_size):
         rows = slice(low, low + chunk_size)
-        template_index, dust_law, ebv = (
+        flux = training_spectra_of(sources, template_flux, wave, rows)
+        columns = [
+            sources.source_id[rows],
             sources.template_index[rows],
+            sources.second.index[rows],
+            sources.second.share[rows],
             sources.dust_law[rows],
             sources.ebv[rows],
-        )
-        flux = attenuated_spectra(template_flux, wave, template_index, dust_law, ebv)
-        columns = [sources.source_id[rows], template_index, dust_law, ebv, sources.z[rows]]
+            sources.z[rows],
+        ]
         values = pa.array(flux.reshape(-1))
         arrays = [*map(pa.array, columns), pa.FixedSizeListArray.from_arrays(values, len(wave))]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)

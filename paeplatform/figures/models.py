@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 
 from paeplatform.errors import InputError
 from paeplatform.figures import style
+from paeplatform.inference.left_out import Misses
+from paeplatform.pae.bundle import RelativeErrors
 
 # Rest wavelengths in vacuum [um] of the features named in Fig. 3.
 REST_LINES_UM = {
@@ -249,4 +251,33 @@ def proposal_recovery(z_true: ArrayLike, z_median: ArrayLike, pit: ArrayLike) ->
     right.hist(ranks, np.linspace(0.0, 1.0, bins + 1).tolist(), color=style.BLUE, alpha=0.5)
     right.axhline(ranks.size / bins, color=style.BLACK, ls="--", lw=1.2)
     style.note(right, f"{ranks.size:,} simulated sources", x=0.97, y=0.06, ha="right")
+    return figure
+
+
+@style.styled
+def model_error_figure(errors: RelativeErrors, found: Sequence[Misses]) -> Figure:
+    """What models miss of galaxies that they have not seen, and the relative error that follows, by rest wavelength.
+
+    Args:
+        errors: the table that the likelihood counts with.
+        found: the misses of each fold.
+    """
+    figure, (axes,) = style.figure_of(6.0, 1, 1)
+    wave = np.exp(np.concatenate([part.log_rest.ravel() for part in found]))
+    size = 100.0 * np.abs(np.concatenate([part.relative.ravel() for part in found]))
+    good = np.isfinite(size) & (size > 0.0)
+    shown = np.flatnonzero(good)[:: max(1, good.sum() // _POINTS)]
+    axes.plot(
+        wave[shown], size[shown], ".", ms=2, color=style.BLUE, alpha=0.3, label="misses of single bands"
+    )
+    percent = 100.0 * np.asarray(errors.relative)
+    axes.plot(errors.rest_wave_um, percent, color=style.VERMILION, lw=2, label="relative error (1 sigma)")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="rest wavelength [um]",
+        ylabel="of the model's flux [%]",
+        ylim=(1e-3, 100),
+    )
+    axes.legend(loc="lower left")
     return figure

@@ -15,6 +15,7 @@ from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.batches.progress import Progress
 from paeplatform.inference.model.draws import PosteriorDraws, joined
 from paeplatform.inference.model.forward_model import PaeForward, build_forward
+from paeplatform.inference.model.model_error import model_error_of
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.inference.pocomc import run_pocomc
@@ -103,7 +104,8 @@ class Estimator:
     def posterior(self) -> LogPosterior:
         """The density over (u, z) that is sampled."""
         prior = self.preset.prior
-        return LogPosterior(self.forward, self.z_prior, nf_prior=prior.nf_prior, amplitude=prior.amplitude)
+        term = model_error_of(self.bundle, self.bands.wave_um) if self.preset.inference.model_error else None
+        return LogPosterior(self.forward, self.z_prior, prior.nf_prior, prior.amplitude, term)
 
     @property
     def proposal(self) -> Proposal | None:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -43,6 +43,18 @@ _PARTS = (*_NEEDED, PROPOSAL)
 LANDMARKS = "landmarks.npy"
 
 
+class RelativeErrors(NamedTuple):
+    """How wrong the model's fluxes are, by rest wavelength (`inference.folds` measures it).
+
+    Attributes:
+        rest_wave_um: (node,) increasing, by one factor from each to the next [um].
+        relative: (node,) 1 sigma, of the model's flux.
+    """
+
+    rest_wave_um: np.ndarray
+    relative: np.ndarray
+
+
 @dataclass(frozen=True)
 class PaeBundle:
     """One trained PAE.
@@ -62,6 +74,7 @@ class PaeBundle:
         proposal_config: configuration the proposal was trained with; None without a proposal.
         passbands: those in which the model predicts measurements at their own wavelengths. A bundle from before they
             were recorded has the instrument's.
+        model_error: how wrong the model is on galaxies that it has not seen; None for a bundle that does not say.
     """
 
     autoencoder: Autoencoder
@@ -75,6 +88,7 @@ class PaeBundle:
     proposal: Proposal | None = None
     proposal_config: ProposalConfig | None = None
     passbands: tuple[PassbandFamily, ...] = SPHEREX_PASSBANDS
+    model_error: RelativeErrors | None = None
 
     def decoder_head(self) -> np.ndarray | None:
         """(n_component + 1, n_wave) float64 basis of the linear head; None for an architecture that has none."""
@@ -170,6 +184,7 @@ def save_bundle(bundle: PaeBundle, folder: Path) -> Path:
         "band_hash": bundle.band_hash,
         "library_hash": bundle.library_hash,
         "passbands": passbands_to_record(bundle.passbands),
+        "model_error": None if bundle.model_error is None else _errors_to_record(bundle.model_error),
         "parts": {part.name: sha256(part.read_bytes()) for part in parts},
     }
     return write_record(folder / f"{BUNDLE}.json", BUNDLE, record)
@@ -195,6 +210,8 @@ def load_bundle(folder: Path) -> PaeBundle:
         wave = np.asarray(record["wave_um"], dtype=np.float64)
         hashes = str(record["band_hash"]), str(record["library_hash"])
         passbands = passbands_from_record(record["passbands"]) if "passbands" in record else SPHEREX_PASSBANDS
+        errors = record.get("model_error")
+        model_error = None if errors is None else _errors_from_record(errors)
     except (BandSetError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from error
     n_latent = bundle.size("n_latent")
@@ -217,7 +234,30 @@ def load_bundle(folder: Path) -> PaeBundle:
         landmarks,
         *proposal,
         passbands,
+        model_error,
     )
+
+
+def _errors_to_record(errors: RelativeErrors) -> dict[str, list[float]]:
+    return {name: np.asarray(values, np.float64).tolist() for name, values in errors._asdict().items()}
+
+
+def _errors_from_record(record: Any) -> RelativeErrors:
+    """As `_errors_to_record` wrote them.
+
+    Raises:
+        ValueError: not two lists of numbers of one length, wavelengths that do not increase, or a negative error.
+    """
+    if not isinstance(record, dict) or set(record) != set(RelativeErrors._fields):
+        raise ValueError(f"model_error must hold {' and '.join(RelativeErrors._fields)}")
+    errors = RelativeErrors(*(np.asarray(record[name], np.float64) for name in RelativeErrors._fields))
+    wave, relative = errors
+    sound = wave.ndim == 1 and wave.shape == relative.shape and wave.size >= 2
+    if not sound or not np.isfinite(wave).all() or not wave[0] > 0.0 or not (np.diff(wave) > 0.0).all():
+        raise ValueError("model_error.rest_wave_um must be two or more increasing positive numbers [um]")
+    if not (np.isfinite(relative) & (relative >= 0.0)).all():
+        raise ValueError("model_error.relative must be finite numbers, none negative")
+    return errors
 
 
 def _save_proposal_of(bundle: PaeBundle, folder: Path) -> list[Path]:

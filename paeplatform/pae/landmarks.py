@@ -19,6 +19,17 @@ from paeplatform.sed.spectra import attenuated_spectra
 REDDENED = 0.25  # E(B-V) of the reddened copies, one with each dust law
 
 
+def template_spectra(
+    template_flux: Float[np.ndarray, "template wave"], wave: Float[np.ndarray, " wave"]
+) -> Float[np.ndarray, "landmark wave"]:
+    """Every template as it is, then reddened by each dust law, with mean 1: (4 n_template, n_wave) float32."""
+    n_template, n_law = len(template_flux), len(DUST_LAWS)
+    template = np.tile(np.arange(n_template), 1 + n_law)
+    law = np.repeat([0, *range(n_law)], n_template)
+    ebv = np.repeat([0.0, *[REDDENED] * n_law], n_template)
+    return attenuated_spectra(template_flux, wave, template, law, ebv)
+
+
 def template_landmarks(
     autoencoder: Autoencoder,
     flow: LatentFlow,
@@ -36,10 +47,6 @@ def template_landmarks(
     Returns:
         (4 n_template, n_latent) float32; a template that the flow maps to a non-finite place is left out.
     """
-    n_template, n_law = len(template_flux), len(DUST_LAWS)
-    template = np.tile(np.arange(n_template), 1 + n_law)
-    law = np.repeat([0, *range(n_law)], n_template)
-    ebv = np.repeat([0.0, *[REDDENED] * n_law], n_template)
-    spectra = attenuated_spectra(template_flux, wave, template, law, ebv)
+    spectra = template_spectra(template_flux, wave)
     u = np.asarray(latents_to_base(flow, encode_spectra(autoencoder, spectra)), dtype=np.float32)
     return u[np.isfinite(u).all(axis=1)]

@@ -35,6 +35,8 @@ def test_columns_and_counts(written, preset, catalog):
     assert dict(table.schema) == {
         "source_id": pl.Int64,
         "template_index": pl.Int16,
+        "second_template": pl.Int16,
+        "second_share": pl.Float32,
         "dust_law": pl.Int8,
         "ebv": pl.Float32,
         "z": pl.Float32,
@@ -116,6 +118,39 @@ def test_same_seed_same_bytes_and_row_groups_change_no_value(written, preset, li
     other = preset.model_copy(update={"seed": 1})
     write_training_set(other, library, catalog, tmp_path / "other", progress=False)
     assert (tmp_path / "other").read_bytes() != path.read_bytes()
+
+
+def test_mixtures_hold_two_templates_and_change_nothing_else(written, preset, library, catalog, tmp_path):
+    plain = pl.read_parquet(written[0])
+    assert written[1]["n_mixed"] == 0 and (plain["second_share"] == 0.0).all()
+    counts = write_training_set(
+        _with(preset, mixed_share=0.4), library, catalog, tmp_path / "mixed", progress=False
+    )
+    table, spectra = pl.read_parquet(tmp_path / "mixed"), read_spectra(tmp_path / "mixed")
+    mixed = (table["second_share"] > 0.0).to_numpy()
+    assert mixed.sum() == counts["n_mixed"]
+    assert abs(mixed.mean() - 0.4) < 4.0 * np.sqrt(0.4 * 0.6 / 3000)
+    assert stats.kstest(table["second_share"].to_numpy()[mixed], "uniform").pvalue > 1e-3
+    same = ["source_id", "template_index", "dust_law", "ebv", "z"]
+    assert table.select(same).equals(plain.select(same))
+    np.testing.assert_array_equal(spectra[~mixed], read_spectra(written[0])[~mixed])
+    wave = rest_grid(preset.rest_grid)
+    flux = library_on_grid(library, wave)
+    for row in np.flatnonzero(mixed)[:5].tolist():
+        source = table.row(row, named=True)
+        share = source["second_share"]
+        light = (1 - share) * flux[source["template_index"]] + share * flux[source["second_template"]]
+        expected = light * attenuation(DUST_LAWS[source["dust_law"]], wave, source["ebv"])
+        np.testing.assert_allclose(spectra[row], expected / expected.mean(), rtol=3e-5, atol=1e-7)
+
+
+def test_templates_to_leave_out_are_in_no_mixture(preset, catalog, library):
+    gone = tuple(catalog["template"].unique().sort().to_list()[::7])
+    without = _with(preset, mixed_share=1.0).model_copy(
+        update={"tables": preset.tables.model_copy(update={"leave_out": gone})}
+    )
+    second = augment_sources(without, catalog).second
+    assert not {library.name[index] for index in np.unique(second.index)} & set(gone)
 
 
 def test_fewer_spectra_than_sources_are_distinct_originals(preset, catalog):

@@ -19,7 +19,7 @@ from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.exact import exact_photometry
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.autoencoder import build_autoencoder
-from paeplatform.pae.bundle import PaeBundle
+from paeplatform.pae.bundle import PaeBundle, RelativeErrors
 from paeplatform.pae.flow import build_flow
 from paeplatform.pae.proposal import build_proposal
 
@@ -202,3 +202,20 @@ def test_bad_input_is_refused_before_work(bands, filters, preset):
     )
     with pytest.raises(BandSetError, match="0123456789abcdef"):
         call(bundle=other)
+
+
+def test_the_models_error_counts_where_the_model_states_it_and_the_preset_wants_it(bands, filters, preset):
+    stated = replace(
+        make_bundle("compact"), model_error=RelativeErrors(np.geomspace(0.1, 5.0, 9), np.full(9, 0.05))
+    )
+    off = preset.model_copy(update={"inference": preset.inference.model_copy(update={"model_error": False})})
+    z_prior = UniformPrior(0.05, 2.0)
+
+    def posterior(bundle, settings):
+        return Estimator(bundle, z_prior, bands, filters, settings).posterior
+
+    term = posterior(stated, preset).model_error
+    np.testing.assert_allclose(term.at(jnp.log(1.3), 0.3), 0.05, rtol=1e-6)
+    np.testing.assert_allclose(np.exp(term.channel_log_wave), bands.wave_um, rtol=1e-6)
+    assert posterior(stated, off).model_error is None
+    assert posterior(make_bundle("compact"), preset).model_error is None

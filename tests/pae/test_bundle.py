@@ -17,6 +17,7 @@ from paeplatform.instrument.slots import SPHEREX_PASSBANDS, passbands_from_recor
 from paeplatform.pae.autoencoder import build_autoencoder
 from paeplatform.pae.bundle import (
     PaeBundle,
+    RelativeErrors,
     load_autoencoder,
     load_bundle,
     load_flow,
@@ -124,6 +125,36 @@ def test_passbands_that_are_none_are_refused(folder: Path, damage: dict):
         load_bundle(folder)
 
 
+def test_the_models_error_travels_with_the_bundle_and_an_older_one_has_none(folder: Path, tmp_path: Path):
+    assert load_bundle(folder).model_error is None
+    record = json.loads((folder / "bundle.json").read_text())
+    del record["model_error"]
+    (folder / "bundle.json").write_text(json.dumps(record))
+    assert load_bundle(folder).model_error is None
+    errors = RelativeErrors(np.geomspace(0.1, 5.0, 7), np.linspace(0.0, 0.06, 7))
+    save_bundle(dataclasses.replace(small_bundle(), model_error=errors), tmp_path / "other")
+    loaded = load_bundle(tmp_path / "other").model_error
+    np.testing.assert_array_equal(loaded.rest_wave_um, errors.rest_wave_um)
+    np.testing.assert_array_equal(loaded.relative, errors.relative)
+
+
+@pytest.mark.parametrize(
+    ("errors", "message"),
+    [
+        ([1.0], "must hold rest_wave_um and relative"),
+        ({"rest_wave_um": [1.0, 2.0]}, "must hold rest_wave_um and relative"),
+        ({"rest_wave_um": [1.0, 0.5], "relative": [0.1, 0.1]}, "increasing positive numbers"),
+        ({"rest_wave_um": [1.0, 2.0], "relative": [0.1]}, "increasing positive numbers"),
+        ({"rest_wave_um": [1.0, 2.0], "relative": [0.1, -0.1]}, "none negative"),
+        ({"rest_wave_um": [1.0, "a"], "relative": [0.1, 0.1]}, "could not convert"),
+    ],
+)
+def test_errors_of_the_model_that_are_none_are_refused(folder: Path, errors: object, message: str):
+    edit(folder / "bundle.json", model_error=errors)
+    with pytest.raises(CheckpointError, match=message):
+        load_bundle(folder)
+
+
 def test_decoder_head_reproduces_the_decoder():
     bundle = small_bundle()
     latent = jr.normal(jr.key(1), (N_LATENT,))
@@ -226,7 +257,7 @@ def test_fewer_layers_than_saved_and_unknown_settings_are_refused(folder: Path):
 
 def test_landmarks_travel_with_the_bundle_and_are_checked(tmp_path: Path):
     landmarks = np.random.default_rng(0).normal(size=(7, N_LATENT)).astype(np.float32)
-    save_bundle(dataclasses.replace(small_bundle(), landmarks=landmarks), tmp_path)
+    save_bundle(dataclasses.dataclasses.replace(small_bundle(), landmarks=landmarks), tmp_path)
     assert np.array_equal(load_bundle(tmp_path).landmarks, landmarks)
     content = bytearray((tmp_path / "landmarks.npy").read_bytes())
     content[-1] ^= 1
@@ -236,7 +267,9 @@ def test_landmarks_travel_with_the_bundle_and_are_checked(tmp_path: Path):
 
 
 def test_landmarks_of_another_latent_size_are_refused(tmp_path: Path):
-    save_bundle(dataclasses.replace(small_bundle(), landmarks=np.zeros((4, N_LATENT + 1))), tmp_path)
+    save_bundle(
+        dataclasses.dataclasses.replace(small_bundle(), landmarks=np.zeros((4, N_LATENT + 1))), tmp_path
+    )
     with pytest.raises(
         CheckpointError, match=rf"finite rows of {N_LATENT} numbers, found \(4, {N_LATENT + 1}\)"
     ):
@@ -261,7 +294,9 @@ def small_proposal(n_latent: int = N_LATENT) -> Proposal:
 
 
 def with_proposal() -> PaeBundle:
-    return dataclasses.replace(small_bundle(), proposal=small_proposal(), proposal_config=proposal_config())
+    return dataclasses.dataclasses.replace(
+        small_bundle(), proposal=small_proposal(), proposal_config=proposal_config()
+    )
 
 
 @eqx.filter_jit

@@ -10,7 +10,7 @@ from paeplatform.errors import InputError
 from paeplatform.sed.dust import DUST_LAWS, attenuation
 from paeplatform.sed.grid import library_on_grid, rest_grid
 from paeplatform.sed.library import load_library
-from paeplatform.sed.spectra import attenuated_spectra
+from paeplatform.sed.spectra import SecondTemplates, attenuated_spectra
 
 GRID = rest_grid(RestGridConfig())
 TEMPLATES = library_on_grid(load_library(), GRID)
@@ -73,3 +73,37 @@ def test_bad_parameters_are_named(index: list, law: list, ebv: list, message: st
 def test_grid_of_another_length_is_refused() -> None:
     with pytest.raises(InputError, match=r"expected \(n_template, 799\)"):
         attenuated_spectra(TEMPLATES, GRID[1:], np.zeros(1, int), np.zeros(1, int), np.zeros(1))
+
+
+def test_mixtures_equal_the_formula_in_float64_and_a_share_of_none_is_no_mixture() -> None:
+    rng = np.random.default_rng(3)
+    n = 600
+    index, other = rng.integers(0, 160, (2, n))
+    law, ebv, share = rng.integers(0, 3, n), rng.uniform(0.0, 1.0, n), rng.uniform(0.0, 1.0, n)
+    share[:4] = [0.0, 1.0, 0.0, 1.0]
+    spectra = attenuated_spectra(TEMPLATES, GRID, index, law, ebv, SecondTemplates(other, share))
+    for row in range(0, n, 37):
+        light = (1.0 - share[row]) * TEMPLATES[index[row]] + share[row] * TEMPLATES[other[row]]
+        expected = light * attenuation(DUST_LAWS[law[row]], GRID, ebv[row])
+        np.testing.assert_allclose(spectra[row], expected / expected.mean(), rtol=3e-5)
+    np.testing.assert_array_equal(
+        spectra[[0, 2]], attenuated_spectra(TEMPLATES, GRID, index, law, ebv)[[0, 2]]
+    )
+    np.testing.assert_array_equal(
+        spectra[[1, 3]], attenuated_spectra(TEMPLATES, GRID, other, law, ebv)[[1, 3]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("index", "share", "message"),
+    [
+        ([0, 160], [0.5, 0.5], r"second template\[1\] = 160 is outside the accepted range 0-159"),
+        ([0, 1], [0.5, 1.5], r"share\[1\] = 1\.5 of a second template is outside the accepted range 0-1"),
+        ([0, 1], [np.nan, 0.5], r"share\[0\] = nan of a second template"),
+        ([0], [0.5], r"must be vectors of length 2"),
+    ],
+)
+def test_bad_second_templates_are_named(index: list, share: list, message: str) -> None:
+    second = SecondTemplates(np.array(index), np.array(share))
+    with pytest.raises(InputError, match=message):
+        attenuated_spectra(TEMPLATES, GRID, np.zeros(2, int), np.zeros(2, int), np.zeros(2), second)

@@ -15,12 +15,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from paeplatform.config import ProposalConfig
-from paeplatform.inference.importance.proposal_training import Observing, simulation_bank
+from paeplatform.inference.importance.proposal_training import (
+    Observing,
+    relative_errors,
+    simulation_bank,
+)
 from paeplatform.inference.model.forward_model import PaeForward
+from paeplatform.inference.model.model_error import ModelError
 from paeplatform.inference.model.posterior import WhitenedPhotometry, whiten
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.pae.proposal import Proposal
 
+N_DRAWS = 256  # of each source of a check
 SEED_OFFSET = 2  # beyond the seeds of the training and validation banks
 
 
@@ -50,7 +56,7 @@ def check_proposal(
     *,
     seed: int,
     n_sources: int = 512,
-    n_draws: int = 256,
+    model_error: ModelError | None = None,
 ) -> ProposalCheck:
     """Draws from the proposal for sources simulated as in its training, with another seed.
 
@@ -62,16 +68,16 @@ def check_proposal(
         cfg: its limits of signal-to-noise are used.
         seed: of the training.
         n_sources: simulated.
-        n_draws: of each.
+        model_error: that of the training.
     """
     n_latent = proposal.dim - 1
     bank = simulation_bank(forward, z_prior, n_sources, n_latent, seed + SEED_OFFSET)
     observing = Observing(jnp.asarray(depths, jnp.float32), cfg.snr_min, cfg.snr_max)
     noise_key, draw_key = jr.split(jr.key(seed + SEED_OFFSET))
-    photometry = _observe(observing, bank[:, n_latent + 1 :], jr.split(noise_key, n_sources))
-    u, log_z = _draw(proposal, photometry, jr.split(draw_key, n_sources), n_draws)
+    photometry = _observe(observing, model_error, bank[:, n_latent:], jr.split(noise_key, n_sources))
+    u, log_z = _draw(proposal, photometry, jr.split(draw_key, n_sources), N_DRAWS)
     u, log_z = np.asarray(u), np.asarray(log_z)
-    half = 0.5 / n_draws
+    half = 0.5 / N_DRAWS
     return ProposalCheck(
         z_true=np.exp(bank[:, n_latent]),
         z_median=np.exp(np.median(log_z, axis=1)),
@@ -103,8 +109,15 @@ def draw_redshifts(
 
 
 @eqx.filter_jit
-def _observe(observing: Observing, model: Array, keys: Array) -> WhitenedPhotometry:
-    return jax.vmap(observing)(model, keys)
+def _observe(
+    observing: Observing, model_error: ModelError | None, rows: Array, keys: Array
+) -> WhitenedPhotometry:
+    """Photometry of rows of ln z and noiseless fluxes."""
+
+    def one(row: Array, key: Array) -> WhitenedPhotometry:
+        return observing(row[1:], key, relative_errors(model_error, row[0]))
+
+    return jax.vmap(one)(rows, keys)
 
 
 @eqx.filter_jit

@@ -177,6 +177,11 @@ def _model_fluxes(forward: PaeForward, u: Array, log_z: Array) -> Float[Array, "
     return jax.vmap(forward)(u, jnp.exp(log_z))
 
 
+def relative_errors(model_error: ModelError | None, log_z: Array) -> Float[Array, " band"] | None:
+    """Of the channels' fluxes at ln z; None without errors of the model."""
+    return None if model_error is None else model_error.at(model_error.channel_log_wave, jnp.exp(log_z))
+
+
 def proposal_loss(observing: Observing, n_latent: int, model_error: ModelError | None = None):  # type: ignore[no-untyped-def]
     """Mean -ln q(u, ln z | simulated photometry) of a batch of bank rows.
 
@@ -186,10 +191,7 @@ def proposal_loss(observing: Observing, n_latent: int, model_error: ModelError |
 
     def loss(proposal: Proposal, batch: Float[Array, "batch column"], key: PRNGKeyArray) -> Float[Array, ""]:
         def one(row: Array, key: PRNGKeyArray) -> Array:
-            relative = None
-            if model_error is not None:
-                relative = model_error.at(model_error.channel_log_wave, jnp.exp(row[n_latent]))
-            photometry = observing(row[n_latent + 1 :], key, relative)
+            photometry = observing(row[n_latent + 1 :], key, relative_errors(model_error, row[n_latent]))
             context = proposal.context(photometry.signal, photometry.weight)
             loss = -proposal.log_prob(context, row[:n_latent], row[n_latent])
             return jnp.minimum(loss, LARGEST_LOSS_OF_ROW)

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from paeplatform.errors import ConfigError
+from paeplatform.pae.bundle import PaeBundle
 
 N_REFINED = 3  # steps of the amplitude within V
 UNEVEN = 1e-3  # by which distances of the nodes may differ from their mean
@@ -111,3 +112,17 @@ def model_error(
         first=float(np.log(wave[0])),
         step=float(steps.mean()),
     )
+
+
+def model_error_of(bundle: PaeBundle, channel_wave_um: Float[np.ndarray, " channel"]) -> ModelError | None:
+    """The term of a trained model; None for one that does not state its errors.
+
+    Args:
+        bundle: trained PAE.
+        channel_wave_um: centres of the channels [um].
+
+    Raises:
+        ConfigError: the bundle's table is not even in the logarithm.
+    """
+    errors = bundle.model_error
+    return None if errors is None else model_error(errors.rest_wave_um, errors.relative, channel_wave_um)
