@@ -139,26 +139,27 @@ def _amplitude(model: np.ndarray, signal: np.ndarray, growth: np.ndarray) -> np.
     return np.maximum(best, 0.0)
 
 
-def _approximate(grid: ClassGrid, signal: np.ndarray, weight: np.ndarray) -> Float[np.ndarray, "source point"]:
+def _approximate(
+    grid: ClassGrid, signal: np.ndarray, weight: np.ndarray
+) -> Float[np.ndarray, "source point"]:
     """ln L of every model with V from the data, float32."""
     excess = np.maximum(signal**2 - 1.0, 0.0)
-    n_group, n_source = len(grid.flux), len(signal)
-    # errors that all groups share need one product, with all models at once
-    shared = bool((grid.error == grid.error[:1]).all())
-    error = grid.error[:1] if shared else grid.error
-    growth = 1.0 + np.square(error, dtype=np.float64)[:, None] * excess  # group, source, band
-    first = (signal * weight / growth).astype(np.float32)
-    second = (weight**2 / growth).astype(np.float32)
-    none = -0.5 * np.sum(signal**2 / growth + np.log(growth), axis=2)  # of the amplitude zero
-    shape = (1, -1, grid.n_band) if shared else (n_group, -1, grid.n_band)
-    dot = np.matmul(first, grid.flux.reshape(shape).transpose(0, 2, 1))  # group, source, model
-    norm = np.matmul(second, grid.squared.reshape(shape).transpose(0, 2, 1))
-    np.maximum(dot, 0.0, out=dot)
-    np.square(dot, out=dot)
-    dot /= norm + np.float32(_TINY)
-    dot *= np.float32(0.5)
-    dot += none[:, :, None].astype(np.float32)
-    return np.ascontiguousarray(dot.transpose(1, 0, 2)).reshape(n_source, -1)
+    log_l = np.empty((len(signal), len(grid)), np.float32)
+    flux, squared = (part.reshape(len(grid), grid.n_band) for part in (grid.flux, grid.squared))
+    for first, last in grid.runs:
+        growth = 1.0 + np.square(grid.error[first], dtype=np.float64) * excess
+        points = slice(first * grid.n_model, last * grid.n_model)
+        dot = (signal * weight / growth).astype(np.float32) @ flux[points].T
+        norm = (weight**2 / growth).astype(np.float32) @ squared[points].T
+        np.maximum(dot, 0.0, out=dot)
+        dot *= dot
+        norm += np.float32(_TINY)
+        dot /= norm
+        dot *= np.float32(0.5)
+        # of the amplitude zero
+        dot -= 0.5 * np.sum(signal**2 / growth + np.log(growth), axis=1, keepdims=True).astype(np.float32)
+        log_l[:, points] = dot
+    return log_l
 
 
 def _log_sum(values: np.ndarray) -> np.ndarray:
@@ -167,7 +168,7 @@ def _log_sum(values: np.ndarray) -> np.ndarray:
 
 
 def _redshifts(z: np.ndarray, share: np.ndarray, best: np.ndarray) -> Float[np.ndarray, "source 3"]:
-    """Redshift of the best model and the quantiles 16 % and 84 %; a group's share lies between its neighbours' middles."""
+    """Redshift of the best model and the quantiles 16 % and 84 %; a group reaches halfway to its neighbours."""
     found = np.full((len(share), 3), np.nan)
     if not np.isfinite(z).all() or len(z) < 2:
         return found

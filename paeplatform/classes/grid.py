@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -79,6 +80,13 @@ class ClassGrid:
     def squared(self) -> Float[np.ndarray, "group model band"]:
         """Fluxes squared, float32."""
         return np.square(self.flux)
+
+    @cached_property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """(first group, one beyond the last) of the groups one after the other that have the same relative errors."""
+        new = np.flatnonzero((np.diff(self.error, axis=0) != 0.0).any(axis=1)) + 1
+        edges = [0, *new.tolist(), len(self.error)]
+        return tuple(pairwise(edges))
 
 
 def class_grid(

@@ -116,7 +116,9 @@ def quasar_fluxes(
     spectra = quasar_spectra(shapes, wave)
     flux = band_fluxes(wave, spectra, bands, z)
     # below this redshift no channel sees the forest
-    for place in np.flatnonzero(bands.wave_um[0] - 2.0 * bands.bandwidth_um[0] < LYMAN_SERIES[0][0] * (1.0 + z)):
+    for place in np.flatnonzero(
+        bands.wave_um[0] - 2.0 * bands.bandwidth_um[0] < LYMAN_SERIES[0][0] * (1.0 + z)
+    ):
         absorbed = spectra * igm_transmission(wave, z[place])
         flux[place] = band_fluxes(wave, absorbed, bands, z[place : place + 1])[0]
     return flux
@@ -151,7 +153,9 @@ def galaxy_grid(
     )
     prior = BpzPrior(**GALAXY_Z_PRIOR) if z_prior is None else z_prior
     # even steps of ln(1+z), half as wide as the linear ones at the end, keep the number of redshifts small
-    place = np.unique(np.searchsorted(config.z, np.expm1(np.linspace(np.log1p(0.01), np.log1p(config.z_max), 190))))
+    place = np.unique(
+        np.searchsorted(config.z, np.expm1(np.linspace(np.log1p(0.01), np.log1p(config.z_max), 190)))
+    )
     place = np.clip(place, 1, len(config.z) - 1)
     z = config.z[place]
     law, ebv = (np.array(part) for part in zip(*product(range(len(config.dust_laws)), range(3)), strict=True))
