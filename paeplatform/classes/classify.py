@@ -23,6 +23,7 @@ from paeplatform.classes.counts import (
     DEFAULT_LATITUDE_DEG,
     class_counts,
     galactic_latitude,
+    galaxy_redshift_density,
     reference_magnitude,
 )
 from paeplatform.classes.evidence import ClassEvidence, class_evidence
@@ -155,7 +156,10 @@ def classify(
         if positions is None
         else galactic_latitude(positions.ra_deg, positions.dec_deg)
     )
-    found = {name: _evidence(grid, flux, flux_err, usable, good) for name, grid in classifier.grids.items()}
+    mag = reference_magnitude(flux, flux_err, usable, classifier.bands)
+    found = {
+        name: _evidence(grid, flux, flux_err, usable, good, mag) for name, grid in classifier.grids.items()
+    }
     log_evidence = {name: part.log_evidence for name, part in found.items()}
     chi2 = {name: part.chi2 for name, part in found.items()}
     n_parameters = {name: grid.n_parameters for name, grid in classifier.grids.items()}
@@ -163,7 +167,6 @@ def classify(
         log_evidence["galaxy"] = np.where(good, galaxy.log_evidence, np.nan)
         chi2["galaxy"] = np.where(good, galaxy.chi2, np.nan)
         n_parameters["galaxy"] = galaxy.n_parameters
-    mag = reference_magnitude(flux, flux_err, usable, classifier.bands)
     known = good & np.isfinite(log_evidence["galaxy"])
     evidence = np.stack([log_evidence[name] for name in CLASSES], axis=1)
     probability = _probabilities(evidence, np.where(known, mag, np.nan), latitude)
@@ -192,9 +195,16 @@ def classify(
 
 
 def _evidence(
-    grid: ClassGrid, flux: np.ndarray, flux_err: np.ndarray, usable: np.ndarray, good: np.ndarray
+    grid: ClassGrid,
+    flux: np.ndarray,
+    flux_err: np.ndarray,
+    usable: np.ndarray,
+    good: np.ndarray,
+    mag: np.ndarray,
 ) -> ClassEvidence:
     """Of all sources, a batch at a time; NaN and 0 where a source is not good."""
+    # the weights of the galaxies are even in z, of which the range is given back
+    span = float(grid.z[-1] - grid.z[0])
     n_source = len(flux)
     evidence = ClassEvidence(
         log_evidence=np.full(n_source, np.nan),
@@ -206,7 +216,8 @@ def _evidence(
     chosen = np.flatnonzero(good)
     for first in range(0, len(chosen), BATCH):
         rows = chosen[first : first + BATCH]
-        part = class_evidence(grid, flux[rows], flux_err[rows], usable[rows])
+        prior = np.log(galaxy_redshift_density(grid.z, mag[rows]) * span) if grid.name == "galaxy" else None
+        part = class_evidence(grid, flux[rows], flux_err[rows], usable[rows], prior)
         for name in ("log_evidence", "chi2", "best_group", "best_model", "z"):
             getattr(evidence, name)[rows] = getattr(part, name)
     return evidence

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import gamma
 
+from paeplatform.catalog.population import GALAXY_TYPES, redshift_law, type_fractions
 from paeplatform.classes.grid import CLASSES
 from paeplatform.errors import ConfigError
 from paeplatform.instrument.bands import BandSet
@@ -30,6 +32,8 @@ DEFAULT_LATITUDE_DEG = 45.0  # where the position is not known
 LATITUDE_MIN_DEG = 5.0  # the discs are not followed closer to the plane
 MAG_MIN, MAG_MAX = 8.0, 25.0  # limits within which counts are used
 MAG_RANGE_UM = (1.1, 1.35)
+I_MINUS_J_GALAXY, I_MINUS_J_QUASAR = 0.6, 0.3
+REDSHIFT_FLOOR = 0.002
 POLE_RA_DEG, POLE_DEC_DEG = 192.85948, 27.12825  # of the Galaxy, J2000
 J_AB_MINUS_VEGA = 0.94
 SQUARE_DEGREE_SR = (np.pi / 180.0) ** 2
@@ -63,7 +67,7 @@ def class_counts(
     """
     mag = np.clip(np.asarray(mag, np.float64), MAG_MIN, MAG_MAX)
     sine = np.sin(np.radians(np.maximum(np.abs(latitude_deg), LATITUDE_MIN_DEG)))
-    i_galaxy, i_quasar = mag + 0.6, mag + 0.3 - 19.2
+    i_galaxy, i_quasar = mag + I_MINUS_J_GALAXY, mag + I_MINUS_J_QUASAR - 19.2
     galaxy = 1000.0 * 10.0 ** (
         0.36 * (np.maximum(i_galaxy, 18.0) - 20.0) + 0.6 * np.minimum(i_galaxy - 18.0, 0.0)
     )
@@ -75,6 +79,32 @@ def class_counts(
         "brown_dwarf": _dwarf_counts(mag, sine),
     }
     return np.stack([counts[name] for name in CLASSES], axis=-1)
+
+
+def galaxy_redshift_density(
+    z: Float[np.ndarray, " z"], mag: Float[np.ndarray, " source"]
+) -> Float[np.ndarray, "source z"]:
+    """p(z | m) of galaxies: LePHARE's law of types and redshifts (`catalog.population`) at i = J + 0.6.
+
+    It forbids what counts alone do not: a galaxy at z = 2.5 that is as bright as J = 20. A floor of 0.002 up to z = 6
+    stands for the few that the law leaves out.
+
+    Args:
+        z: redshifts above 0.
+        mag: AB magnitudes near 1.2 um.
+
+    Returns:
+        Densities, which integrate to 1 over z up to the floor's 1 %.
+    """
+    kinds, mag_i = np.arange(len(GALAXY_TYPES)), np.clip(mag, MAG_MIN, MAG_MAX) + I_MINUS_J_GALAXY
+    share = type_fractions(mag_i)  # source, type
+    density = np.full((len(mag_i), len(z)), REDSHIFT_FLOOR)
+    for kind in kinds:
+        alpha, z0 = redshift_law(np.full(len(mag_i), kind), mag_i)
+        ratio = (z / z0[:, None]) ** alpha[:, None]
+        norm = alpha / (z0 * gamma(1.0 + 1.0 / alpha))
+        density += (share[:, kind] * norm)[:, None] * ratio * np.exp(-ratio)
+    return density
 
 
 def galactic_latitude(

@@ -56,6 +56,7 @@ def class_evidence(
     flux: Float[np.ndarray, "source band"],
     flux_err: Float[np.ndarray, "source band"],
     usable: np.ndarray,
+    log_group_prior: Float[np.ndarray, "source group"] | None = None,
 ) -> ClassEvidence:
     """The evidence of a class for some sources.
 
@@ -65,6 +66,7 @@ def class_evidence(
         flux_err: 1 sigma [uJy].
         usable: (source, band) bands to use: finite flux, finite and positive error. A source may have none; its
             evidence is then 1.
+        log_group_prior: ln of factors of the weights of each group that differ from source to source, as p(z | m) does.
 
     Returns:
         Values for each source. Memory is 8 bytes for each source and model: give some tens of sources at a time.
@@ -72,13 +74,17 @@ def class_evidence(
     signal, weight = whitened(flux, flux_err, usable)
     approximate = _approximate(grid, signal, weight)
     n_source, n_exact = len(flux), min(N_EXACT, approximate.shape[1])
-    log_prior = grid.log_prior.ravel()
-    approximate += log_prior.astype(np.float32)
+    log_prior = np.broadcast_to(grid.log_prior.ravel(), approximate.shape)
+    if log_group_prior is not None:
+        log_prior = log_prior + np.repeat(log_group_prior, grid.n_model, axis=1)
+    approximate += (
+        log_prior.astype(np.float32) if log_group_prior is not None else log_prior[0].astype(np.float32)
+    )
     kept = np.argpartition(approximate, -n_exact, axis=1)[:, -n_exact:]
     group, model = np.divmod(kept, grid.n_model)
     models = grid.flux[group, model].astype(np.float64) * weight[:, None]
     log_l, chi2 = log_likelihoods(models, signal[:, None], grid.error[group].astype(np.float64))
-    exact = log_l + log_prior[kept]
+    exact = log_l + np.take_along_axis(log_prior, kept, axis=1)
     best = exact.argmax(axis=1)
     row = np.arange(n_source)
 

@@ -6,8 +6,9 @@ Relative errors of the models, 1 sigma in a channel. They are this project's cho
   blackbodies, which lack the lines;
 - brown dwarf 15 % and 30 %: BT-Settl models of L and T dwarfs miss observed ones by 10-20 % (clouds, and methane and
   carbon monoxide out of equilibrium), and beyond 2.3 um the library does not resolve methane at 3.3 um;
-- quasar 8 %, 15 % at rest beyond 3 um, where the hot dust is no single blackbody, and 50 % below Lyman alpha, where the
-  absorption differs from one line of sight to the next;
+- quasar 8 %, at rest 20 % from 1.3 um and 30 % from 3.5 um on, where dust of many temperatures shines (with 8 % the
+  shape of the dust would decide the redshift instead of the lines), and 50 % below Lyman alpha, where the absorption
+  differs from one line of sight to the next;
 - galaxy 4 %, what the platform measures of galaxies that were left out (`docs/inference.md`).
 """
 
@@ -21,15 +22,15 @@ from jaxtyping import Float
 from paeplatform.classes.grid import ClassGrid, class_grid
 from paeplatform.classes.library import StarLibrary, load_stars
 from paeplatform.classes.quasar_spectra import (
+    HOST_Z_MAX,
     LYMAN_SERIES,
     QuasarShape,
     igm_transmission,
     quasar_spectra,
     rest_wave,
-    shape_grid,
+    shape_grids,
 )
 from paeplatform.errors import ConfigError
-from paeplatform.inference.model.priors import BpzPrior, RedshiftPrior
 from paeplatform.instrument.bands import BandSet
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.instrument.weights import all_band_weights, as_sparse
@@ -39,10 +40,12 @@ from paeplatform.template_fit.grid import TemplateGridConfig, build_template_gri
 
 STAR_ERROR, STAR_ERROR_COARSE = 0.03, 0.05
 DWARF_ERROR, DWARF_ERROR_COARSE = 0.15, 0.30
-QUASAR_ERROR, QUASAR_ERROR_DUST, QUASAR_ERROR_FOREST = 0.08, 0.15, 0.50
+# rest wavelengths [um] and errors there
+QUASAR_ERROR = ((0.9, 1.3, 2.5, 3.5), (0.08, 0.20, 0.20, 0.30))
+QUASAR_ERROR_FOREST = 0.50
+QUASAR_SHARED = 8  # redshifts, 3 % of (1+z)
 GALAXY_ERROR = 0.04
 QUASAR_Z_MIN, QUASAR_Z_MAX, QUASAR_DLN_Z = 0.03, 6.0, 0.004
-DUST_REST_UM = 3.0
 # A_V [mag] of the Milky Way's dust in front of a star, and the weights; R_V = 3.1
 STAR_A_V = {0.0: 0.4, 0.2: 0.3, 0.5: 0.15, 1.0: 0.1, 2.0: 0.05}
 # p(z) of quasars ~ z^a exp(-(z/b)^c): 17, 56 and 27 % below z = 1, to 2.15 and above, as the 30, 99 and 47 a square
@@ -52,8 +55,6 @@ GALAXY_GRID = TemplateGridConfig(
     z_max=3.0, z_step=0.01, ebv_max=0.4, ebv_step=0.2, dust_laws=("prevot", "calzetti"), n_ebv_nodes=3
 )
 GALAXY_EBV_WEIGHT = (0.5, 0.35, 0.15)
-# a fit to N(z) of the mock catalogue; replace it by the preset's
-GALAXY_Z_PRIOR = {"alpha": 1.5, "beta": 0.6, "gamma": 1.4, "z_min": 0.005, "z_max": 3.0}
 
 
 def star_grid(bands: BandSet, library: StarLibrary | None = None, kind: str = "star") -> ClassGrid:
@@ -89,23 +90,21 @@ def star_grid(bands: BandSet, library: StarLibrary | None = None, kind: str = "s
 
 
 def quasar_grid(bands: BandSet) -> ClassGrid:
-    """Quasars: a group for each redshift, 0.03-6 in even steps of ln(1+z), a model for each of `shape_grid`.
-
-    Hosts are left out above z = 1.5, where a quasar outshines them.
-    """
-    shapes, weight = shape_grid()
+    """Quasars: a group for each redshift, 0.03-6 in even steps of ln(1+z), a model for each shape of `shape_grids`."""
     n_z = round((np.log1p(QUASAR_Z_MAX) - np.log1p(QUASAR_Z_MIN)) / QUASAR_DLN_Z) + 1
     z = np.expm1(np.linspace(np.log1p(QUASAR_Z_MIN), np.log1p(QUASAR_Z_MAX), n_z))
-    flux = quasar_fluxes(shapes, z, bands)
+    near, far = shape_grids()
+    parts = ((near, z[z < HOST_Z_MAX]), (far, z[z >= HOST_Z_MAX]))
+    flux = np.concatenate([quasar_fluxes(part.shapes, at, bands) for part, at in parts])
+    weight = np.concatenate([np.tile(part.weight, (len(at), 1)) for part, at in parts])
     a, b, c = QUASAR_Z_LAW
     of_z = z**a * np.exp(-((z / b) ** c)) * (1.0 + z)  # even steps of ln(1+z)
-    with_host = np.array([shape.host > 0.0 for shape in shapes])
-    weights = np.where(with_host & (z[:, None] > 1.5), 0.0, weight)
-    weights = weights / weights.sum(axis=1, keepdims=True) * of_z[:, None]
-    rest = bands.wave_um / (1.0 + z[:, None])
-    error = np.where(rest > DUST_REST_UM, QUASAR_ERROR_DUST, QUASAR_ERROR)
+    # redshifts one after the other share their errors, which makes the products of the evidence larger and fewer
+    shared = z[np.minimum(np.arange(n_z) // QUASAR_SHARED * QUASAR_SHARED + QUASAR_SHARED // 2, n_z - 1)]
+    rest = bands.wave_um / (1.0 + shared[:, None])
+    error = np.interp(rest, *QUASAR_ERROR)
     error = np.where(rest < LYMAN_SERIES[0][0], QUASAR_ERROR_FOREST, error)
-    return class_grid("quasar", flux, error, weights, 7, z=z)
+    return class_grid("quasar", flux, error, weight * of_z[:, None], 8, z=z)
 
 
 def quasar_fluxes(
@@ -127,7 +126,6 @@ def quasar_fluxes(
 def galaxy_grid(
     bands: BandSet,
     library: TemplateLibrary | None = None,
-    z_prior: RedshiftPrior | None = None,
     config: TemplateGridConfig = GALAXY_GRID,
 ) -> ClassGrid:
     """Galaxies of template fitting, for use without a PAE: a group for each redshift.
@@ -135,14 +133,13 @@ def galaxy_grid(
     Args:
         bands: the channels.
         library: templates; None for the packaged 160.
-        z_prior: prior of z; None for `GALAXY_Z_PRIOR`.
         config: extent. E(B-V) must have three values, weighted by `GALAXY_EBV_WEIGHT`.
 
     Returns:
-        A grid of some 140,000 models, 60 MB. Templates have equal weights.
+        A grid of some 140,000 models, 60 MB. Templates and equal steps of z have equal weights: `classify` brings p(z | m).
 
     Raises:
-        ConfigError: the extent has another number of E(B-V), or the prior has nothing within it.
+        ConfigError: the extent has another number of E(B-V).
     """
     if len(config.ebv) != len(GALAXY_EBV_WEIGHT):
         raise ConfigError(
@@ -151,7 +148,6 @@ def galaxy_grid(
     templates = build_template_grid(
         load_library() if library is None else library, gaussian_filters(bands), config, progress=False
     )
-    prior = BpzPrior(**GALAXY_Z_PRIOR) if z_prior is None else z_prior
     # even steps of ln(1+z), half as wide as the linear ones at the end, keep the number of redshifts small
     place = np.unique(
         np.searchsorted(config.z, np.expm1(np.linspace(np.log1p(0.01), np.log1p(config.z_max), 190)))
@@ -166,10 +162,7 @@ def galaxy_grid(
     for row, at in enumerate(place):
         models = templates.models(np.full(n_template, at), np.arange(n_template))
         flux[row] = models.reshape(n_template, len(kept), -1)[:, kept]
-    density = np.exp([float(prior.log_prob(np.float32(value))) for value in z]) * np.gradient(z)
-    if not density.sum() > 0.0:
-        raise ConfigError(f"class grid galaxy: the prior has nothing within z = {z[0]:g}-{z[-1]:g}")
-    weights = density[:, None] * np.tile(weight, n_template)
+    weights = np.gradient(z)[:, None] * np.tile(weight, n_template)
     error = np.full((len(z), len(bands)), GALAXY_ERROR)
     return class_grid("galaxy", flux.reshape(len(z), -1, len(bands)), error, weights, 4, z=z)
 

@@ -2,13 +2,13 @@
 
 With f_nu of the accretion disc normalised to 1 at 0.55 um,
 
-    f_nu = [ disc(slope) (1 + Balmer continuum) + lines (line_scale) + hot_dust B(1243.6 K) ] 10^(-0.4 k E(B-V)) + host
+    f_nu = [ disc(slope) (1 + Balmer continuum) + lines (line_scale) + hot_dust B(dust_k) ] 10^(-0.4 k E(B-V)) + host
 
 - disc: nu^(-0.349 + slope) below 0.388 um and nu^(0.593 + slope) above (Temple, Hewett & Banerji 2021, MNRAS 508, 737,
   table 1), steeper by nu^-1 below 0.12 um. `slope` is 0 +- 0.3 among quasars (the scatter of Davis, Woo & Blaes 2007,
   ApJ 668, 682, and of Krawczyk et al. 2015, AJ 149, 203, is 0.2-0.4).
 - hot dust: a blackbody of 1243.6 K, whose f_nu at 2 um is 3.961 times that of the disc at 0.55 um on average (the same
-  paper; Glikman et al. 2006 find 1260 K), times the parameter `hot_dust`.
+  paper; Glikman et al. 2006, ApJ 640, 579, find 1260 K), times the parameter `hot_dust`. `dust_k` may differ from it.
 - Balmer continuum: 15,000 K, optical depth 1 at the edge (Grandi 1982, ApJ 255, 25), 10 % of the disc at 0.3 um.
 - lines and Fe II: `quasar_lines`, times `line_scale`.
 - reddening by the law of the SMC (Prevot et al. 1984), which fits quasars (Hopkins et al. 2004, AJ 128, 1112).
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -37,6 +38,7 @@ FAR_UM, FAR_STEP = 0.12, -1.0
 HOT_DUST_K, HOT_DUST_AT_2_UM = 1243.6, 3.961
 BALMER_EDGE_UM, BALMER_K, BALMER_AT_03_UM = 0.3646, 15_000.0, 0.10
 HOST_TEMPLATE, HOST_UM = "ilbert/Ell2_A_0", 0.9
+HOST_Z_MAX = 1.5  # beyond it a quasar outshines its host
 HC_OVER_K = 14_387.77  # um K
 LYMAN_LIMIT_UM = 0.09118
 # Madau 1995, equations 12 and 15: wavelength [um] and coefficient of each line of the series
@@ -53,6 +55,7 @@ class QuasarShape:
         line_scale: of all equivalent widths, 1 on average.
         ebv: reddening E(B-V) [mag], 0-1.
         host: flux of the galaxy over that of the disc at 0.9 um.
+        dust_k: temperature of the hot dust [K], 300-3000.
 
     Raises:
         ConfigError: a value is outside of its range; names it.
@@ -63,6 +66,7 @@ class QuasarShape:
     line_scale: float = 1.0
     ebv: float = 0.0
     host: float = 0.0
+    dust_k: float = HOT_DUST_K
 
     def __post_init__(self) -> None:
         for name in ("hot_dust", "line_scale", "host"):
@@ -70,25 +74,52 @@ class QuasarShape:
                 raise ConfigError(f"quasar: {name} {getattr(self, name)} must be finite and at least 0")
         if not abs(self.slope) <= 3.0:
             raise ConfigError(f"quasar: slope {self.slope} must be within -3 and 3")
+        if not 300.0 <= self.dust_k <= 3000.0:
+            raise ConfigError(f"quasar: dust_k {self.dust_k} must be within 300 and 3000 K")
         if not 0.0 <= self.ebv <= 1.0:
             raise ConfigError(f"quasar: ebv {self.ebv} must be within 0 and 1")
 
 
-def shape_grid() -> tuple[list[QuasarShape], Float[np.ndarray, " shape"]]:
-    """The shapes that the classifier compares, and the prior weight of each (they sum to 1).
+class ShapeGrid(NamedTuple):
+    """Shapes and the prior weight of each; the weights sum to 1."""
 
-    The weights follow a normal law of the slope (0.3), a normal law of ln(hot_dust) and ln(line_scale) (0.5 each) and
-    an exponential law of E(B-V) (0.06 mag) times the spacing of the nodes. A host is expected in 30 % of all quasars.
+    shapes: list[QuasarShape]
+    weight: Float[np.ndarray, " shape"]
+
+
+def shape_grids() -> tuple[ShapeGrid, ShapeGrid]:
+    """The shapes that the classifier compares below and above `HOST_Z_MAX`, equally many.
+
+    The weights are those of a normal law of the slope (0.3), normal laws of ln(hot_dust) and ln(line_scale) (0.5 and
+    0.6) and an exponential law of E(B-V) (0.06 mag), times the spacing of the nodes. Below that redshift SPHEREx sees
+    the dust, so that its temperature has more nodes, and 30 % have a host; above it lines carry more of what is known.
     """
-    slopes = {-0.45: 0.26, 0.0: 0.48, 0.35: 0.26}
     strengths = {0.45: 0.28, 1.0: 0.44, 2.0: 0.28}
-    ebvs = {0.0: 0.45, 0.05: 0.33, 0.12: 0.15, 0.25: 0.07}
-    hosts = {0.0: 0.7, 0.6: 0.3}
-    shapes, weights = [], []
-    for slope, hot_dust, lines, ebv, host in product(slopes, strengths, strengths, ebvs, hosts):
-        shapes.append(QuasarShape(slope, hot_dust, lines, ebv, host))
-        weights.append(slopes[slope] * strengths[hot_dust] * strengths[lines] * ebvs[ebv] * hosts[host])
-    return shapes, np.array(weights) / np.sum(weights)
+    near = {
+        "slope": {-0.3: 0.5, 0.25: 0.5},
+        "hot_dust": strengths,
+        "line_scale": {0.5: 0.3, 1.0: 0.4, 2.0: 0.3},
+        "ebv": {0.0: 0.55, 0.08: 0.33, 0.22: 0.12},
+        "host": {0.0: 0.7, 0.6: 0.3},
+        "dust_k": {1050.0: 0.3, 1250.0: 0.4, 1500.0: 0.3},
+    }
+    far = {
+        "slope": {-0.45: 0.26, 0.0: 0.48, 0.35: 0.26},
+        "hot_dust": strengths,
+        "line_scale": {0.3: 0.08, 0.5: 0.18, 0.8: 0.25, 1.2: 0.25, 1.8: 0.16, 2.8: 0.08},
+        "ebv": {0.0: 0.55, 0.08: 0.33, 0.22: 0.12},
+        "host": {0.0: 1.0},
+        "dust_k": {1150.0: 0.5, 1400.0: 0.5},
+    }
+    return _products(near), _products(far)
+
+
+def _products(nodes: dict[str, dict[float, float]]) -> ShapeGrid:
+    shapes = [QuasarShape(**dict(zip(nodes, values, strict=True))) for values in product(*nodes.values())]
+    weight = np.array(
+        [float(np.prod(weights)) for weights in product(*(part.values() for part in nodes.values()))]
+    )
+    return ShapeGrid(shapes, weight / weight.sum())
 
 
 def rest_wave() -> Float[np.ndarray, " wave"]:
@@ -107,16 +138,20 @@ def quasar_spectra(
         wave_um: rest wavelengths [um], from 0.06 up.
     """
     galaxy = _host(wave_um)
-    dust = _planck(wave_um, HOT_DUST_K) / _planck(np.array(2.0), HOT_DUST_K) * HOT_DUST_AT_2_UM
     balmer = _balmer_continuum(wave_um)
     discs = {slope: _disc(wave_um, slope) for slope in {shape.slope for shape in shapes}}
     lines = {slope: line_spectrum(wave_um, disc) for slope, disc in discs.items()}
+    dusts = {
+        kelvin: HOT_DUST_AT_2_UM * _planck(wave_um, kelvin) / _planck(np.array(2.0), kelvin)
+        for kelvin in {shape.dust_k for shape in shapes}
+    }
     screens = {ebv: attenuation("prevot", wave_um, ebv) for ebv in {shape.ebv for shape in shapes}}
     spectra = []
     for shape in shapes:
         disc = discs[shape.slope]
         level = float(np.interp(0.3, wave_um, disc))
-        nucleus = disc + level * balmer + shape.line_scale * lines[shape.slope] + shape.hot_dust * dust
+        nucleus = disc + level * balmer + shape.line_scale * lines[shape.slope]
+        nucleus += shape.hot_dust * dusts[shape.dust_k]
         at_host = float(np.interp(HOST_UM, wave_um, disc))
         spectra.append(nucleus * screens[shape.ebv] + shape.host * at_host * galaxy)
     return np.array(spectra)
