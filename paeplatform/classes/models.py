@@ -2,11 +2,12 @@
 
 Relative errors of the models, 1 sigma in a channel. They are this project's choice, except where a source is named:
 
-- star 3 %, where its spectrum is resolved, 5 % beyond 2.3 um, where the library has means of 10 %, and 5 % for
-  blackbodies, which lack the lines;
+- star 3 % where its spectrum is resolved, 5 % beyond 2.3 um, where the library has means of 10 %, and 5 % for
+  blackbodies, which lack the lines; cooler than 4000 K 5 % and 10 %, for molecules are harder to model;
 - brown dwarf 15 % and 30 %: BT-Settl models of L and T dwarfs miss observed ones by 10-20 % (clouds, and methane and
-  carbon monoxide out of equilibrium), and beyond 2.3 um the library does not resolve methane at 3.3 um;
-- quasar 8 %, at rest 20 % from 1.3 um and 30 % from 3.5 um on, where dust of many temperatures shines (with 8 % the
+  carbon monoxide out of equilibrium), and beyond 2.3 um the library does not resolve methane at 3.3 um; 8 % where the
+  template is observed, for the scatter of colours within a spectral type;
+- quasar 8 %, at rest 12 % from 1.3 um and 15 % from 3.5 um on, where dust of many temperatures shines (with 8 % the
   shape of the dust would decide the redshift instead of the lines), and 50 % below Lyman alpha, where the absorption
   differs from one line of sight to the next;
 - galaxy 4 %, what the platform measures of galaxies that were left out (`docs/inference.md`).
@@ -39,9 +40,11 @@ from paeplatform.sed.library import TemplateLibrary, load_library
 from paeplatform.template_fit.grid import TemplateGridConfig, build_template_grid
 
 STAR_ERROR, STAR_ERROR_COARSE = 0.03, 0.05
+COOL_STAR_ERROR, COOL_STAR_ERROR_COARSE, COOL_STAR_K = 0.05, 0.10, 4000.0
 DWARF_ERROR, DWARF_ERROR_COARSE = 0.15, 0.30
+OBSERVED_DWARF_ERROR = 0.08
 # rest wavelengths [um] and errors there
-QUASAR_ERROR = ((0.9, 1.3, 2.5, 3.5), (0.08, 0.20, 0.20, 0.30))
+QUASAR_ERROR = ((0.9, 1.3, 2.5, 3.5), (0.08, 0.12, 0.12, 0.15))
 QUASAR_ERROR_FOREST = 0.50
 QUASAR_SHARED = 8  # redshifts, 3 % of (1+z)
 GALAXY_ERROR = 0.04
@@ -80,13 +83,24 @@ def star_grid(bands: BandSet, library: StarLibrary | None = None, kind: str = "s
     ).reshape(-1, len(chosen.wave))
     flux = band_fluxes(chosen.wave, spectra, bands)[0].reshape(len(chosen), len(screens), -1)
     resolved = band_fluxes(chosen.wave, chosen.resolved.astype(np.float64), bands)[0] > 0.99
-    fine, coarse = (STAR_ERROR, STAR_ERROR_COARSE) if kind == "star" else (DWARF_ERROR, DWARF_ERROR_COARSE)
-    theory = np.array([name.startswith("blackbody") for name in chosen.name])
-    error = np.where(resolved & ~theory[:, None], fine, coarse)
+    fine, coarse = _star_errors(chosen, kind)
+    error = np.where(resolved, fine[:, None], coarse[:, None])
     temperature = np.where(np.isfinite(chosen.teff), chosen.teff, -np.arange(len(chosen)) - 1.0)
     _, place, count = np.unique(temperature, return_inverse=True, return_counts=True)
     weight = (1.0 / count[place])[:, None] * np.array(list(screens.values()))
     return class_grid(kind, flux, error, weight, 3 if kind == "star" else 2, labels=chosen.name)
+
+
+def _star_errors(library: StarLibrary, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """(where the spectrum is resolved, elsewhere): relative error of each template."""
+    observed = np.array([not name.startswith(("btsettl", "blackbody")) for name in library.name])
+    theory = np.array([name.startswith("blackbody") for name in library.name])
+    if kind == "star":
+        cool = ~(library.teff > COOL_STAR_K)  # without a temperature it is a late M star
+        coarse = np.where(cool, COOL_STAR_ERROR_COARSE, STAR_ERROR_COARSE)
+        return np.where(theory, coarse, np.where(cool, COOL_STAR_ERROR, STAR_ERROR)), coarse
+    fine = np.where(observed, OBSERVED_DWARF_ERROR, DWARF_ERROR)
+    return fine, np.full(len(library), DWARF_ERROR_COARSE)
 
 
 def quasar_grid(bands: BandSet) -> ClassGrid:
@@ -136,7 +150,8 @@ def galaxy_grid(
         config: extent. E(B-V) must have three values, weighted by `GALAXY_EBV_WEIGHT`.
 
     Returns:
-        A grid of some 140,000 models, 60 MB. Templates and equal steps of z have equal weights: `classify` brings p(z | m).
+        A grid of some 140,000 models, 60 MB. Templates and equal steps of z have equal weights; `classify` brings
+        p(z | m).
 
     Raises:
         ConfigError: the extent has another number of E(B-V).
