@@ -60,8 +60,8 @@ def held_out(names: tuple[str, ...]) -> list[str]:
     return list(names[HOLD_OUT // 2 :: HOLD_OUT])
 
 
-def galaxies(n: int, bands: BandSet, seed: int, snr_min: float = SNR_RANGE[0]) -> ClassSources:
-    """The first galaxies above a signal-to-noise of the mock catalogue of another seed."""
+def galaxies(n: int, bands: BandSet, seed: int) -> ClassSources:
+    """The first galaxies above the least signal-to-noise of the mock catalogue of another seed."""
     preset = load_preset("standard")
     # a catalogue so much larger has enough bright sources
     catalog_config = preset.catalog.model_copy(update={"n_sources": 36 * n})
@@ -69,9 +69,9 @@ def galaxies(n: int, bands: BandSet, seed: int, snr_min: float = SNR_RANGE[0]) -
     library = load_library()
     catalog = draw_mock_catalog(preset, library)
     rows = mock_photometry(preset, library, bands, catalog.filter(catalog["mag_i"] < 22.5), seed)
-    rows = rows.filter(rows["snr"] > snr_min).head(n)
+    rows = rows.filter(rows["snr"] > SNR_RANGE[0]).head(n)
     if len(rows) < n:
-        raise ValueError(f"galaxies: {len(rows)} above a signal-to-noise of {snr_min:g}, {n} are needed")
+        raise ValueError(f"galaxies: {len(rows)} above a signal-to-noise of {SNR_RANGE[0]:g}, {n} are needed")
     flux, flux_err = (rows[name].to_numpy().astype(np.float64) for name in ("flux", "flux_err"))
     kind = np.full(n, "galaxy")
     return ClassSources(

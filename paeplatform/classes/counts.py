@@ -4,7 +4,7 @@ Numbers of each class per square degree and magnitude at the AB magnitude J near
 flux. They are meant to be right within a factor of two, 0.7 in the ln of the odds: spectra with a total signal-to-noise
 above 20 usually differ by far more.
 
-- Galaxies: 1,000 at i = 20, rising by 10^(0.36 i) as in deep fields (Capak et al. 2007, ApJS 172, 99) and by 10^(0.6 i)
+- Galaxies: 1,500 at i = 20, rising by 10^(0.36 i) as in deep fields (Capak et al. 2007, ApJS 172, 99) and by 10^(0.6 i)
   below i = 18 (Yasuda et al. 2001, AJ 122, 1104); i - J = 0.6.
 - Quasars: a double power law in i, slopes 0.8 and 0.2, break at i = 19.2 with 12.5 there. It has 8 brighter than the
   break (Richards et al. 2006, AJ 131, 2766) and 170 to i = 22.2, as the 176 with g < 22.5 of Palanque-Delabrouille et
@@ -68,7 +68,7 @@ def class_counts(
     mag = np.clip(np.asarray(mag, np.float64), MAG_MIN, MAG_MAX)
     sine = np.sin(np.radians(np.maximum(np.abs(latitude_deg), LATITUDE_MIN_DEG)))
     i_galaxy, i_quasar = mag + I_MINUS_J_GALAXY, mag + I_MINUS_J_QUASAR - 19.2
-    galaxy = 1000.0 * 10.0 ** (
+    galaxy = 1500.0 * 10.0 ** (
         0.36 * (np.maximum(i_galaxy, 18.0) - 20.0) + 0.6 * np.minimum(i_galaxy - 18.0, 0.0)
     )
     quasar = 25.0 / (10.0 ** (-0.8 * i_quasar) + 10.0 ** (-0.2 * i_quasar))

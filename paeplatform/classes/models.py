@@ -3,7 +3,7 @@
 Relative errors of the models, 1 sigma in a channel. They are this project's choice, except where a source is named:
 
 - star 3 % where its spectrum is resolved, 5 % beyond 2.3 um, where the library has means of 10 %, and 5 % for
-  blackbodies, which lack the lines; cooler than 4000 K 5 % and 10 %, for molecules are harder to model;
+  blackbodies, which lack the lines; cooler than 4000 K 4 % and 7 %, for molecules are harder to model;
 - brown dwarf 15 % and 30 %: BT-Settl models of L and T dwarfs miss observed ones by 10-20 % (clouds, and methane and
   carbon monoxide out of equilibrium), and beyond 2.3 um the library does not resolve methane at 3.3 um; 8 % where the
   template is observed, for the scatter of colours within a spectral type;
@@ -40,7 +40,7 @@ from paeplatform.sed.library import TemplateLibrary, load_library
 from paeplatform.template_fit.grid import TemplateGridConfig, build_template_grid
 
 STAR_ERROR, STAR_ERROR_COARSE = 0.03, 0.05
-COOL_STAR_ERROR, COOL_STAR_ERROR_COARSE, COOL_STAR_K = 0.05, 0.10, 4000.0
+COOL_STAR_ERROR, COOL_STAR_ERROR_COARSE, COOL_STAR_K = 0.04, 0.07, 4000.0
 DWARF_ERROR, DWARF_ERROR_COARSE = 0.15, 0.30
 OBSERVED_DWARF_ERROR = 0.08
 # rest wavelengths [um] and errors there
