@@ -83,9 +83,15 @@ def classified(seed: int, numbers: dict[str, int]) -> tuple[ClassSources, pl.Dat
 
 
 def _share(
-    name: str, values: np.ndarray, target: float | None = None, *, more: bool = True
+    name: str,
+    values: np.ndarray,
+    target: float | None = None,
+    *,
+    more: bool = True,
+    weight: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    return figure(name, float(np.mean(values)), f"of {len(values)}", target, None, more=more)
+    share = float(np.average(values, weights=weight))
+    return figure(name, share, f"of {len(values)}", target, None, more=more)
 
 
 if __name__ == "__main__":

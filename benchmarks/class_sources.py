@@ -178,7 +178,7 @@ def _observed(
     flux: np.ndarray, kind: str, z: np.ndarray, name: np.ndarray, bands: BandSet, rng: np.random.Generator
 ) -> ClassSources:
     depth = bands.depth("mev")
-    snr = np.exp(rng.uniform(*np.log(SNR_RANGE), len(flux)))
+    snr = np.exp(rng.uniform(np.log(SNR_RANGE[0]), np.log(SNR_RANGE[1]), len(flux)))
     flux = flux * (snr / np.sqrt(np.sum((flux / depth) ** 2, axis=1)))[:, None]
     flux_err = np.tile(depth, (len(flux), 1))
     return ClassSources(

@@ -127,7 +127,7 @@ def classify(
         One row a source, in the order given: object_id; class_best (see the top of this module); for each class
         class_p_<class> (f32, they sum to 1), class_ln_evidence_<class> (f64) and class_chi2_<class> (f32); the best
         quasar's redshift class_z_quasar with the 68 % interval class_z_quasar_low and class_z_quasar_high (f32), never
-        narrower than the grid's step of 0.004 (1+z) allows; class_star and class_brown_dwarf, the name of the best
+        narrower than the grid's step of 0.006 (1+z) allows; class_star and class_brown_dwarf, the name of the best
         spectrum of each; class_mag, the AB magnitude near 1.2 um that the prior was taken at (f32).
 
     Raises:

@@ -6,8 +6,8 @@ above 20 usually differ by far more.
 
 - Galaxies: 1,500 at i = 20, rising by 10^(0.36 i) as in deep fields (Capak et al. 2007, ApJS 172, 99) and by 10^(0.6 i)
   below i = 18 (Yasuda et al. 2001, AJ 122, 1104); i - J = 0.6.
-- Quasars: a double power law in i, slopes 0.8 and 0.2, break at i = 19.2 with 12.5 there. It has 8 brighter than the
-  break (Richards et al. 2006, AJ 131, 2766) and 170 to i = 22.2, as the 176 with g < 22.5 of Palanque-Delabrouille et
+- Quasars: a double power law in i, slopes 0.8 and 0.2, break at i = 19.2 with 14.5 there. It has 9 brighter than the
+  break (Richards et al. 2006, AJ 131, 2766) and 174 to i = 22.2, as the 176 with g < 22.5 of Palanque-Delabrouille et
   al. 2013 (A&A 551, A29); i - J = 0.3.
 - Stars: exponential discs with the luminosity function of Bahcall & Soneira 1980 (ApJS 44, 73): scale height 90 pc for
   bright stars, 300 pc from M_V = 5 on, and a thick disc, 12 % of the stars later than M_V = 4, with 900 pc (Juric et
@@ -71,7 +71,7 @@ def class_counts(
     galaxy = 1500.0 * 10.0 ** (
         0.36 * (np.maximum(i_galaxy, 18.0) - 20.0) + 0.6 * np.minimum(i_galaxy - 18.0, 0.0)
     )
-    quasar = 25.0 / (10.0 ** (-0.8 * i_quasar) + 10.0 ** (-0.2 * i_quasar))
+    quasar = 29.0 / (10.0 ** (-0.8 * i_quasar) + 10.0 ** (-0.2 * i_quasar))
     counts = {
         "galaxy": galaxy,
         "quasar": quasar,

@@ -46,9 +46,9 @@ OBSERVED_DWARF_ERROR = 0.08
 # rest wavelengths [um] and errors there
 QUASAR_ERROR = ((0.9, 1.3, 2.5, 3.5), (0.08, 0.12, 0.12, 0.15))
 QUASAR_ERROR_FOREST = 0.50
-QUASAR_SHARED = 8  # redshifts, 3 % of (1+z)
+QUASAR_SHARED = 8  # redshifts, 5 % of (1+z)
 GALAXY_ERROR = 0.04
-QUASAR_Z_MIN, QUASAR_Z_MAX, QUASAR_DLN_Z = 0.03, 6.0, 0.004
+QUASAR_Z_MIN, QUASAR_Z_MAX, QUASAR_DLN_Z = 0.03, 6.0, 0.006
 # A_V [mag] of the Milky Way's dust in front of a star, and the weights; R_V = 3.1
 STAR_A_V = {0.0: 0.4, 0.2: 0.3, 0.5: 0.15, 1.0: 0.1, 2.0: 0.05}
 # p(z) of quasars ~ z^a exp(-(z/b)^c): 17, 56 and 27 % below z = 1, to 2.15 and above, as the 30, 99 and 47 a square
