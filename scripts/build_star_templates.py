@@ -184,6 +184,7 @@ def spex_types(
         infer_schema=False,
         quote_char=None,
         truncate_ragged_lines=True,
+        glob=False,
     )
     table = table.filter(
         (pl.col("QUALITY_FLAG") == "OK")
@@ -191,15 +192,16 @@ def spex_types(
         & (pl.col("DATA_KEY").cast(pl.Int64) % 2 == 0)
     )
     folder = next(source_dir.rglob("Public/SPEX-PRISM"))
-    grid = np.exp(np.arange(*np.log(SPEX_UM), 1.0 / RESOLUTION)) * 1e4
+    grid = np.exp(np.arange(np.log(SPEX_UM[0]), np.log(SPEX_UM[1]), 1.0 / RESOLUTION)) * 1e4
     spectra: dict[str, list[np.ndarray]] = {}
     for row in table.iter_rows(named=True):
         file, spectral_type = folder / f"{row['DATA_FILE']}.gz", str(row["SPEX_TYPE"])[:2]
         if spectral_type not in TYPE_K or not file.is_file():
             continue
-        with warnings.catch_warnings(), fits.open(file) as hdus:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # comments of the reduction are no valid keywords
-            wave, flux = np.asarray(hdus[0].data, np.float64)[:2]
+            data = fits.getdata(file)
+        wave, flux = np.asarray(data, np.float64)[:2]
         good = np.isfinite(flux) & (np.diff(wave, prepend=0.0) > 0.0)
         if wave[good][0] > SPEX_UM[0] or wave[good][-1] < SPEX_UM[1]:
             continue
