@@ -1,7 +1,8 @@
 """The spectra of stars and brown dwarfs that the package ships.
 
 `scripts/build_star_templates.py` makes the table and says where the spectra come from and what is approximate: BT-Settl
-models of 400-7000 K (Allard, Homeier & Freytag 2012) and eight dwarf spectra from grizli (MIT), blackbodies above.
+models of 400-7000 K (Allard, Homeier & Freytag 2012) and eight dwarf spectra from grizli (MIT), medians of observed
+dwarfs M0-T6 from splat (MIT), and blackbodies above 7000 K.
 """
 
 from __future__ import annotations
