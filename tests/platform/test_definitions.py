@@ -94,7 +94,8 @@ SAMPLED = {"pae_posteriors", "missing_band_stress", "reweighted_posteriors", "pa
 SAMPLED |= {"sample_pae_posteriors", "sample_chains", "posterior_ranks", "example_posteriors"}
 CHANGES = {
     "pae.flow": ({"pae": {"flow": {"jitter": 0.07}}}, {"latent_flow"}),
-    "pae.autoencoder": ({"pae": {"autoencoder": {"fit": {"epochs": 4}}}}, {"autoencoder"}),
+    "pae.autoencoder": ({"pae": {"autoencoder": {"fit": {"epochs": 4}}}}, {"autoencoder", "model_error"}),
+    "model_error": ({"model_error": {"n_galaxies": 9}}, {"model_error"}),
     "proposal": ({"proposal": {"n_bank": 3000}}, {"posterior_proposal"}),
     "mclmc": ({"mclmc": {"n_steps": 250}}, SAMPLED),
     "trust": (
@@ -111,7 +112,7 @@ CHANGES = {
     "prior limits": (
         {"prior": {"z_max": 2.0}},
         SAMPLED
-        | {"posterior_proposal", "inference_prior", "sbi_model"}
+        | {"posterior_proposal", "model_error", "inference_prior", "sbi_model"}
         | {"sample_scores", "profile_likelihoods", "paper_figures"},
     ),
     "template_fit": (
