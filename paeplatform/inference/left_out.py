@@ -23,6 +23,7 @@ from paeplatform.inference.modes.starts import model_fluxes
 BATCH = 16  # sources of one compiled call and device
 LARGEST = 3.0  # by which a band's miss may exceed the galaxy's typical one; a larger one counts as that
 MEDIAN_OF_CHI2 = 0.455  # with one degree of freedom: the median square of normal numbers of variance 1
+LONGEST_LAG = 20  # bands over which misses may be alike
 LEAST_WEIGHT = 5.0  # bands, of galaxies together, that a node needs for a value of its own
 
 
@@ -95,11 +96,12 @@ def misses(
 def relative_error(
     found: Sequence[Misses], rest_wave_um: Float[np.ndarray, " node"]
 ) -> Float[np.ndarray, " node"]:
-    """Eps at nodes: the root mean square of the misses, in each galaxy alike.
+    """Eps at nodes: the root mean square of the misses, times the root of `correlated_bands`.
 
     A fit with k parameters to n bands takes up k/n of the squares, which are given back. A band is counted with at
     most `LARGEST` times the galaxy's own typical miss: a line that is absent from the model is a wrong model, not an
-    error of all models there.
+    error of all models there. The likelihood counts the errors as independent between bands. Misses of neighbouring
+    bands are alike, and so say as little together as independent ones that are larger by that root.
 
     Args:
         found: of each fold.
@@ -112,6 +114,7 @@ def relative_error(
         InputError: there is no miss at all.
     """
     nodes = np.log(np.asarray(rest_wave_um, np.float64))
+    alike = correlated_bands(found)
     total, weight = np.zeros((2, len(nodes)))
     for part in found:
         used = np.isfinite(part.relative)
@@ -130,4 +133,34 @@ def relative_error(
     if not len(enough):
         raise InputError("model error: no band of a left-out galaxy has a flux and a model")
     nearest = enough[np.abs(enough[None, :] - np.arange(len(nodes))[:, None]).argmin(axis=1)]
-    return np.sqrt(total[nearest] / weight[nearest])
+    return np.sqrt(alike * total[nearest] / weight[nearest])
+
+
+def correlated_bands(found: Sequence[Misses]) -> float:
+    """How many neighbouring bands miss alike: 1 + 2 sum of the autocorrelation up to where it first is not positive.
+
+    In the mean over a stretch of bands, errors of variance s^2 that are correlated like this leave a variance that is
+    so many times larger than that of independent ones. Each galaxy counts alike, each band with at most `LARGEST`
+    times the galaxy's typical miss.
+
+    Args:
+        found: of each fold, bands in the order of their wavelengths.
+
+    Returns:
+        At least 1; 1 where nothing is known.
+    """
+    products = np.zeros((2, LONGEST_LAG + 1))  # their sum and number at each lag
+    for part in found:
+        size = np.ma.median(np.ma.masked_invalid(np.abs(part.relative)), axis=1, keepdims=True)
+        typical = np.ma.filled(size, 0.0) / np.sqrt(MEDIAN_OF_CHI2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r = np.clip(np.where(typical > 0.0, part.relative / typical, np.nan), -LARGEST, LARGEST)
+        for lag in range(min(LONGEST_LAG + 1, r.shape[1])):
+            both = r[:, : r.shape[1] - lag] * r[:, lag:]
+            products[:, lag] += np.nansum(both), np.isfinite(both).sum()
+    mean = products[0] / np.maximum(products[1], 1.0)
+    if not mean[0] > 0.0:
+        return 1.0
+    correlation = mean[1:] / mean[0]
+    ends = np.flatnonzero(correlation <= 0.0)
+    return float(1.0 + 2.0 * correlation[: ends[0] if len(ends) else len(correlation)].sum())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paeplatform.errors import InputError
-from paeplatform.inference.left_out import Misses, misses, relative_error
+from paeplatform.inference.left_out import Misses, correlated_bands, misses, relative_error
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import UniformPrior
 from paeplatform.inference.modes.scan import RedshiftScan
@@ -85,3 +85,28 @@ def test_what_does_not_agree_is_refused(bump_forward):
         misses(scan, flux[:1], flux_err[:1], np.array([99]), wave)
     with pytest.raises(InputError, match="no band"):
         relative_error([Misses(np.zeros((1, 2)), np.full((1, 2), np.nan), 3)], NODES)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.5, 0.8])
+def test_neighbours_that_miss_alike_are_counted(memory):
+    """Of a first-order autoregressive sequence the sum is (1 + memory)/(1 - memory)."""
+    rng = np.random.default_rng(1)
+    miss = rng.normal(size=(4000, 102))
+    for band in range(1, 102):
+        miss[:, band] = memory * miss[:, band - 1] + np.sqrt(1 - memory**2) * miss[:, band]
+    size = rng.uniform(0.001, 0.1, (4000, 1))
+    found = Misses(np.zeros((4000, 102)), size * miss, 0)
+    expected = (1.0 + memory) / (1.0 - memory)
+    # The end of the lags takes 1 % away; the limit at three times the typical miss some more, since with a long memory
+    # the typical miss of a galaxy is that of few independent bands.
+    assert correlated_bands([found]) == pytest.approx(expected, rel=0.1)
+    halves = [
+        Misses(found.log_rest[rows], found.relative[rows], 0) for rows in (slice(0, 999), slice(999, None))
+    ]
+    assert correlated_bands(halves) == pytest.approx(correlated_bands([found]), rel=1e-9)
+
+
+def test_without_misses_no_band_is_like_its_neighbour():
+    assert correlated_bands([Misses(np.zeros((2, 5)), np.zeros((2, 5)), 0)]) == 1.0
+    assert correlated_bands([Misses(np.zeros((2, 5)), np.full((2, 5), np.nan), 0)]) == 1.0
+    assert correlated_bands([]) == 1.0
