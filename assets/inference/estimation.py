@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paeplatform.inference.model.priors import RedshiftPrior
     from paeplatform.template_fit.grid import TemplateGrid
 
-PAE_POSTERIORS = 9  # number of the code version of posteriors: raised when the same model answers otherwise
+PAE_POSTERIORS = 10  # number of the code version of posteriors: raised when the same model answers otherwise
 CHAMPION_TAG = "paeplatform/champion"  # on a materialisation: the version of `pae` it used
 # Of the preset; they decide a posterior beside the bundle.
 POSTERIOR_SETTINGS = (
@@ -61,8 +61,8 @@ class PaeEstimation(Estimation):
     """The champion of `pae`.
 
     Attributes:
-        estimate_release: tables of photometry and measurements of the same sources to the table of `estimate`; of the
-            measurements or of the channels, as `inference.wavelengths` says.
+        estimate_release: tables of photometry and measurements of the same sources to the table of `estimate` with the
+            classes (`classes.classify`); of the measurements or of the channels, as `inference.wavelengths` says.
     """
 
     estimate_release: "Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]"
@@ -162,6 +162,8 @@ def bundle_estimation(
         dagster.Failure: the files are at fault.
     """
     inputs.workspace.start_jax()
+    from paeplatform.classes.classify import Positions
+    from paeplatform.classes.of_posteriors import classified, shared_classifier
     from paeplatform.inference.estimate import Estimator
     from paeplatform.inference.model.priors import prior_from_preset, prior_to_dict
     from paeplatform.instrument.filters import gaussian_filters
@@ -182,14 +184,29 @@ def bundle_estimation(
             return estimator.estimate(flux, flux_err, object_id, progress=progress)
 
     def estimate_release(photometry: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
-        if preset.inference.wavelengths == "channels":
-            return estimate(*photometry_at_centres(photometry, bands))
-        measured = photometry.select("object_id").join(
-            measurements, on="object_id", how="left", validate="1:1", maintain_order="left"
-        )
+        positions = Positions(*(photometry[name].cast(pl.Float64).to_numpy() for name in ("ra", "dec")))
         with one_line_failures():
-            given = Measurements.from_table(measured)
-            return estimator.estimate_measured(given, measured["object_id"].to_numpy(), progress=progress)[0]
+            if preset.inference.wavelengths == "channels":
+                given = photometry_at_centres(photometry, bands)
+                table, draws = estimator.estimate_with_draws(*given, progress=progress)
+                groups = [estimator.channel_sources(*given)]
+            else:
+                measured = photometry.select("object_id").join(
+                    measurements, on="object_id", how="left", validate="1:1", maintain_order="left"
+                )
+                native, identity = Measurements.from_table(measured), measured["object_id"].to_numpy()
+                table, draws = estimator.estimate_measured(native, identity, progress=progress)
+                groups = estimator.measured_sources(native, identity)
+            classes = classified(
+                shared_classifier(bands),
+                estimator.posterior,
+                table,
+                draws,
+                groups,
+                positions=positions,
+                trust=preset.trust,
+            )
+        return table.hstack(classes)
 
     as_json = json.dumps(prior_to_dict(prior), sort_keys=True)
     return PaeEstimation(model, prior.prior_id(), as_json, estimate, estimate_release)

@@ -54,8 +54,8 @@ class Answers:
     """What a model says of some sources.
 
     Attributes:
-        table: of `Estimator.estimate_measured`, with name, ra and dec [deg] before it, and after it prior_id and the
-            files' other columns that are constant within a source.
+        table: of `Estimator.estimate_measured`, with name, ra and dec [deg] before it, and after it the classes
+            (`classes.classify`), prior_id and the files' other columns that are constant within a source.
         facts: of each source.
         draws: of the posteriors.
         measurements: as they were fitted.
@@ -155,6 +155,7 @@ def answer(
         name=sources.name,
     )
     table, draws = estimator.estimate_measured(measurements, sources.object_id, progress=progress)
+    table = table.hstack(_classes(estimator, sources, measurements, table, draws))
     prior_id = estimator.z_prior.prior_id()
     facts = facts_of(
         replace(sources, measurements=measurements),  # whose signal-to-noise is that of what was fitted
@@ -173,6 +174,28 @@ def answer(
         notes.append(f"columns {', '.join(taken)} of the file were replaced by the answers'")
     table = table.hstack(sources.extra.drop(taken))
     return Answers(table, facts, draws, measurements, estimator, tuple(notes))
+
+
+def _classes(
+    estimator: Estimator,
+    sources: UserSources,
+    measurements: Measurements,
+    table: pl.DataFrame,
+    draws: PosteriorDraws,
+) -> pl.DataFrame:
+    """What each source is: the columns of `classes.of_posteriors`."""
+    from paeplatform.classes.classify import Positions
+    from paeplatform.classes.of_posteriors import classified, shared_classifier
+
+    return classified(
+        shared_classifier(estimator.bands),
+        estimator.posterior,
+        table,
+        draws,
+        estimator.measured_sources(measurements, sources.object_id),
+        positions=Positions(np.asarray(sources.ra, np.float64), np.asarray(sources.dec, np.float64)),
+        trust=estimator.preset.trust,
+    )
 
 
 def in_channels(

@@ -27,6 +27,9 @@ from paeplatform.outputs.words import (
     redshift_texts,
 )
 
+CLASS_WORDS = {"galaxy": "a galaxy", "quasar": "a quasar", "star": "a star", "brown_dwarf": "a brown dwarf"}
+OTHERS = frozenset(CLASS_WORDS) - {"galaxy"}
+POSSIBLE = 0.01  # probability from which another class is named
 _REASONS_SHOWN = 4  # of rows that were set aside
 
 
@@ -48,18 +51,52 @@ def sentences(row: Mapping[str, Any], facts: SourceFacts, trust: TrustConfig = D
         middle = [_fit(row, facts, trust), _least_bad(row)]
     else:
         middle = [_why_failed(row)]
-    return [_head(status, facts), *middle, _data(row, facts), _corrections(facts), _made_by(row, facts)]
+    below = [_data(row, facts), _corrections(facts), _made_by(row, facts)]
+    # of a galaxy the redshift is what matters; of anything else, that it is none
+    what = _what_it_is(row)
+    middle = [*middle, *what] if row.get("class_best") == "galaxy" else [*what, *middle]
+    return [_head(row, status, facts), *middle, *below]
 
 
-def _head(status: str, facts: SourceFacts) -> str:
+def _head(row: Mapping[str, Any], status: str, facts: SourceFacts) -> str:
     who = printable(facts.name)
     if math.isfinite(facts.ra) and math.isfinite(facts.dec):
         who += f" (ra {facts.ra:.5f}, dec {facts.dec:+.5f})"
     if status == "converged":
-        return who
+        return f"NO GALAXY, probably: {who}" if row.get("class_best") in OTHERS else who
     if status not in STATUS_VERDICTS or status == "failed":
         return f"NO REDSHIFT for {who}."
     return f"{'NO USABLE REDSHIFT for ' if status == 'misfit' else ''}{who}: {STATUS_VERDICTS[status]}"
+
+
+def _what_it_is(row: Mapping[str, Any]) -> list[str]:
+    """The class with its probability, and what follows for the redshift; nothing for a row without classes."""
+    best = row.get("class_best")
+    if best is None:
+        return []
+    if best == "none":
+        return ["What it is: no model of a galaxy, a quasar, a star or a brown dwarf describes the data."]
+    text = f"What it is: {CLASS_WORDS[best]}, probability {_probability(row[f'class_p_{best}'])}"
+    likely = [name for name in CLASS_WORDS if name != best and (row[f"class_p_{name}"] or 0.0) >= POSSIBLE]
+    if likely:
+        others = (f"{CLASS_WORDS[name]} {_probability(row[f'class_p_{name}'])}" for name in likely)
+        text += f" ({', '.join(others)})"
+    if best == "quasar":
+        value, interval = redshift_texts(
+            *(row[f"class_z_quasar{end}"] for end in ("", "_low", "_high"))  # type: ignore[arg-type]
+        )
+        return [
+            f"{text}; as a quasar z = {value}, 68 % interval {interval}. Redshifts below are those of galaxies."
+        ]
+    if best == "galaxy":
+        return [f"{text}."]
+    return [
+        f"{text}; nearest spectrum {row[f'class_{best}']}. A redshift below is that of a galaxy, which it is not."
+    ]
+
+
+def _probability(p: float) -> str:
+    return "above 99.9 %" if p > 0.999 else f"{100.0 * p:.1f} %"
 
 
 def redshift_lines(row: Mapping[str, Any], status: str) -> list[str]:
@@ -149,10 +186,11 @@ def _least_bad(row: Mapping[str, Any]) -> str:
         if median is None
         else f" The least bad models lie near z = {median:.2f}, which is no measurement of a redshift."
     )
-    return (
+    why = (
         "Such data are often those of a star, a brown dwarf, a quasar or two objects together, or their errors are far "
-        f"too small.{where}"
+        "too small."
     )
+    return f"{'' if row.get('class_best') in OTHERS else why}{where}".strip()
 
 
 def _why_failed(row: Mapping[str, Any]) -> str:

@@ -33,13 +33,13 @@ from paeplatform.pae.proposal import Proposal
 
 
 @dataclass(frozen=True)
-class MeasuredGroup:
+class SourceGroup:
     """Sources that are sampled together.
 
     Attributes:
-        rows: their places among all that were given.
-        sources: with measurements in arrays of one length.
-        reason: what was wrong with a source's measurements; None for nothing.
+        rows: their places among all that were given, increasing.
+        sources: in channels, or with measurements in arrays of one length.
+        reason: what was wrong with a source's numbers; None for nothing.
     """
 
     rows: np.ndarray
@@ -156,12 +156,9 @@ class Estimator:
         on_progress: Callable[[float], None] | None = None,
     ) -> tuple[pl.DataFrame, PosteriorDraws]:
         """As `estimate`, with the kept draws over (u, z) of each source, in the same order."""
-        object_id = np.asarray(object_id)
-        screened = screen(flux, flux_err, len(self.bands))
-        _check_ids(object_id, len(screened.flux))
-        sources = Sources(screened.flux, screened.flux_err, object_id, self.preset.seed)
-        posterior = self.posterior
-        table, draws = self._posteriors(posterior, sources, screened.reason, Progress(progress, on_progress))
+        given = self.channel_sources(flux, flux_err, object_id)
+        shown = Progress(progress, on_progress)
+        table, draws = self._posteriors(self.posterior, given.sources, given.reason, shown)
         return table.with_columns(pl.lit(None, pl.Float32).alias("pae_binning_chi2")), draws
 
     def estimate_measured(
@@ -201,9 +198,27 @@ class Estimator:
         back = np.argsort(np.concatenate([group.rows for group in groups]))
         return pl.concat(tables)[back], joined(draws, back)
 
+    def channel_sources(
+        self,
+        flux: Float[np.ndarray, "source band"],
+        flux_err: Float[np.ndarray, "source band"],
+        object_id: Int[np.ndarray, " source"],
+    ) -> SourceGroup:
+        """The sources of photometry in channels as the samplers take them: one group of all.
+
+        Raises:
+            BandSetError: shapes do not fit.
+            ConfigError: object ids are not distinct integers, one for each source.
+        """
+        object_id = np.asarray(object_id)
+        screened = screen(flux, flux_err, len(self.bands))
+        _check_ids(object_id, len(screened.flux))
+        sources = Sources(screened.flux, screened.flux_err, object_id, self.preset.seed)
+        return SourceGroup(np.arange(len(sources)), sources, screened.reason)
+
     def measured_sources(
         self, measurements: Measurements, object_id: Int[np.ndarray, " source"]
-    ) -> list[MeasuredGroup]:
+    ) -> list[SourceGroup]:
         """The sources of measurements as the samplers take them, in groups of as many places for measurements.
 
         Raises:
@@ -221,7 +236,7 @@ class Estimator:
             rows = np.flatnonzero(size == number)
             own = padded(sound.rows(rows), SLOT_COUNTS[number])
             sources = Sources(flux[rows], flux_err[rows], object_id[rows], self.preset.seed, own)
-            groups.append(MeasuredGroup(rows, sources, screened.reason[rows]))
+            groups.append(SourceGroup(rows, sources, screened.reason[rows]))
         return groups
 
     def _posteriors(

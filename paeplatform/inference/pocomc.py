@@ -211,7 +211,7 @@ def _padded(function: Callable[[np.ndarray], Array], values: np.ndarray) -> Floa
 def _log_likelihoods(posterior: LogPosterior, photometry: WhitenedPhotometry, x: Array) -> Array:
     def one(x: Array) -> Array:
         z = jnp.clip(jnp.exp(x[-1]), posterior.z_prior.z_min, posterior.z_prior.z_max)
-        return posterior._log_likelihood(x[:-1], z, photometry)
+        return posterior.log_likelihood_of(x[:-1], z, photometry)
 
     return jax.vmap(one)(x)
 

@@ -63,6 +63,8 @@ def by_importance(
         progress=progress.only_bar(),  # these galaxies were counted above
     )
     chains = of_chains(samples, posterior, n_kept, trust)
+    # chains have no evidence of their own
+    chains = replace(chains, log_evidence=result.log_evidence[rows])
     # Chains that got nowhere are no better than weighted draws that are not to be trusted: keep the latter.
     better = np.isfinite(chains.columns["pae_z_mean"])
     return _replaced(found, rows[better], _rows(chains, better))
@@ -92,7 +94,7 @@ def by_mclmc(
     chains start as `run_mclmc` says.
     """
     n_kept, trust = preset.inference.n_kept, preset.trust
-    found = None
+    found, log_evidence = None, np.full(len(sources), np.nan)
     usable = np.arange(len(sources))
     searching = preset.mclmc.init_draws > preset.mclmc.n_chains
     if proposal is not None and posterior.nf_prior and searching and len(sources):
@@ -106,6 +108,7 @@ def by_mclmc(
             landmarks=landmarks,
             progress=progress.only_bar(),  # galaxies are counted by their chains
         )
+        log_evidence = result.log_evidence
         usable = np.asarray(sorted(result.pools), dtype=int)
         found = Found([result.pools[row] for row in usable], proposal)
     from paeplatform.inference.mclmc.chains import run_mclmc
@@ -119,7 +122,7 @@ def by_mclmc(
         found=found if len(usable) else None,
         progress=progress,
     )
-    chains = of_chains(samples, posterior, n_kept, trust)
+    chains = replace(of_chains(samples, posterior, n_kept, trust), log_evidence=log_evidence[usable])
     if len(usable) == len(sources):
         return chains
     return _replaced(no_posteriors(len(sources), n_latent, n_kept), usable, chains)
@@ -138,6 +141,7 @@ def of_importance(result: ImportanceResult) -> PosteriorSummaries:
         khat=result.khat,
         rhat=blank,
         acl=blank.copy(),
+        log_evidence=result.log_evidence,
         n_draws=result.n_draws,
         n_reinit=np.zeros(len(blank), np.int16),
     )
@@ -170,6 +174,7 @@ def of_chains(
         khat=np.full(n_source, np.nan),
         rhat=rhat,
         acl=acl,
+        log_evidence=np.full(n_source, np.nan),
         n_draws=np.full(n_source, samples.n_steps * n_chain),
         n_reinit=samples.n_reinit,
     )
@@ -196,6 +201,7 @@ def of_weighted_draws(
         khat=blank,
         rhat=blank.copy(),
         acl=blank.copy(),
+        log_evidence=blank.copy(),
         n_draws=np.full(n_source, draws.z.shape[1]),
         n_reinit=np.zeros(n_source, np.int16),
     )
@@ -269,6 +275,7 @@ def no_posteriors(n_source: int, n_latent: int, n_kept: int) -> PosteriorSummari
         khat=blank.copy(),
         rhat=blank.copy(),
         acl=blank.copy(),
+        log_evidence=blank.copy(),
         n_draws=zeros,
         n_reinit=zeros.copy(),
     )

@@ -46,6 +46,17 @@ _FIXED = {
     "pae_ess": Column("", "stat.value", "effective number of draws of z"),
     "pae_khat": Column("", "stat.param", "Pareto shape of the importance weights; below 0.7 is sound"),
     "pae_rhat": Column("", "stat.param", "split R-hat of z; below 1.1 is sound"),
+    "class_best": Column(
+        "", "src.class", "galaxy, quasar, star, brown_dwarf, or none where no class describes the data"
+    ),
+    "class_z_quasar": Column("", "src.redshift.phot", "redshift of the best quasar"),
+    "class_z_quasar_low": Column("", "src.redshift.phot;stat.min", "lower end of its 68 % interval"),
+    "class_z_quasar_high": Column("", "src.redshift.phot;stat.max", "upper end of its 68 % interval"),
+    "class_star": Column("", "meta.id;src.sed", "best spectrum of a star"),
+    "class_brown_dwarf": Column("", "meta.id;src.sed", "best spectrum of a brown dwarf"),
+    "class_mag": Column(
+        "mag", "phot.mag;em.IR.J", "AB magnitude near 1.2 um that the class prior was taken at"
+    ),
     "pae_moved": Column("", "meta.code", "how p(z) came under the prior: no (sampled so), weights, inferred"),
     "pae_reweight_ess": Column("", "stat.value", "effective number of draws after reweighting"),
     "input_fault": Column("", "meta.note", "why bands were masked, where their numbers were at fault"),
@@ -109,6 +120,16 @@ _PATTERNS = (
         "what binning into channels would change: above 1, fits to them are misled",
     ),
     (r"n_bands", "meta.number;instr.bandpass", "bands used"),
+    (
+        r"log_evidence",
+        "stat.likelihood",
+        "ln of the integral of L over the prior, without a constant of the data",
+    ),
+)
+_CLASS_PATTERNS = (
+    (r"p_(\w+)", "stat.probability;src.class", "probability that the source is a {0}"),
+    (r"ln_evidence_(\w+)", "stat.likelihood;src.class", "ln of the evidence of a {0}, without the counts"),
+    (r"chi2_(\w+)", "stat.fit.chi2;src.class", "chi^2 of the best {0}, the models' errors counted"),
 )
 
 
@@ -117,10 +138,11 @@ def describe(name: str) -> Column:
     if name in _FIXED:
         return _FIXED[name]
     method, _, rest = name.partition("_")
-    if method in METHODS:
-        for pattern, ucd, text in _PATTERNS:
-            match = re.fullmatch(pattern, rest)
-            if match:
-                return Column("", ucd, f"{METHODS[method]}: {text.format(*match.groups())}")
-        return Column("", "", f"{METHODS[method]}: {rest}")
-    return Column("", "", name)
+    patterns = _CLASS_PATTERNS if method == "class" else _PATTERNS if method in METHODS else ()
+    lead = f"{METHODS[method]}: " if method in METHODS else ""
+    for pattern, ucd, text in patterns:
+        match = re.fullmatch(pattern, rest)
+        if match:
+            words = (group.replace("_", " ") for group in match.groups())
+            return Column("", ucd, lead + text.format(*words))
+    return Column("", "", lead + (rest if lead else name))

@@ -349,8 +349,11 @@ def test_the_quasar_has_its_redshift_and_no_usable_one() -> None:
     got = paeplatform.ask(real("quasar"), progress=False)
     assert got.table["pae_status"].to_list() == ["misfit"]
     assert abs(got.table["pae_z_median"][0] - 2.56) < 0.02
-    first = got.sentences(0)[0]
+    first, what = got.sentences(0)[:2]
     assert first.startswith("NO USABLE REDSHIFT for quasar_h1413+117")
+    assert got.table["class_best"].to_list() == ["quasar"]
+    assert abs(got.table["class_z_quasar"][0] - 2.56) < 0.02 * 3.56
+    assert what.startswith("What it is: a quasar, probability above 99.9 %; as a quasar z = 2.5")
 
 
 @pytest.mark.slow
@@ -358,6 +361,7 @@ def test_the_brown_dwarf_has_no_usable_redshift() -> None:
     got = paeplatform.ask(real("brown dwarf"), progress=False)
     assert got.table["pae_status"].to_list() == ["misfit"]
     assert got.table["pae_n_measurements"][0] > SLOT_COUNTS[0]
+    assert got.table["class_best"].to_list() == ["brown_dwarf"]
     first, *rest = got.sentences(0)
     assert first.startswith("NO USABLE REDSHIFT for browndwarf_simp_j0136+0933")
     assert not any(line.startswith("Redshift") for line in rest)

@@ -296,3 +296,44 @@ def test_a_card_is_of_one_source() -> None:
     galaxy = galaxy_of(row_of(), facts_of_one(), measured(1))
     assert galaxy.name == "Cloverleaf" and galaxy.row["model"] == "reference 1" and len(galaxy.z_draws) == 500
     assert len(galaxy_of(row_of("failed"), facts_of_one(), measured(1)).z_draws) == 0
+
+
+def classed(best, **columns):
+    classes = {f"class_p_{name}": 0.0 for name in ("galaxy", "quasar", "star", "brown_dwarf")}
+    return row_of(**(classes | {"class_best": best} | columns))
+
+
+def test_what_a_source_is_is_said_and_a_star_is_no_galaxy():
+    lines = sentences(classed("galaxy", class_p_galaxy=0.9, class_p_star=0.1), facts_of_one())
+    assert not lines[0].startswith("NO") and lines[1].startswith("Redshift")
+    assert "What it is: a galaxy, probability 90.0 % (a star 10.0 %)." in lines
+    star = classed("star", class_p_star=0.9999, class_star="btsettl/T3500")
+    first, what = sentences(star, facts_of_one())[:2]
+    assert first.startswith("NO GALAXY, probably: ")
+    assert what.startswith("What it is: a star, probability above 99.9 %; nearest spectrum btsettl/T3500.")
+    quasar = classed(
+        "quasar", class_p_quasar=0.97, class_z_quasar=2.55, class_z_quasar_low=2.54, class_z_quasar_high=2.56
+    )
+    assert "as a quasar z = 2.55" in sentences(quasar, facts_of_one())[1]
+    assert sentences(classed("none"), facts_of_one())[1].startswith("What it is: no model of a galaxy")
+    # rows of before, and sources without a class
+    for row in (row_of(), classed(None)):
+        assert not any(line.startswith("What it is") for line in sentences(row, facts_of_one()))
+
+
+def test_a_misfit_whose_class_is_known_is_not_guessed_about():
+    misfit = {"pae_status": "misfit", "pae_error_scale": 3.0}
+    known = sentences(
+        classed(
+            "quasar",
+            class_p_quasar=1.0,
+            class_z_quasar=2.5,
+            class_z_quasar_low=2.4,
+            class_z_quasar_high=2.6,
+            **misfit,
+        ),
+        facts_of_one(),
+    )
+    unknown = sentences(classed("none", **misfit), facts_of_one())
+    assert not any("Such data are often" in line for line in known)
+    assert any("Such data are often" in line for line in unknown)

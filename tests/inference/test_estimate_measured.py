@@ -82,7 +82,7 @@ def test_the_channels_are_measurements_at_their_centres(estimator: Estimator) ->
     posterior = estimator.posterior
     channels = Sources(flux, error, np.arange(3), 0)
     measured = replace(channels, measured=slots)
-    log_like = eqx.filter_jit(jax.vmap(LogPosterior._log_likelihood, in_axes=(None, 0, 0, 0)))
+    log_like = eqx.filter_jit(jax.vmap(LogPosterior.log_likelihood_of, in_axes=(None, 0, 0, 0)))
     u, z = jnp.asarray(rng.normal(size=(3, N_LATENT)), jnp.float32), jnp.asarray(REDSHIFTS, jnp.float32)
     first, second = (log_like(posterior, u, z, s.whitened(posterior)) for s in (channels, measured))
     np.testing.assert_allclose(second, first, rtol=1e-5)

@@ -28,6 +28,7 @@ from tests.inference.line_problem import (
     Z_MAX,
     Z_MIN,
     integrated,
+    numpy_model,
     posterior,
     source,
     untrained,
@@ -117,6 +118,23 @@ def test_with_the_models_own_errors_it_is_the_integrated_one_too(result, with_er
     assert abs(np.log(with_errors.columns["pae_z_std"][row] / std)) < error + 0.01
     if row == 3:  # at a signal-to-noise of 200 the errors are mostly the model's
         assert std > 2.0 * result.columns["pae_z_std"][row]
+
+
+@pytest.mark.parametrize("row", [0, 1, 4])
+def test_the_evidence_is_the_mean_likelihood_of_prior_draws(result, row):
+    rng, n = np.random.default_rng(row), 100_000
+    u, z = rng.normal(size=(n, 2)), posterior().z_prior.sample(n, rng)
+    used = np.isfinite(FLUX_ERR[row])
+    s = (FLUX[row] / FLUX_ERR[row])[used].astype(np.float64)
+    m = numpy_model(u, z)[:, used] / FLUX_ERR[row][used]
+    best = np.maximum(m @ s / np.sum(m * m, axis=1), 0.0)
+    log_like = -0.5 * np.sum((s - best[:, None] * m) ** 2, axis=1)
+    weight = np.exp(log_like - log_like.max())
+    expected = log_like.max() + np.log(weight.mean())
+    # relative errors of both means; that of the weighted draws by their effective number
+    error = np.sqrt(weight.var() / weight.mean() ** 2 / n + 1.5 / result.ess[row])
+    assert error < 0.2
+    assert abs(result.log_evidence[row] - expected) < 4.0 * error
 
 
 @pytest.mark.parametrize("row", TWO_MODED)

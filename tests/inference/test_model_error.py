@@ -164,7 +164,7 @@ def test_residuals_are_in_units_of_the_whole_error(bump_forward):
     expected = -0.5 * float(jnp.sum(off**2) + jnp.sum(jnp.log(growth)))
     assert float(posterior.log_likelihood(u, z, flux, flux_err)) == pytest.approx(expected, abs=1e-3)
     assert (np.asarray(growth) >= 1.0).all() and float(jnp.max(growth)) > 2.0
-    gradient = jax.grad(lambda u: posterior._log_likelihood(u, z, photometry))(u)
+    gradient = jax.grad(lambda u: posterior.log_likelihood_of(u, z, photometry))(u)
     assert np.isfinite(gradient).all()
 
 

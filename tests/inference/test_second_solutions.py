@@ -57,7 +57,7 @@ def found_of(z: np.ndarray, u: np.ndarray | None = None) -> PosteriorSummaries:
     path = np.where(good, "adapted", "none").astype(object)
     draws = PosteriorDraws(u, z, weight, np.zeros_like(z))
     return PosteriorSummaries(
-        columns, draws, z, path, good, 0.0 * blank + 500.0, blank, blank, blank, count, count
+        columns, draws, z, path, good, 0.0 * blank + 500.0, blank, blank, blank, blank, count, count
     )
 
 

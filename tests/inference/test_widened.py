@@ -27,6 +27,7 @@ def found(z):
         blank,
         blank,
         blank,
+        blank,
         ones,
         ones,
     )

@@ -138,7 +138,7 @@ def like_block(
 
     def one(posterior: LogPosterior, v: Array, photometry: WhitenedPhotometry) -> Array:
         def log_like(v: Array) -> Array:
-            return posterior._log_likelihood(v[:-1], jnp.exp(posterior.log_z_of(v[-1])), photometry)
+            return posterior.log_likelihood_of(v[:-1], jnp.exp(posterior.log_z_of(v[-1])), photometry)
 
         return _over_draws(log_like, photometry, v)
 

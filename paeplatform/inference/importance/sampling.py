@@ -78,6 +78,8 @@ class ImportanceResult:
         trusted: (source,) k-hat and number of effective draws are within their limits.
         scanned: (source,) searched over all redshifts.
         restarted: (source,) the rounds started again from what the scan found.
+        log_evidence: (source,) ln of the mean weight: ln of the integral of L over the normalised prior; NaN without
+            draws.
         pools: all draws of the sources that are not trusted (of all sources on request), by row; what MCLMC starts
             from and jumps to.
     """
@@ -91,6 +93,7 @@ class ImportanceResult:
     trusted: Bool[np.ndarray, " source"]
     scanned: Bool[np.ndarray, " source"]
     restarted: Bool[np.ndarray, " source"]
+    log_evidence: Float[np.ndarray, " source"]
     pools: dict[int, Pool]
 
 
@@ -428,7 +431,7 @@ class _Group:
         n_latent = self.v.shape[2] - 1
         u = np.full((n_source, self.n_kept, n_latent), np.nan, np.float32)
         z, log_prob = np.full((2, n_source, self.n_kept), np.nan, np.float32)
-        trusted = self._trusted()
+        trusted, log_evidence = self._trusted(), np.full(n_source, np.nan)
         pools = {}
         log_z, bend = self._coordinates()
         for n_rounds in np.unique(self.n_rounds):
@@ -436,6 +439,7 @@ class _Group:
             n = self._n_draws(n_rounds)
             raw = self._log_weight(rows)[:, :n]
             weight = np.exp(pareto_smooth(raw)[0])
+            log_evidence[rows] = logsumexp(raw, axis=1) - np.log(n)
             redshift = np.exp(log_z[rows, :n])
             redshift[self.fatal[rows]] = np.nan
             for name, values in redshift_columns(redshift, weight, prefix="pae", **limits).items():
@@ -467,6 +471,7 @@ class _Group:
             trusted & ~self.fatal,
             self.scanned,
             self.restarted,
+            np.where(self.fatal | ~np.isfinite(log_evidence), np.nan, log_evidence),
             pools,
         )
 

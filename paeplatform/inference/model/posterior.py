@@ -112,9 +112,12 @@ class LogPosterior(eqx.Module):
         flux_err: Float[Array, " band"],
     ) -> Float[Array, ""]:
         """ln L (eq. 5 with A removed), up to a constant of the data."""
-        return self._log_likelihood(u, z, whiten(flux, flux_err))
+        return self.log_likelihood_of(u, z, whiten(flux, flux_err))
 
-    def _log_likelihood(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
+    def log_likelihood_of(
+        self, u: Float[Array, " latent"], z: Float[Array, ""], photometry: WhitenedPhotometry
+    ) -> Float[Array, ""]:
+        """`log_likelihood` of whitened photometry."""
         model, growth = self._compared(u, z, photometry)
         signal = photometry.signal
         if growth is not None:
@@ -172,7 +175,7 @@ class LogPosterior(eqx.Module):
         return jnp.where(inside, self._log_prob(x[:-1], x[-1], whiten(flux, flux_err)), -jnp.inf)
 
     def _log_prob(self, u: Array, log_z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
-        return self._log_likelihood(u, jnp.exp(log_z), photometry) + self._log_prior(u, log_z)
+        return self.log_likelihood_of(u, jnp.exp(log_z), photometry) + self._log_prior(u, log_z)
 
     def _log_prior(self, u: Array, log_z: Array) -> Float[Array, ""]:
         log_prior = self.z_prior.log_density(jnp.exp(log_z)) + log_z

@@ -79,6 +79,7 @@ class PosteriorSummaries:
         ess: (source,) effective sample size of z.
         khat: (source,) Pareto shape of the importance weights.
         rhat, acl: (source,) split R-hat and autocorrelation length [steps] of z.
+        log_evidence: (source,) ln of the integral of L over the normalised prior, by importance sampling.
         n_draws: (source,) evaluations of the density or steps of the chains, in all.
         n_reinit: (source,) chains re-initialised.
     """
@@ -92,6 +93,7 @@ class PosteriorSummaries:
     khat: Float[np.ndarray, " source"]
     rhat: Float[np.ndarray, " source"]
     acl: Float[np.ndarray, " source"]
+    log_evidence: Float[np.ndarray, " source"]
     n_draws: np.ndarray
     n_reinit: np.ndarray
 
@@ -121,7 +123,9 @@ def summarise(
         `QUANTILE_LEVELS`; pae_z2, pae_z2_weight, pae_z3 and pae_z3_weight, medians and shares of the second and the
         third heaviest peak of p(z), null without one (`second_solutions`); pae_z_draws; pae_path, pae_status; pae_ess,
         pae_khat, pae_rhat, pae_acl [steps];
-        pae_n_draws; pae_chi2 of the posterior mean reconstruction; pae_chi2_best of the best draw;
+        pae_log_evidence, ln of the integral of L over the normalised prior, up to a constant of the data (f64; null
+        where only chains sampled); pae_n_draws; pae_chi2 of the posterior mean reconstruction;
+        pae_chi2_best of the best draw;
         pae_chi2_gap, that of the best draw of the second peak minus that of the first; pae_error_scale, the factor on
         the errors of a misfit, 1 for others; pae_n_bands, the channels with data; pae_n_measurements, the numbers that
         chi^2 is a sum over: measurements at their own wavelengths, merged ones counted once, or else channels;
@@ -176,6 +180,7 @@ def summarise(
             "pae_khat": number(found.khat),
             "pae_rhat": number(found.rhat),
             "pae_acl": number(found.acl),
+            "pae_log_evidence": pl.Series(np.where(ok, found.log_evidence, np.nan)).fill_nan(None),
             "pae_n_draws": pl.Series(np.asarray(found.n_draws, np.int32)),
             "pae_chi2": number(fit.chi2_mean),
             "pae_chi2_best": number(fit.chi2_best),
