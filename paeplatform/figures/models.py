@@ -262,7 +262,7 @@ def model_error_figure(errors: RelativeErrors, found: Sequence[Misses]) -> Figur
         errors: the table that the likelihood counts with.
         found: the misses of each fold.
     """
-    figure, (axes,) = style.figure_of(6.0, 1, 1)
+    figure, axes = style.figure_of(6.0, 1, 1)
     wave = np.exp(np.concatenate([part.log_rest.ravel() for part in found]))
     size = 100.0 * np.abs(np.concatenate([part.relative.ravel() for part in found]))
     good = np.isfinite(size) & (size > 0.0)
@@ -277,7 +277,7 @@ def model_error_figure(errors: RelativeErrors, found: Sequence[Misses]) -> Figur
         yscale="log",
         xlabel="rest wavelength [um]",
         ylabel="of the model's flux [%]",
-        ylim=(1e-3, 100),
+        ylim=(1e-2, 100),
     )
     axes.legend(loc="lower left")
     return figure

@@ -13,6 +13,8 @@ from matplotlib.image import imread
 
 from paeplatform.errors import InputError
 from paeplatform.figures import data, models, redshift, style
+from paeplatform.inference.left_out import Misses
+from paeplatform.pae.bundle import RelativeErrors
 from paeplatform.scores.statistics import metric_table
 
 RNG = np.random.default_rng(0)
@@ -65,6 +67,10 @@ def drawings(n: int):
         "convergence": lambda: redshift.convergence(1 + np.abs(RNG.normal(0, 0.03, n)), RNG.gamma(3, 3, n)),
         "proposal_recovery": lambda: models.proposal_recovery(
             RNG.gamma(2, 0.4, n), RNG.gamma(2, 0.4, n), RNG.uniform(size=n)
+        ),
+        "model_error_figure": lambda: models.model_error_figure(
+            RelativeErrors(WAVE, 0.02 * SPECTRA[0]),
+            [Misses(0.1 * (flux - 20.0), 0.02 * RNG.normal(size=flux.shape), 3)],
         ),
         "chi2_distribution": lambda: redshift.chi2_distribution(RNG.chisquare(91, n) / 91),
     }
