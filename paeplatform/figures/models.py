@@ -262,7 +262,7 @@ def model_error_figure(errors: RelativeErrors, found: Sequence[Misses]) -> Figur
         errors: the table that the likelihood counts with.
         found: the misses of each fold.
     """
-    figure, (axes,) = style.figure_of(6.0, 1, 1)
+    figure, axes = style.figure_of(6.0)
     wave = np.exp(np.concatenate([part.log_rest.ravel() for part in found]))
     size = 100.0 * np.abs(np.concatenate([part.relative.ravel() for part in found]))
     good = np.isfinite(size) & (size > 0.0)
