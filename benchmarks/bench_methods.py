@@ -31,7 +31,7 @@ from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.sbi.inference import estimate_sbi
-from paeplatform.scores.frozen_sources import draw_test_sources
+from paeplatform.scores.frozen_sources import draw_known_sources
 from paeplatform.scores.metrics import nmad_paper
 from paeplatform.sed.library import load_library
 from paeplatform.template_fit.fit import fit_templates
@@ -53,7 +53,7 @@ def run() -> list[dict[str, Any]]:
     preset = load_preset("standard")
     promotion = preset.promotion.model_copy(update={"n_sources": N_SOURCES})
     larger = preset.model_copy(update={"promotion": promotion})
-    test = draw_test_sources(larger, load_library(), load_bands())
+    test = draw_known_sources(larger, load_library(), load_bands())
     arrays = tuple(np.asarray(test[name].to_numpy()) for name in ("flux", "flux_err", "object_id"))
     z_true, snr = (test[name].to_numpy().astype(np.float64) for name in ("z_true", "snr"))
     model = standard_model()

@@ -27,7 +27,7 @@ from paeplatform.sbi.domain import trained_range
 from paeplatform.sbi.inference import at_redshift, estimate_sbi
 from paeplatform.sbi.model import SbiModel, build_model, n_parameters
 from paeplatform.sbi.noise import Photometry, as_photometry
-from paeplatform.scores.frozen_sources import draw_test_sources
+from paeplatform.scores.frozen_sources import draw_known_sources
 from paeplatform.scores.metrics import METRICS, nmad_paper
 from paeplatform.sed.library import load_library
 
@@ -44,7 +44,7 @@ SQUARE = 3000
 def run() -> list[dict[str, Any]]:
     """A minute or two on two idle cores beside the training."""
     standard, paper = load_preset("standard"), load_preset("paper")
-    test = draw_test_sources(_larger(standard, N_SOURCES), load_library(), load_bands())
+    test = draw_known_sources(_larger(standard, N_SOURCES), load_library(), load_bands())
     flux, flux_err = (np.asarray(test[name].to_numpy(), dtype=np.float32) for name in ("flux", "flux_err"))
     rate = _gemm_rate()
     figures = []

@@ -383,8 +383,9 @@ class StressTestConfig(Section):
 class PromotionConfig(Section):
     """The frozen test set, and the rules by which a challenger is promoted on it (`validation.promotion`)."""
 
-    n_sources: PositiveInt = 2000
-    test_seed: NonNegativeInt = 771_000_001  # `seed` is that of the trainings
+    n_sources: PositiveInt = 2000  # known galaxies, of the templates that trainings draw from
+    n_unseen: PositiveInt = 1000  # unseen galaxies, of composites (`sed.composites`)
+    test_seed: NonNegativeInt = 771_000_001  # `seed` is that of the trainings; composites take the next one
     rules: Path | None = None  # a file of own rules, relative to the preset's; None = promotion_rules.yaml
 
 

@@ -6,9 +6,9 @@
     python scripts/make_reference.py --page                 # writes docs/reference_model.md anew from the card
 
 `make reference ARGS="..."` does the same. Training takes some two hours on two cores and continues where it was
-interrupted. Then both models infer the frozen test set and the same galaxies with mixtures in the place of templates;
-each takes some minutes. The program prints, metric by metric, what the gate says of the new model against the one
-that ships, by the rules of paeplatform/scores/promotion_rules.yaml.
+interrupted. Then both models infer the frozen test set, its known and its unseen galaxies; each takes some minutes. The
+program prints, part by part and metric by metric, what the gate says of the new model against the one that ships, by
+the rules of paeplatform/scores/promotion_rules.yaml.
 
 Nothing is overwritten without --replace. With it the folder paeplatform/reference/model is written whole, under a
 temporary name that is then renamed, and docs/reference_model.md with it. Without --replace these are written only where
@@ -195,7 +195,13 @@ def compared(candidate: Candidate, n_sources: int | None) -> Measured:
     Workspace.from_settings(settings_for(None, REFERENCE)).start_jax()  # before the first array
     from paeplatform.instrument.bands import load_bands
     from paeplatform.pae.bundle import load_bundle
-    from paeplatform.reference.evaluation import TrainedModel, evidence_on, figures_of, judged_sources
+    from paeplatform.reference.evaluation import (
+        TrainedModel,
+        described,
+        evidence_on,
+        figures_of,
+        judged_sources,
+    )
     from paeplatform.sbi.bundle import load_sbi
     from paeplatform.scores.promotion import decide
     from paeplatform.scores.promotion_rules import load_promotion_rules
@@ -211,25 +217,24 @@ def compared(candidate: Candidate, n_sources: int | None) -> Measured:
     new = TrainedModel(bundle, candidate.prior, None if candidate.sbi is None else load_sbi(candidate.sbi)[0])
     old = _shipped_model()
     if n_sources is not None:
-        promotion = preset.promotion.model_copy(update={"n_sources": n_sources})
+        promotion = preset.promotion.model_copy(update={"n_sources": n_sources, "n_unseen": n_sources})
         preset = preset.model_copy(update={"promotion": promotion})
-    figures, hardware = {}, ""
-    for name, sources in judged_sources(preset, load_bands()).items():
-        print(f"\n{sources.what}: {sources.table.height:,} sources", flush=True)
-        shown = evidence_on(new, preset, sources)
-        before = {} if old is None else evidence_on(old, preset, sources)
-        figures[name] = figures_of(sources, shown, rules)
-        hardware = shown["pae"].hardware
-        for method, evidence in shown.items():
-            _print_verdict(method, decide(evidence, before.get(method), rules), before.get(method))
-    return Measured(figures, hardware, bundle.library_hash, bundle.band_hash, len(library))
+    what, test_set = described(preset, len(library)), judged_sources(preset, load_bands())
+    shown = evidence_on(new, preset, test_set)
+    before = {} if old is None else evidence_on(old, preset, test_set)
+    figures = figures_of(what, shown, rules)
+    for part, found in figures.items():
+        print(f"\n{part}: {found.what}: {found.sources:,} sources", flush=True)
+    for method, evidence in shown.items():
+        _print_verdict(method, decide(evidence, before.get(method), rules), before.get(method))
+    return Measured(figures, shown["pae"].hardware, bundle.library_hash, bundle.band_hash, len(library))
 
 
 def publish(candidate: Candidate, measured: Measured, target: Path | None = None) -> Path:
     """Writes the folder of the candidate, in the place of the one that stands there."""
-    from paeplatform.reference.evaluation import MIXTURE_SEED
     from paeplatform.reference.making import size_of, write_reference
     from paeplatform.resources.models.tracking import flatten, git_commit
+    from paeplatform.scores.frozen_sources import unseen_seed
 
     preset = candidate.preset
     settings, wanted = (flatten(one.model_dump(mode="json")) for one in (preset, load_preset(REFERENCE)))
@@ -249,8 +254,8 @@ def publish(candidate: Candidate, measured: Measured, target: Path | None = None
             not_as_preset=differing,
             seeds={
                 "trainings": preset.seed,
-                "frozen test set": preset.promotion.test_seed,
-                "mixtures": MIXTURE_SEED,
+                "known galaxies": preset.promotion.test_seed,
+                "unseen galaxies": unseen_seed(preset),
             },
             files=files,
             templates=measured.templates,
@@ -358,7 +363,9 @@ def _print_verdict(method: str, verdict: Verdict, before: Evidence | None) -> No
         mark = {True: "passes", False: "FAILS", None: "-"}[row.passes]
         values = ("" if value is None else f"{value:.4g}" for value in (row.challenger, row.champion))
         new, old = values
-        print(f"    {row.name:<18} {new:>10} {old:>10}  {'better' if row.better else mark:<7} {row.reason}")
+        print(
+            f"    {row.part:<7} {row.name:<18} {new:>10} {old:>10}  {'better' if row.better else mark:<7} {row.reason}"
+        )
 
 
 def _arguments() -> argparse.Namespace:
@@ -375,7 +382,7 @@ def _arguments() -> argparse.Namespace:
         "--alias", default="champion", help="which registered version to take; default champion"
     )
     parser.add_argument(
-        "--sources", type=int, metavar="N", help="sources of each comparison; default promotion.n_sources"
+        "--sources", type=int, metavar="N", help="sources of each part; default promotion.n_sources, n_unseen"
     )
     parser.add_argument(
         "--replace", action="store_true", help="put the new model in the place of the old one"

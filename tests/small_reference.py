@@ -84,7 +84,7 @@ def made_up_card(files: dict[str, str]) -> ReferenceCard:
         training_seconds={"autoencoder": 60.0},
         library_versions={"jax": "0.10.2"},
         hardware="a test",
-        figures={"templates": Figures(what="made up", sources=12, methods=methods)},
+        figures={"known": Figures(what="made up", sources=12, methods=methods)},
         left_out=LeftOut(
             what="a model of the test",
             source="docs/nowhere.csv",

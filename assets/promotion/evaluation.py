@@ -18,15 +18,21 @@ from paeplatform.assets.recording.versions import content_version
 from paeplatform.config import Preset
 from paeplatform.resources.failures import one_line_failures
 from paeplatform.resources.registry import ModelVersion
-from paeplatform.scores.promotion_rules import PACKAGED, PromotionRules, load_promotion_rules
+from paeplatform.scores.promotion_rules import (
+    PACKAGED,
+    PART,
+    PromotionRules,
+    load_promotion_rules,
+    name_on,
+)
 
 if TYPE_CHECKING:
     from paeplatform.scores.promotion import Evidence
 
 EVALUATED_ON, EVALUATED_AT, EVALUATION_RUN = "evaluated_on", "evaluated_at", "evaluation_run"
 TEST_SET = "test_set"
-METRIC_TAG = "metric."  # + name, on a version: value and interval
-CODE = 1  # raised when the evaluation of the same posteriors changes
+METRIC_TAG = "metric."  # + `name_on` a part of the test set, on a version: value and interval
+CODE = 2  # raised when the evaluation of the same posteriors changes
 # The assets that every evaluation is made on.
 JUDGED_ON = ("frozen_test_set", "spherex_bands", "redshift_prior")
 _RECORD, _SCORES, _INTERVALS = "evaluation", "scores", "intervals"
@@ -59,7 +65,8 @@ class Evaluation:
     Attributes:
         model: the version.
         evidence: for the gate.
-        intervals: of `scorecard.metric_intervals`: metrics with intervals, in all and by bin of sigma.
+        intervals: of `statistics.metric_intervals` for each part of the test set, named in the column part: metrics
+            with intervals, in all and by bin of sigma.
         run_id: of the MLflow run that holds it.
         fresh: whether it was made now.
     """
@@ -103,13 +110,12 @@ def stored_evaluation(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evalu
 def evaluation_metadata(evaluation: Evaluation) -> Mapping[str, dg.MetadataValue | float | int | str]:
     """For Dagster's UI: the headline numbers, and the table by bin of sigma."""
     from paeplatform.scores.metrics import THROUGHPUT
-    from paeplatform.scores.statistics import values_of
 
     rate = evaluation.evidence.galaxies_per_hour
     return {
         **model_links(evaluation.model),
         "sources": evaluation.evidence.scores.height,
-        **values_of(evaluation.intervals),
+        **_values(evaluation.intervals),
         **({} if rate is None else {THROUGHPUT: rate}),
         "hardware": evaluation.evidence.hardware,
         "metrics": dg.MetadataValue.md(intervals_markdown(evaluation.intervals)),
@@ -119,14 +125,46 @@ def evaluation_metadata(evaluation: Evaluation) -> Mapping[str, dg.MetadataValue
 
 
 def intervals_markdown(intervals: pl.DataFrame) -> str:
-    """A row a metric, a column a selection, each cell with the ends of its 95 % interval."""
+    """A table a part of the test set: a row a metric, a column a selection, each cell with its 95 % interval."""
     from paeplatform.scores.metrics import GATE_METRICS
 
-    rows = intervals.to_dicts()
-    return markdown_table(
-        ["metric", *(f"{row['selection']} (n = {row['n']})" for row in rows)],
-        ([name, *(_interval_text(row, name) for row in rows)] for name in GATE_METRICS),
-    )
+    tables = []
+    for part, selections in _by_part(intervals).items():
+        rows = selections.to_dicts()
+        table = markdown_table(
+            ["metric", *(f"{row['selection']} (n = {row['n']})" for row in rows)],
+            ([name, *(_interval_text(row, name) for row in rows)] for name in GATE_METRICS),
+        )
+        tables.append(f"{part} galaxies:\n\n{table}")
+    return "\n\n".join(tables)
+
+
+def _by_part(intervals: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The intervals of each part of the test set."""
+    parts = intervals.partition_by(PART, as_dict=True, maintain_order=True)
+    return {str(part): table for (part,), table in parts.items()}
+
+
+def _values(intervals: pl.DataFrame) -> dict[str, float]:
+    """The metrics over all sources of each part, by their names in MLflow."""
+    from paeplatform.scores.statistics import values_of
+
+    return {
+        name_on(part, name): value
+        for part, table in _by_part(intervals).items()
+        for name, value in values_of(table).items()
+    }
+
+
+def _interval_texts(intervals: pl.DataFrame) -> dict[str, str]:
+    """The same with their intervals, for tags."""
+    from paeplatform.scores.statistics import values_of
+
+    return {
+        name_on(part, name): _interval_text(table.row(0, named=True), name)
+        for part, table in _by_part(intervals).items()
+        for name in values_of(table)
+    }
 
 
 def _interval_text(row: Mapping[str, Any], name: str) -> str:
@@ -141,7 +179,7 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
     estimation = kind.load(inputs, model.version)
     from paeplatform.scores.evidence import evidence_of
     from paeplatform.scores.metrics import THROUGHPUT
-    from paeplatform.scores.statistics import metric_intervals, values_of
+    from paeplatform.scores.statistics import metric_intervals
 
     with one_line_failures():
         z_range = preset.prior.z_min, preset.prior.z_max
@@ -150,14 +188,22 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
         )
         scores, rate = evidence.scores, evidence.galaxies_per_hour
         rules = rules_of(preset)
-        intervals = metric_intervals(scores, preset.validation.sigma_cuts, n_resamples=rules.resamples)
-    values = {**values_of(intervals), **({} if rate is None else {THROUGHPUT: rate})}
+        cuts = preset.validation.sigma_cuts
+        intervals = pl.concat(
+            metric_intervals(evidence.on(part).scores, cuts, n_resamples=rules.resamples).select(
+                pl.lit(part).alias(PART), pl.all()
+            )
+            for part in evidence.parts
+        )
+    counts = {part: evidence.on(part).scores.height for part in evidence.parts}
+    values = {**_values(intervals), **({} if rate is None else {THROUGHPUT: rate})}
     facts = {
         "model": model.name,
         "version": model.version,
         "evaluated_on": inputs.key(kind),
         "prior_id": estimation.prior_id,
         "sources": scores.height,
+        "sources_by_part": counts,
         "galaxies_per_hour": rate,
         "hardware": evidence.hardware,
         "metrics": intervals.to_dicts(),
@@ -169,8 +215,7 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
         run.log_json(facts, f"{_RECORD}.json")
         run.log_table(scores, _SCORES)
         run.log_table(intervals, _INTERVALS)
-    row = intervals.row(0, named=True)
-    shown = {f"{METRIC_TAG}{name}": _interval_text(row, name) for name in values if name in row}
+    shown = {f"{METRIC_TAG}{name}": text for name, text in _interval_texts(intervals).items()}
     if rate is not None:
         shown[f"{METRIC_TAG}{THROUGHPUT}"] = f"{rate:.0f}"
     registry.tag(
@@ -178,7 +223,7 @@ def _made(kind: Gated, model: ModelVersion, inputs: Inputs) -> Evaluation:
         model.version,
         {
             **shown,
-            TEST_SET: f"{test_set}, {scores.height} sources",
+            TEST_SET: f"{test_set}, {' and '.join(f'{n} {part}' for part, n in counts.items())} sources",
             EVALUATED_AT: datetime.now(UTC).isoformat(timespec="seconds"),
             EVALUATION_RUN: run.run_id,
             EVALUATED_ON: inputs.key(kind),  # last: without it there is no evaluation

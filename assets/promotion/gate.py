@@ -29,7 +29,7 @@ from paeplatform.assets.promotion.verdicts import (
     verdict_table,
 )
 from paeplatform.assets.recording.inputs import tables_in
-from paeplatform.assets.recording.metadata import TableResult, table_result
+from paeplatform.assets.recording.metadata import TableResult, counts, table_result
 from paeplatform.assets.recording.partitions import COMPUTE
 from paeplatform.assets.recording.provenance import from_registry
 from paeplatform.assets.recording.tables import bands_from, library_from
@@ -39,6 +39,7 @@ from paeplatform.resources.champions import Champions
 from paeplatform.resources.failures import one_line_failures
 from paeplatform.resources.registry import CHALLENGER, ModelRegistry
 from paeplatform.resources.workspace import Workspace
+from paeplatform.scores.promotion_rules import PART
 
 
 def promotion_assets(preset: Preset) -> list[dg.AssetsDefinition]:
@@ -53,9 +54,10 @@ def promotion_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         group_name="promotion",
         kinds={"parquet", "polars"},
         code_version=code_version(
-            1,
+            2,
             preset,
             "promotion.n_sources",
+            "promotion.n_unseen",
             "promotion.test_seed",
             "catalog",
             "templates.dust_laws",
@@ -64,7 +66,10 @@ def promotion_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         ),
     )
     def frozen_test_set(sed_templates: pl.DataFrame, spherex_bands: pl.DataFrame) -> TableResult:
-        """Mock sources with a seed of their own, on which every registered model is judged and none is trained."""
+        """Mock sources with a seed of their own, on which every registered model is judged and none is trained.
+
+        Known galaxies have the templates that trainings draw from; unseen ones have spectra that no training makes.
+        """
         from paeplatform.scores.frozen_sources import draw_test_sources
 
         with one_line_failures():
@@ -72,6 +77,7 @@ def promotion_assets(preset: Preset) -> list[dg.AssetsDefinition]:
         return table_result(
             table,
             {
+                "parts": counts(table, PART),
                 "median_snr": float(table["snr"].median()),  # type: ignore[arg-type]
                 "median_z": float(table["z_true"].median()),  # type: ignore[arg-type]
             },
@@ -97,7 +103,8 @@ def _evaluation(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
         ins={"model": dg.AssetIn(kind.model_asset), **tables_in(JUDGED_ON)},
         pool=COMPUTE,
         code_version=f"{CODE}-{kind.code(preset)}-{code_version(1, preset, 'validation.sigma_cuts')}",
-        description=f"{kind.name} on the frozen test set: metrics with intervals, in all and by bin of sigma.",
+        description=f"{kind.name} on the frozen test set: metrics with intervals, of known and of unseen galaxies, in "
+        "all and by bin of sigma.",
     )
     def evaluated(
         context: dg.AssetExecutionContext,
@@ -125,7 +132,7 @@ def _promotion(kind: Gated, preset: Preset) -> dg.AssetsDefinition:
         kinds={"mlflow"},
         ins={"evaluation": dg.AssetIn(_evaluation_name(kind)), **tables_in(JUDGED_ON)},
         pool=COMPUTE,  # the champion is evaluated here when it was not yet on these sources
-        code_version=f"1-{file_digest(rules_file(preset))}",
+        code_version=f"2-{file_digest(rules_file(preset))}",
         description=f"The gate of {kind.name}: promotes a challenger that is shown to be better, or says why not.",
     )
     def promoted(

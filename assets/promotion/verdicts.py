@@ -23,6 +23,7 @@ VERDICT, VERDICT_REASON, VERDICT_AGAINST, VERDICT_AT = (
     "verdict_against",
     "verdict_at",
 )
+VERDICT_PARTS = "verdict_parts"  # since the test set has two; versions judged before do not have it
 PROMOTED, REJECTED, LEFT = "promoted", "rejected", "left alone"
 LIMITS = "limits"
 
@@ -93,6 +94,7 @@ def record_verdict(
         {
             VERDICT: outcome,
             VERDICT_REASON: verdict.reason,
+            VERDICT_PARTS: parts_text(verdict),
             VERDICT_AGAINST: against,
             VERDICT_AT: datetime.now(UTC).isoformat(timespec="seconds"),
         },
@@ -100,11 +102,16 @@ def record_verdict(
     return Judged(model, outcome, verdict.reason, against, verdict)
 
 
+def parts_text(verdict: "Verdict") -> str:
+    """The parts of the test set, each with whether the version passes on it: known passes, unseen fails."""
+    return ", ".join(f"{part} {'passes' if passes else 'fails'}" for part, passes in verdict.passes.items())
+
+
 def verdict_table(judged: Judged) -> pl.DataFrame:
-    """A row a metric; without a comparison, no rows."""
+    """A row a metric and part of the test set; without a comparison, no rows."""
     rows = [] if judged.verdict is None else [vars(row) for row in judged.verdict.metrics]
     names = ("challenger", "champion", "excess", "at_most", "allowed")
-    schema = {"name": pl.String(), **{name: pl.Float64() for name in names}}
+    schema = {"part": pl.String(), "name": pl.String(), **{name: pl.Float64() for name in names}}
     schema |= {"passes": pl.Boolean(), "better": pl.Boolean(), "reason": pl.String()}
     return pl.DataFrame(rows, schema=schema).select(
         pl.lit(judged.model.version, pl.Int32).alias("version"),
@@ -123,6 +130,7 @@ def verdict_metadata(judged: Judged) -> Mapping[str, dg.MetadataValue | str]:
     }
     if judged.verdict is not None:
         shown["against"] = judged.against
+        shown["parts"] = parts_text(judged.verdict)
         shown["metrics"] = dg.MetadataValue.md(verdict_markdown(judged.verdict))
     return shown
 
@@ -134,8 +142,8 @@ def verdict_markdown(verdict: "Verdict") -> str:
         mark = {True: "passes", False: "FAILS", None: "not judged"}[row.passes]
         mark = "better" if row.passes and row.better else mark
         values = ("" if value is None else f"{value:.4g}" for value in (row.challenger, row.champion))
-        rows.append([row.name, *values, mark, row.reason])
-    return markdown_table(["metric", "challenger", "champion", "", "why"], rows)
+        rows.append([row.part, row.name, *values, mark, row.reason])
+    return markdown_table(["galaxies", "metric", "challenger", "champion", "", "why"], rows)
 
 
 def _not_for_the_gate(model: ModelVersion, champions: Champions, inputs: Inputs) -> str | None:

@@ -100,6 +100,8 @@ def promote(
 ) -> None:
     """Make a version champion if it passes the gate: not worse in any metric on the frozen test set, better in one.
 
+    It must pass on both parts of the test set, the known and the unseen galaxies.
+
     A version that was not yet evaluated is evaluated first, as is the champion. Without --force a version that
     does not pass stays what it is, and the exit code is 1.
 
@@ -145,6 +147,7 @@ def promote(
         "forced": goes and not verdict.promote,
         "against": against,
         "reason": verdict.reason,
+        "parts": dict(verdict.passes),
     }
     if json_:
         _say(True, facts | {"metrics": verdict_table(judged).to_dicts()})
@@ -180,7 +183,13 @@ def rollback(
 
 def _described(registry: ModelRegistry, found: ModelVersion) -> dict[str, Any]:
     from paeplatform.assets.promotion.evaluation import EVALUATED_AT, METRIC_TAG
-    from paeplatform.assets.promotion.verdicts import VERDICT, VERDICT_AGAINST, VERDICT_AT, VERDICT_REASON
+    from paeplatform.assets.promotion.verdicts import (
+        VERDICT,
+        VERDICT_AGAINST,
+        VERDICT_AT,
+        VERDICT_PARTS,
+        VERDICT_REASON,
+    )
     from paeplatform.resources.champions import (
         DEMOTED_AT,
         DEMOTED_BY,
@@ -189,7 +198,7 @@ def _described(registry: ModelRegistry, found: ModelVersion) -> dict[str, Any]:
         PROMOTED_OVER,
     )
 
-    names = (VERDICT, VERDICT_REASON, VERDICT_AGAINST, VERDICT_AT, EVALUATED_AT)
+    names = (VERDICT, VERDICT_REASON, VERDICT_PARTS, VERDICT_AGAINST, VERDICT_AT, EVALUATED_AT)
     names += (PROMOTED_BY, PROMOTED_AT, PROMOTED_OVER, DEMOTED_BY, DEMOTED_AT)
     metrics = {
         key.removeprefix(METRIC_TAG): text for key, text in found.tags.items() if key.startswith(METRIC_TAG)
@@ -233,12 +242,12 @@ def evaluation_inputs(settings: PlatformSettings, registry: ModelRegistry) -> In
 
 
 def _print_verdict(kind: Gated, chosen: ModelVersion, facts: dict[str, Any], verdict: Verdict) -> None:
-    table = Table("metric", "challenger", "champion", "", Column("why", overflow="fold"))
+    table = Table("galaxies", "metric", "challenger", "champion", "", Column("why", overflow="fold"))
     for row in verdict.metrics:
         mark = {True: "[green]passes[/]", False: "[red]fails[/]", None: "-"}[row.passes]
         values = ("" if value is None else f"{value:.4g}" for value in (row.challenger, row.champion))
         table.add_row(
-            row.name, *values, "[green]better[/]" if row.passes and row.better else mark, row.reason
+            row.part, row.name, *values, "[green]better[/]" if row.passes and row.better else mark, row.reason
         )
     Console().print(table)
     against = "the limits" if facts["against"] == "limits" else facts["against"]

@@ -25,7 +25,7 @@ class Interval(Section):
 
 
 class Figures(Section):
-    """What the methods showed on one test set.
+    """What the methods showed on one part of the test set.
 
     Attributes:
         what: the sources, in words.
@@ -61,7 +61,7 @@ class ReferenceCard(Section):
         preset: the whole settings of the training.
         preset_digest: of these.
         not_as_preset: settings by name that differ from those of the preset `reference`, as "25; reference: 50".
-        seeds: of the trainings, of the frozen test set, of the mixtures.
+        seeds: of the trainings, of the known and of the unseen galaxies of the frozen test set.
         files: sha256 of the records and of the prior, by path in the folder.
         templates: how many galaxy spectra the training draws from.
         library_hash: of these templates.
@@ -69,7 +69,8 @@ class ReferenceCard(Section):
         training_seconds: of each part.
         library_versions: of the packages that trained it.
         hardware: that the figures were measured on.
-        figures: by test set.
+        figures: by part of the test set, "known" and "unseen"; cards of before decision 28 have "templates" and
+            "mixtures".
         left_out: None where there are none.
         must_not: one sentence each.
     """

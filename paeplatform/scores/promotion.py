@@ -1,11 +1,13 @@
 """The decision of the gate: whether a challenger takes the champion's place, and why, as a pure function.
 
-The rules and their reading stand in promotion_rules.yaml.
+The rules and their reading stand in promotion_rules.yaml. They apply to each part of the test set, the known and the
+unseen galaxies, and a challenger must pass on both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from paeplatform.errors import InputError
 from paeplatform.scores.bootstrap import resampled
 from paeplatform.scores.metrics import METRICS, THROUGHPUT, Metric
-from paeplatform.scores.promotion_rules import MetricRule, PromotionRules
+from paeplatform.scores.promotion_rules import KNOWN, PART, PARTS, MetricRule, PromotionRules
 from paeplatform.scores.scorecard import metric_values
 
 _SEED = 0  # of the resampling: the same evidence gives the same verdict
@@ -25,7 +27,7 @@ class Evidence:
     """What a model showed on the test set.
 
     Attributes:
-        scores: of `scorecard.score_sources`.
+        scores: of `scorecard.score_sources`, with the column part; without it, all sources are known galaxies.
         galaxies_per_hour: None when it was not measured.
         hardware: on which; rates of different hardware are not compared.
     """
@@ -33,6 +35,20 @@ class Evidence:
     scores: pl.DataFrame
     galaxies_per_hour: float | None = None
     hardware: str = ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the test set that sources are of, in the order of `PARTS`."""
+        if PART not in self.scores.columns:
+            return (KNOWN,)
+        there = set(self.scores[PART].unique())
+        return tuple(part for part in PARTS if part in there)
+
+    def on(self, part: str) -> Evidence:
+        """What it showed on one part; the rate stays that over all sources."""
+        if PART not in self.scores.columns:
+            return self
+        return replace(self, scores=self.scores.filter(pl.col(PART) == part))
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,7 @@ class MetricVerdict:
         passes: whether it stands in the way of nothing; None when it was not judged.
         better: whether the challenger is shown to be better; False for metrics that may not decide it.
         reason: in words.
+        part: of the test set.
     """
 
     name: str
@@ -59,6 +76,7 @@ class MetricVerdict:
     passes: bool | None
     better: bool
     reason: str
+    part: str = KNOWN
 
 
 @dataclass(frozen=True)
@@ -67,17 +85,28 @@ class Verdict:
 
     Attributes:
         promote: whether the challenger may become champion.
-        reason: one line that names what decided.
-        metrics: in the order of the rules.
+        reason: one line that names what decided, and on which part of the test set.
+        metrics: in the order of the rules, first of known, then of unseen galaxies.
+        passes: by part of the test set, whether the challenger passes on it.
     """
 
     promote: bool
     reason: str
     metrics: tuple[MetricVerdict, ...]
+    passes: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class _PartVerdict:
+    """The decision on one part of the test set."""
+
+    passes: bool
+    reason: str
+    metrics: tuple[MetricVerdict, ...]
 
 
 def decide(challenger: Evidence, champion: Evidence | None, rules: PromotionRules) -> Verdict:
-    """Whether a challenger takes the champion's place.
+    """Whether a challenger takes the champion's place: the rules must be met on each part of the test set.
 
     Args:
         challenger: its evidence.
@@ -87,14 +116,45 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: PromotionRule
     Raises:
         InputError: the two were not evaluated on the same sources.
     """
-    if champion is None:
-        return _against_limits(challenger, rules)
-    if not challenger.scores.select("object_id", "z_true").equals(
-        champion.scores.select("object_id", "z_true")
-    ):
+    if champion is not None and not _sources(challenger).equals(_sources(champion)):
         raise InputError("challenger and champion were not evaluated on the same sources")
+    verdicts = {}
+    for part in challenger.parts:
+        if champion is None:
+            verdicts[part] = _against_limits(challenger.on(part), rules.on(part))
+        else:
+            verdicts[part] = _against_champion(challenger.on(part), champion.on(part), part, rules)
+    return Verdict(
+        promote=all(verdict.passes for verdict in verdicts.values()),
+        reason=_reason(verdicts),
+        metrics=tuple(
+            replace(row, part=part) for part, verdict in verdicts.items() for row in verdict.metrics
+        ),
+        passes={part: verdict.passes for part, verdict in verdicts.items()},
+    )
+
+
+def _sources(evidence: Evidence) -> pl.DataFrame:
+    scores = evidence.scores
+    return scores.select("object_id", "z_true", *([PART] if PART in scores.columns else []))
+
+
+def _reason(verdicts: Mapping[str, _PartVerdict]) -> str:
+    """What decided: of a challenger that does not pass, the parts on which it does not, each with its reason."""
+    failed = [part for part, verdict in verdicts.items() if not verdict.passes]
+    by_reason: dict[str, list[str]] = {}
+    for part in failed or verdicts:
+        by_reason.setdefault(verdicts[part].reason, []).append(part)
+    if len(verdicts) == 1 or (not failed and len(by_reason) == 1):
+        return next(iter(by_reason))
+    return "; ".join(f"{' and '.join(parts)} galaxies: {reason}" for reason, parts in by_reason.items())
+
+
+def _against_champion(
+    challenger: Evidence, champion: Evidence, part: str, rules: PromotionRules
+) -> _PartVerdict:
     rows = []
-    for rule in rules.metrics:
+    for rule in rules.on(part):
         if rule.name == THROUGHPUT:
             rows.append(_throughput(challenger, champion, rule))
         else:
@@ -102,16 +162,17 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: PromotionRule
     worse = [row.name for row in rows if row.passes is False]
     better = [row.name for row in rows if row.better]
     if worse:
-        return Verdict(False, f"not shown to be as good in {', '.join(worse)}", tuple(rows))
+        return _PartVerdict(False, f"not shown to be as good in {', '.join(worse)}", tuple(rows))
     if not better:
         named = ", ".join(rules.superiority)
-        return Verdict(False, f"as good in all, but not shown to be better in any of {named}", tuple(rows))
-    return Verdict(True, f"better in {', '.join(better)}, as good in all", tuple(rows))
+        reason = f"as good in all, but not shown to be better in any of {named}"
+        return _PartVerdict(False, reason, tuple(rows))
+    return _PartVerdict(True, f"better in {', '.join(better)}, as good in all", tuple(rows))
 
 
-def _against_limits(challenger: Evidence, rules: PromotionRules) -> Verdict:
+def _against_limits(challenger: Evidence, rules: tuple[MetricRule, ...]) -> _PartVerdict:
     rows = []
-    for rule in rules.metrics:
+    for rule in rules:
         if rule.name == THROUGHPUT:
             value = challenger.galaxies_per_hour
         else:
@@ -125,8 +186,9 @@ def _against_limits(challenger: Evidence, rules: PromotionRules) -> Verdict:
         rows.append(MetricVerdict(rule.name, value, None, None, None, None, passes, False, reason))
     outside = [f"{row.name} {row.reason.removeprefix('outside: ')}" for row in rows if row.passes is False]
     if outside:
-        return Verdict(False, f"no champion yet, and outside the limits: {'; '.join(outside)}", tuple(rows))
-    return Verdict(True, "no champion yet, and within all limits", tuple(rows))
+        reason = f"no champion yet, and outside the limits: {'; '.join(outside)}"
+        return _PartVerdict(False, reason, tuple(rows))
+    return _PartVerdict(True, "no champion yet, and within all limits", tuple(rows))
 
 
 def _paired(

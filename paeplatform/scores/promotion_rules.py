@@ -15,6 +15,23 @@ from paeplatform.scores.metrics import GATE_METRICS, THROUGHPUT
 
 PACKAGED = Path(__file__).parent / "promotion_rules.yaml"
 JUDGED = (*GATE_METRICS, THROUGHPUT)
+# The parts of the frozen test set, in their order, and the column that tells them apart.
+PART = "part"
+KNOWN, UNSEEN = "known", "unseen"
+PARTS = (KNOWN, UNSEEN)
+
+
+def name_on(part: str, metric: str) -> str:
+    """A metric's name in MLflow: `crps` on known galaxies, `unseen_crps` on unseen ones."""
+    return metric if part == KNOWN else f"{part}_{metric}"
+
+
+class OwnLimits(Section):
+    """What a rule asks of one part of the test set in the place of its own; what is not given stays."""
+
+    margin: Annotated[float, Field(ge=0.0)] | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 class MetricRule(Section):
@@ -25,14 +42,23 @@ class MetricRule(Section):
     relative: bool = False
     low: float | None = None
     high: float | None = None
+    unseen: OwnLimits | None = None
     what: str
     why: str
 
     @model_validator(mode="after")
     def _ordered(self) -> MetricRule:
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"rule {self.name}: low {self.low} is above high {self.high}")
+        for rule in (self, self.on(UNSEEN)):
+            if rule.low is not None and rule.high is not None and rule.low > rule.high:
+                raise ValueError(f"rule {self.name}: low {rule.low} is above high {rule.high}")
         return self
+
+    def on(self, part: str) -> MetricRule:
+        """The rule as it holds for a part of the test set."""
+        if part != UNSEEN or self.unseen is None:
+            return self
+        own = {name: value for name, value in self.unseen.model_dump().items() if value is not None}
+        return self.model_copy(update=own | {"unseen": None})
 
     def within(self, value: float) -> bool:
         """Whether a first champion may have this value."""
@@ -68,6 +94,10 @@ class PromotionRules(Section):
         if strange:
             raise ValueError(f"superiority {', '.join(strange)}: must be of {', '.join(GATE_METRICS)}")
         return self
+
+    def on(self, part: str) -> tuple[MetricRule, ...]:
+        """The rules for a part of the test set; the rate, measured over both parts, is judged with the known one."""
+        return tuple(rule.on(part) for rule in self.metrics if part == KNOWN or rule.name != THROUGHPUT)
 
 
 @lru_cache

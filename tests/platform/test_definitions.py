@@ -133,6 +133,7 @@ CHANGES = {
         {"release_photometry", "release_measurements", "quarantined_sources", "quality_statistics"},
     ),
     "test set": ({"promotion": {"n_sources": 50}}, {"frozen_test_set"}),
+    "unseen galaxies": ({"promotion": {"n_unseen": 50}}, {"frozen_test_set"}),
     "visits": ({"release": {"n_visits": 2}}, {"mock_delivery"}),
 }
 

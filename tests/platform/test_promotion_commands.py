@@ -52,7 +52,8 @@ def test_models_lists_versions_verdicts_and_history(command: Command) -> None:
     found = json.loads(out)["models"][PAE]
     first = found["versions"][0]
     assert first["version"] == 1 and CHAMPION in first["aliases"] and first["verdict"] == "promoted"
-    assert {"crps", "nmad_paper", "galaxies_per_hour"} <= set(first["metrics"])
+    assert {"crps", "nmad_paper", "galaxies_per_hour", "unseen_crps"} <= set(first["metrics"])
+    assert first["verdict_parts"] == "known passes, unseen passes"
     assert found["history"][0] | {"at": ""} == {
         "version": 1,
         "previous": None,
@@ -70,7 +71,8 @@ def test_a_version_that_is_no_better_is_turned_down_and_can_be_forced_and_rolled
     code, out, _ = command("promote", "--json")  # @challenger
     facts = json.loads(out)
     assert code == 1 and facts["outcome"] == "rejected" and facts["against"] == "v1"
-    assert facts["version"] == second
+    assert facts["version"] == second and facts["parts"] == {"known": False, "unseen": False}
+    assert [row["part"] for row in facts["metrics"]] == ["known"] * 14 + ["unseen"] * 13
     assert "not shown to be better in any of" in facts["reason"]
     assert all(row["passes"] in (True, None) for row in facts["metrics"]), "the same model is as good"
     assert platform.registry.by_alias(PAE).version == 1
@@ -85,7 +87,9 @@ def test_a_version_that_is_no_better_is_turned_down_and_can_be_forced_and_rolled
     assert tags["promoted_by"] == "command" and tags["verdict"] == "rejected"
     _, out, _ = command("models", "--json")
     reason = json.loads(out)["models"][PAE]["history"][-1]["reason"]
-    assert reason.startswith("seen better on other fields (against the gate: as good in all, but not")
+    assert reason.startswith(
+        "seen better on other fields (against the gate: known and unseen galaxies: as good in all, but not"
+    )
 
     assert command("promote", "--version", second)[1].strip() == f"pae v{second}: is champion already"
     code, out, _ = command("rollback", "--json", "--reason", "no")

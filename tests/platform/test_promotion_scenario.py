@@ -107,7 +107,7 @@ def trained(**fit: float) -> Preset:
     tree["sbi"]["fit"] |= fit
     tree["catalog"]["n_sources"] = 8000
     tree["release"]["mag_z_max"] = 21.0
-    tree["promotion"]["n_sources"] = 400
+    tree["promotion"] |= {"n_sources": 400, "n_unseen": 300}
     return Preset.model_validate(tree)
 
 
@@ -146,15 +146,29 @@ def test_a_worse_challenger_is_rejected_with_a_reason_one_can_read(world: World)
     assert world.champions.now().version == 1
     shown = world.shown("sbi_promotion")
     assert shown["verdict"] == "rejected" and shown["against"] == "v1"
-    assert str(shown["reason"]).startswith("not shown to be as good in ")
+    assert "galaxies: not shown to be as good in " in str(shown["reason"])
+    assert shown["parts"] == "known fails, unseen fails"
     assert "| crps |" in str(shown["metrics"]) and "FAILS" in str(shown["metrics"])
     tags = second.tags
     assert tags["verdict"] == "rejected" and tags["verdict_reason"] == shown["reason"]
     assert tags["verdict_against"] == "v1" and tags["metric.crps"].endswith(")")
+    assert tags["metric.unseen_crps"].endswith(")") and tags["metric.unseen_crps"] != tags["metric.crps"]
+    assert tags["verdict_parts"] == "known fails, unseen fails"
+    counts = dict(
+        pl.read_parquet(world.settings.store / "frozen_test_set.parquet")["part"].value_counts().rows()
+    )
+    known, unseen = (counts[part] for part in ("known", "unseen"))
+    assert tags["test_set"].endswith(f", {known} known and {unseen} unseen sources")
+    assert 200 < known <= 400 and 200 < unseen <= 300, "the small catalogue has few that are bright"
     ours, theirs = (float(world.version(n).tags["metric.crps"].split()[0]) for n in (2, 1))
     assert ours > 1.1 * theirs, "it really is worse"
     run = world.registry.client().get_run(tags["evaluation_run"])
     assert run.data.metrics["crps"] == pytest.approx(ours, rel=1e-3)
+    unseen = float(tags["metric.unseen_crps"].split()[0])
+    assert run.data.metrics["unseen_crps"] == pytest.approx(unseen, rel=1e-3)
+    assert sum(name.endswith("galaxies_per_hour") for name in run.data.metrics) == 1
+    table = pl.read_parquet(world.settings.store / "sbi_promotion.parquet")
+    assert set(table.filter(~pl.col("passes"))["part"]) == {"known", "unseen"}
     assert world.stale() == set(), "nothing is inferred again, and nothing judged again"
 
 

@@ -57,6 +57,19 @@ def test_the_rate_leaves_the_first_call_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.galaxies_per_hour == pytest.approx(10 * 3600.0)
 
 
+def test_scores_say_which_part_of_the_test_set_they_are_of() -> None:
+    table = made_up_posteriors(30).sort("object_id")
+    parts = ["known"] * 20 + ["unseen"] * 10
+    sources = with_photometry(table).with_columns(part=pl.Series(parts))
+    found = evidence_of(Model(table), sources.reverse(), prefix="pae", z_range=RANGE)
+    assert found.parts == ("known", "unseen") and found.scores["part"].to_list() == parts
+    assert found.scores.drop("part").equals(score_sources(table, LEVELS, prefix="pae", z_range=RANGE))
+    assert found.on("unseen").scores.equals(found.scores.tail(10))
+    assert found.on("known").galaxies_per_hour == found.galaxies_per_hour
+    without = evidence_of(Model(table), with_photometry(table), prefix="pae", z_range=RANGE)
+    assert without.parts == ("known",) and without.on("known") is without
+
+
 def test_one_source_has_no_rate() -> None:
     table = made_up_posteriors(1)
     assert (

@@ -48,6 +48,15 @@ def model(
     return Evidence(score_sources(rows, LEVELS, prefix="pae", z_range=(0.0, 3.0)), 1000.0, "cpu x2")
 
 
+def two_parts(known: Evidence, unseen: Evidence) -> Evidence:
+    """One evidence of two made-up models, one for each part of the test set."""
+    later = unseen.scores.with_columns(pl.col("object_id") + 10_000)
+    scores = [
+        table.with_columns(part=pl.lit(part)) for part, table in (("known", known.scores), ("unseen", later))
+    ]
+    return replace(known, scores=pl.concat(scores))
+
+
 def blamed(verdict: Verdict) -> set[str]:
     return {row.name for row in verdict.metrics if row.passes is False}
 
@@ -142,6 +151,91 @@ def test_other_sources_are_refused():
 def test_the_same_evidence_gives_the_same_verdict():
     challenger = model(scatter=0.018, noise=2)
     assert decide(challenger, CHAMPION, RULES) == decide(challenger, CHAMPION, RULES)
+
+
+BETTER, WORSE = model(scatter=0.016, noise=2), model(scatter=0.03, noise=2)
+BOTH = two_parts(CHAMPION, CHAMPION)
+
+
+def test_a_gain_on_known_galaxies_does_not_buy_a_loss_on_unseen_ones():
+    verdict = decide(two_parts(BETTER, WORSE), BOTH, RULES)
+    assert not verdict.promote and dict(verdict.passes) == {"known": True, "unseen": False}
+    assert verdict.reason.startswith("unseen galaxies: not shown to be as good in nmad_paper")
+    assert "known galaxies: better" not in verdict.reason
+    assert {row.part for row in verdict.metrics if row.passes is False} == {"unseen"}
+    other = decide(two_parts(WORSE, BETTER), BOTH, RULES)
+    assert not other.promote and dict(other.passes) == {"known": False, "unseen": True}
+    assert other.reason.startswith("known galaxies: not shown to be as good in nmad_paper")
+
+
+def test_a_challenger_must_be_better_on_both_parts():
+    verdict = decide(two_parts(BETTER, BETTER), BOTH, RULES)
+    assert verdict.promote and verdict.reason == decide(BETTER, CHAMPION, RULES).reason
+    assert [(row.part, row.name) for row in verdict.metrics] == [
+        *(("known", name) for name in JUDGED),
+        *(("unseen", name) for name in GATE_METRICS),
+    ], "the rate is judged once"
+    only_known = decide(two_parts(BETTER, CHAMPION), BOTH, RULES)
+    assert not only_known.promote
+    assert only_known.reason.startswith("unseen galaxies: as good in all, but not shown to be better")
+    neither = decide(BOTH, BOTH, RULES)
+    assert neither.reason.startswith("known and unseen galaxies: as good in all, but not")
+
+
+def test_each_part_is_judged_as_it_is_alone():
+    verdict = decide(two_parts(BETTER, WORSE), BOTH, RULES)
+    for part, challenger in (("known", BETTER), ("unseen", WORSE)):
+        alone = [row for row in decide(challenger, CHAMPION, RULES).metrics if row.name in GATE_METRICS]
+        found = [row for row in verdict.metrics if row.part == part and row.name in GATE_METRICS]
+        assert [replace(row, part="known") for row in found] == alone
+
+
+def test_the_limits_of_a_first_champion_hold_on_both_parts():
+    assert decide(BOTH, None, RULES).reason == "no champion yet, and within all limits"
+    poor = decide(two_parts(CHAMPION, model(scatter=0.2)), None, RULES)
+    assert not poor.promote and dict(poor.passes) == {"known": True, "unseen": False}
+    assert poor.reason.startswith("unseen galaxies: no champion yet, and outside the limits: nmad_paper 0.1")
+
+
+def test_a_slow_challenger_is_blamed_once():
+    verdict = decide(replace(two_parts(BETTER, BETTER), galaxies_per_hour=400.0), BOTH, RULES)
+    assert not verdict.promote and verdict.reason == (
+        "known galaxies: not shown to be as good in galaxies_per_hour"
+    )
+
+
+def test_sources_of_another_part_are_other_sources():
+    swapped = BOTH.scores.with_columns(part=pl.lit("known"))
+    with pytest.raises(InputError, match="same sources"):
+        decide(replace(BOTH, scores=swapped), BOTH, RULES)
+    with pytest.raises(InputError, match="same sources"):
+        decide(replace(BOTH, scores=BOTH.scores.drop("part")), BOTH, RULES)
+
+
+def test_unseen_galaxies_may_have_limits_of_their_own(tmp_path: Path):
+    text, path = PACKAGED.read_text(), tmp_path / "rules.yaml"
+    old = "name: nmad_paper, margin: 0.10, relative: true, high: 0.15"
+    assert old in text
+    path.write_text(text.replace(old, f"{old}, unseen: {{margin: 5.0, high: 0.9}}"))
+    rules = load_promotion_rules(path)
+    known, unseen = rules.on("known")[0], rules.on("unseen")[0]
+    assert (known.margin, known.high, unseen.margin, unseen.high) == (0.1, 0.15, 5.0, 0.9)
+    assert unseen.relative and unseen.low is None
+    worse = two_parts(CHAMPION, WORSE)
+    assert ("unseen", "nmad_paper") in failures(decide(worse, BOTH, RULES))
+    assert ("unseen", "nmad_paper") not in failures(decide(worse, BOTH, rules))
+    assert ("known", "nmad_paper") in failures(decide(two_parts(WORSE, CHAMPION), BOTH, rules))
+    for number, (own, said) in enumerate(
+        [("low: 0.5", r"nmad_paper: low 0.5 is above high 0.15"), ("relative: false", "relative")]
+    ):
+        broken = tmp_path / f"{number}.yaml"
+        broken.write_text(text.replace(old, f"{old}, unseen: {{{own}}}"))
+        with pytest.raises(ConfigError, match=said):
+            load_promotion_rules(broken)
+
+
+def failures(verdict: Verdict) -> set[tuple[str, str]]:
+    return {(row.part, row.name) for row in verdict.metrics if row.passes is False}
 
 
 def test_the_packaged_rules_judge_every_metric_once():
