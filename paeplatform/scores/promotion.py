@@ -1,7 +1,7 @@
 """The decision of the gate: whether a challenger takes the champion's place, and why, as a pure function.
 
 The rules and their reading stand in promotion_rules.yaml. They apply to each part of the test set, the known and the
-unseen galaxies, and a challenger must pass on both.
+unseen galaxies: a challenger must be as good on both, and better on one of them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Verdict:
         promote: whether the challenger may become champion.
         reason: one line that names what decided, and on which part of the test set.
         metrics: in the order of the rules, first of known, then of unseen galaxies.
-        passes: by part of the test set, whether the challenger passes on it.
+        passes: by part of the test set, whether the challenger is as good on it.
     """
 
     promote: bool
@@ -98,15 +98,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _PartVerdict:
-    """The decision on one part of the test set."""
+    """The decision on one part of the test set: as good in all metrics, and better in one that may decide."""
 
     passes: bool
+    better: bool
     reason: str
     metrics: tuple[MetricVerdict, ...]
 
 
 def decide(challenger: Evidence, champion: Evidence | None, rules: PromotionRules) -> Verdict:
-    """Whether a challenger takes the champion's place: the rules must be met on each part of the test set.
+    """Whether a challenger takes the champion's place: as good on each part of the test set, better on one of them.
 
     Args:
         challenger: its evidence.
@@ -123,9 +124,11 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: PromotionRule
         if champion is None:
             verdicts[part] = _against_limits(challenger.on(part), rules.on(part))
         else:
-            verdicts[part] = _against_champion(challenger.on(part), champion.on(part), part, rules)
+            verdicts[part] = _against_champion(
+                challenger.on(part), champion.on(part), part, rules, len(challenger.parts)
+            )
     return Verdict(
-        promote=all(verdict.passes for verdict in verdicts.values()),
+        promote=all(v.passes for v in verdicts.values()) and any(v.better for v in verdicts.values()),
         reason=_reason(verdicts),
         metrics=tuple(
             replace(row, part=part) for part, verdict in verdicts.items() for row in verdict.metrics
@@ -140,34 +143,35 @@ def _sources(evidence: Evidence) -> pl.DataFrame:
 
 
 def _reason(verdicts: Mapping[str, _PartVerdict]) -> str:
-    """What decided: of a challenger that does not pass, the parts on which it does not, each with its reason."""
-    failed = [part for part, verdict in verdicts.items() if not verdict.passes]
+    """What decided: the parts on which a challenger is worse; or else those on which it is better, or all."""
+    worse = [part for part, verdict in verdicts.items() if not verdict.passes]
+    better = [part for part, verdict in verdicts.items() if verdict.better]
     by_reason: dict[str, list[str]] = {}
-    for part in failed or verdicts:
+    for part in worse or better or verdicts:
         by_reason.setdefault(verdicts[part].reason, []).append(part)
-    if len(verdicts) == 1 or (not failed and len(by_reason) == 1):
+    if len(verdicts) == 1 or (not worse and len(by_reason) == 1 and len(next(iter(by_reason.values()))) > 1):
         return next(iter(by_reason))
     return "; ".join(f"{' and '.join(parts)} galaxies: {reason}" for reason, parts in by_reason.items())
 
 
 def _against_champion(
-    challenger: Evidence, champion: Evidence, part: str, rules: PromotionRules
+    challenger: Evidence, champion: Evidence, part: str, rules: PromotionRules, n_parts: int
 ) -> _PartVerdict:
     rows = []
     for rule in rules.on(part):
         if rule.name == THROUGHPUT:
             rows.append(_throughput(challenger, champion, rule))
         else:
-            rows.append(_paired(challenger, champion, METRICS[rule.name], rule, rules))
+            rows.append(_paired(challenger, champion, METRICS[rule.name], rule, rules, n_parts))
     worse = [row.name for row in rows if row.passes is False]
     better = [row.name for row in rows if row.better]
     if worse:
-        return _PartVerdict(False, f"not shown to be as good in {', '.join(worse)}", tuple(rows))
+        return _PartVerdict(False, False, f"not shown to be as good in {', '.join(worse)}", tuple(rows))
     if not better:
         named = ", ".join(rules.superiority)
         reason = f"as good in all, but not shown to be better in any of {named}"
-        return _PartVerdict(False, reason, tuple(rows))
-    return _PartVerdict(True, f"better in {', '.join(better)}, as good in all", tuple(rows))
+        return _PartVerdict(True, False, reason, tuple(rows))
+    return _PartVerdict(True, True, f"better in {', '.join(better)}, as good in all", tuple(rows))
 
 
 def _against_limits(challenger: Evidence, rules: tuple[MetricRule, ...]) -> _PartVerdict:
@@ -187,12 +191,17 @@ def _against_limits(challenger: Evidence, rules: tuple[MetricRule, ...]) -> _Par
     outside = [f"{row.name} {row.reason.removeprefix('outside: ')}" for row in rows if row.passes is False]
     if outside:
         reason = f"no champion yet, and outside the limits: {'; '.join(outside)}"
-        return _PartVerdict(False, reason, tuple(rows))
-    return _PartVerdict(True, "no champion yet, and within all limits", tuple(rows))
+        return _PartVerdict(False, False, reason, tuple(rows))
+    return _PartVerdict(True, True, "no champion yet, and within all limits", tuple(rows))
 
 
 def _paired(
-    challenger: Evidence, champion: Evidence, metric: Metric, rule: MetricRule, rules: PromotionRules
+    challenger: Evidence,
+    champion: Evidence,
+    metric: Metric,
+    rule: MetricRule,
+    rules: PromotionRules,
+    n_parts: int,
 ) -> MetricVerdict:
     ours, theirs = _common(challenger.scores, champion.scores, metric)
     if ours.size < 2:
@@ -211,8 +220,8 @@ def _paired(
     passes = at_most <= allowed
     better = False
     if rule.name in rules.superiority:
-        # each of k metrics gets a k-th of the risk of taking luck for a gain
-        level = 1.0 - (1.0 - rules.confidence) / len(rules.superiority)
+        # each of k metrics on each part gets its share of the risk of taking luck for a gain
+        level = 1.0 - (1.0 - rules.confidence) / (len(rules.superiority) * n_parts)
         better = float(np.quantile(drawn, level)) < 0.0
     excess = loss - loss_reference
     sure = f"with {100 * rules.confidence:g} % confidence"

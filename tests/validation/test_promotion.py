@@ -168,18 +168,20 @@ def test_a_gain_on_known_galaxies_does_not_buy_a_loss_on_unseen_ones():
     assert other.reason.startswith("known galaxies: not shown to be as good in nmad_paper")
 
 
-def test_a_challenger_must_be_better_on_both_parts():
+def test_a_challenger_must_be_as_good_on_both_parts_and_better_on_one():
     verdict = decide(two_parts(BETTER, BETTER), BOTH, RULES)
     assert verdict.promote and verdict.reason == decide(BETTER, CHAMPION, RULES).reason
     assert [(row.part, row.name) for row in verdict.metrics] == [
         *(("known", name) for name in JUDGED),
         *(("unseen", name) for name in GATE_METRICS),
     ], "the rate is judged once"
-    only_known = decide(two_parts(BETTER, CHAMPION), BOTH, RULES)
-    assert not only_known.promote
-    assert only_known.reason.startswith("unseen galaxies: as good in all, but not shown to be better")
+    for challenger, part in ((two_parts(BETTER, CHAMPION), "known"), (two_parts(CHAMPION, BETTER), "unseen")):
+        one = decide(challenger, BOTH, RULES)
+        assert one.promote and dict(one.passes) == {"known": True, "unseen": True}
+        assert one.reason.startswith(f"{part} galaxies: better in ")
     neither = decide(BOTH, BOTH, RULES)
-    assert neither.reason.startswith("known and unseen galaxies: as good in all, but not")
+    assert not neither.promote and dict(neither.passes) == {"known": True, "unseen": True}
+    assert neither.reason.startswith("as good in all, but not")
 
 
 def test_each_part_is_judged_as_it_is_alone():
