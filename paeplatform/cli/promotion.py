@@ -100,7 +100,7 @@ def promote(
 ) -> None:
     """Make a version champion if it passes the gate: not worse in any metric on the frozen test set, better in one.
 
-    It must pass on both parts of the test set, the known and the unseen galaxies.
+    It must be as good on both parts of the test set, the known and the unseen galaxies, and better on one of them.
 
     A version that was not yet evaluated is evaluated first, as is the champion. Without --force a version that
     does not pass stays what it is, and the exit code is 1.
