@@ -269,6 +269,7 @@ def _convergence(table: pl.DataFrame, preset: Preset) -> Mapping[str, object]:
     return {name: value for name, value in summary.items() if value is not None} | {
         "made_by": counts(table, "pae_path"),
         "status": counts(table, "pae_status"),
+        "class": counts(table.with_columns(pl.col("class_best").fill_null("unknown")), "class_best"),
         "convergence": plot(convergence(*diagnostics, trust=preset.trust)),
     }
 

@@ -48,6 +48,7 @@ _COLUMNS = (
     ("68 % interval", True, "central interval of the same"),
     ("second z", True, "the next peak of p(z), with its share of the probability"),
     ("status", True, "how far to trust the redshift"),
+    ("class", True, "the most probable of galaxy, quasar, star and brown dwarf, with its probability"),
     ("χ²/dof", False, "chi^2 of the best model over its degrees of freedom"),
     ("SNR", False, "total signal-to-noise"),
     ("N", False, "measurements used"),
@@ -202,12 +203,25 @@ def _row(number: int, row: Mapping[str, Any], facts: SourceFacts) -> str:
         _cell(*z[1], style="text"),
         _cell(*z[2], style="text"),
         f"<td class='text'>{light}</td>",
+        _cell(*_class_cell(row), style="text"),
         _cell(*chi2),
         _cell(f"{facts.snr:.0f}", facts.snr),
         _cell(f"{row['pae_n_measurements']:,}", float(row["pae_n_measurements"])),
         _cell("; ".join(_short_flags(row)) or NO_VALUE, style="text wrap"),
     )
     return f"<tr data-i='{number}' data-status='{escape(status)}'>{''.join(cells)}</tr>"
+
+
+def _class_cell(row: Mapping[str, Any]) -> tuple[str, float | None]:
+    """The class with its probability; rows of before have none."""
+    best = row.get("class_best")
+    p = row.get(f"class_p_{best}")
+    if best is None or p is None:
+        return (NO_VALUE if best is None else str(best)), None
+    text = f"{best.replace('_', ' ')} {p:.0%}"
+    if best == "quasar" and row.get("class_z_quasar") is not None:
+        text += f", z = {row['class_z_quasar']:.2f}"
+    return text, None
 
 
 def _redshift_cells(row: Mapping[str, Any]) -> tuple[tuple[str, float | None], ...]:
