@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from paeplatform.answers import drawings, page
-from paeplatform.answers.page import answers_page
+from paeplatform.answers.page import _class_cell, answers_page
 from paeplatform.errors import InputError
 from paeplatform.inference.results.pz_summary import QUANTILE_LEVELS
 from paeplatform.inference.results.summaries import ZFlag
@@ -71,16 +71,27 @@ def test_the_table_says_each_source_without_javascript() -> None:
     table = cells_of(made())
     assert [row[0] for row in table] == list(NAMES)
     assert re.fullmatch(r"0\.51\d", table[0][1]) and re.fullmatch(r"0\.49\d to 0\.52\d", table[0][2])
-    assert table[0][3:] == ["–", "converged", "88 / 86", "10", "98", "–"]
+    assert table[0][3:] == ["–", "converged", "–", "88 / 86", "10", "98", "–"]
     assert re.fullmatch(r"1\.(39|40)\d*", table[1][1]) and re.fullmatch(r"0\.4\d* \(30%\)", table[1][3])
-    assert table[1][8] == "p(z) has several peaks"
+    assert table[1][9] == "p(z) has several peaks"
     assert table[2][4] == "not converged" and table[2][1].startswith("0.51")
 
 
 def test_a_misfit_and_a_failure_have_no_redshift_in_the_table() -> None:
     table = cells_of(made())
-    assert table[3][1:6] == ["–", "–", "–", "misfit, no redshift", "217,000 / 86"]
-    assert table[4][1:6] == ["–", "–", "–", "no redshift", "–"]
+    assert table[3][1:7] == ["–", "–", "–", "misfit, no redshift", "–", "217,000 / 86"]
+    assert table[4][1:7] == ["–", "–", "–", "no redshift", "–", "–"]
+
+
+def test_the_class_stands_beside_the_status() -> None:
+    said = _class_cell({"class_best": "quasar", "class_p_quasar": 0.97, "class_z_quasar": 2.551})
+    assert said == ("quasar 97%, z = 2.55", None)
+    assert _class_cell({"class_best": "brown_dwarf", "class_p_brown_dwarf": 1.0}) == (
+        "brown dwarf 100%",
+        None,
+    )
+    assert _class_cell({"class_best": "none"}) == ("none", None)
+    assert _class_cell({"class_best": None}) == _class_cell({}) == ("–", None)
 
 
 def test_tiles_count_what_the_table_holds() -> None:
