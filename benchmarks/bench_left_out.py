@@ -64,6 +64,7 @@ FOLDER = Path(os.environ.get("PAEPLATFORM_BENCH_LEFT_OUT", "runs/left_out"))
 SHARE = float(os.environ.get("PAEPLATFORM_BENCH_LEFT_OUT_SHARE", "1"))
 N_FOLDS = 5
 N_UNSEEN, N_KNOWN = 400, 100  # galaxies of each fold
+N_CATALOGS, ID_STEP = 2, 10**9  # one has 1,500 such galaxies in all folds together
 LEAST_SNR, BRIGHTEST = 50.0, 21.5  # total SNR; z_AB of the sources that are tried
 MOST_OUTLIERS, WIDEST, MOST_BIAS, HELD = 0.03, 1.25, 0.004, (0.64, 0.72)
 MOST_GROWTH, TRUSTED, MOST_TIME = 1.15, 0.97, 1.3
@@ -84,8 +85,12 @@ class Study:
         fit = fit_bpz(bright, self.preset.catalog.z_max)
         bpz = {"alpha": fit.alpha, "beta": fit.beta, "gamma": fit.gamma}
         self.prior: RedshiftPrior = prior_from_preset(self.preset.prior, bpz)
-        self.judged = draw_mock_catalog(
-            self.preset.model_copy(update={"seed": self.preset.promotion.test_seed}), self.library
+        self.judged = pl.concat(
+            draw_mock_catalog(
+                self.preset.model_copy(update={"seed": self.preset.promotion.test_seed + number}),
+                self.library,
+            ).with_columns(pl.col("object_id") + number * ID_STEP)
+            for number in range(N_CATALOGS)
         ).filter(pl.col("mag_z") < BRIGHTEST)
         self.folds = template_folds(self.library, N_FOLDS, self.preset.seed)
 
