@@ -257,7 +257,7 @@ def test_fewer_layers_than_saved_and_unknown_settings_are_refused(folder: Path):
 
 def test_landmarks_travel_with_the_bundle_and_are_checked(tmp_path: Path):
     landmarks = np.random.default_rng(0).normal(size=(7, N_LATENT)).astype(np.float32)
-    save_bundle(dataclasses.dataclasses.replace(small_bundle(), landmarks=landmarks), tmp_path)
+    save_bundle(dataclasses.replace(small_bundle(), landmarks=landmarks), tmp_path)
     assert np.array_equal(load_bundle(tmp_path).landmarks, landmarks)
     content = bytearray((tmp_path / "landmarks.npy").read_bytes())
     content[-1] ^= 1
@@ -267,9 +267,7 @@ def test_landmarks_travel_with_the_bundle_and_are_checked(tmp_path: Path):
 
 
 def test_landmarks_of_another_latent_size_are_refused(tmp_path: Path):
-    save_bundle(
-        dataclasses.dataclasses.replace(small_bundle(), landmarks=np.zeros((4, N_LATENT + 1))), tmp_path
-    )
+    save_bundle(dataclasses.replace(small_bundle(), landmarks=np.zeros((4, N_LATENT + 1))), tmp_path)
     with pytest.raises(
         CheckpointError, match=rf"finite rows of {N_LATENT} numbers, found \(4, {N_LATENT + 1}\)"
     ):
@@ -294,9 +292,7 @@ def small_proposal(n_latent: int = N_LATENT) -> Proposal:
 
 
 def with_proposal() -> PaeBundle:
-    return dataclasses.dataclasses.replace(
-        small_bundle(), proposal=small_proposal(), proposal_config=proposal_config()
-    )
+    return dataclasses.replace(small_bundle(), proposal=small_proposal(), proposal_config=proposal_config())
 
 
 @eqx.filter_jit
