@@ -105,7 +105,7 @@ def _blank_separated(path: Path, rows: bytes, names: list[str]) -> pl.DataFrame:
 
 
 def _separator(line: str) -> str | None:
-    """The separator that occurs most often in a line outside quotes; None if only blanks separate its columns."""
+    """What separates the columns of a line: the sign that occurs most often outside quotes; None for blanks alone."""
     bare = re.sub(r'"[^"]*"', "", line)
     counts = {one: bare.count(one) for one in _SEPARATORS}
     most = max(counts, key=lambda one: counts[one])

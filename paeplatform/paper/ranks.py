@@ -24,6 +24,8 @@ from scipy import stats
 from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.forward_model import PaeForward
+from paeplatform.inference.model.model_error import ModelError
+from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.scores.bootstrap import bootstrap_error
 from paeplatform.scores.metrics import ks_distance
@@ -51,19 +53,17 @@ class SimulatedSources:
 
 
 def simulate_from_prior(
-    forward: PaeForward,
-    z_prior: RedshiftPrior,
+    posterior: LogPosterior,
     depth: Float[np.ndarray, " band"],
     n: int,
     n_latent: int,
     seed: int,
 ) -> SimulatedSources:
-    """Sources drawn from the posterior's own prior, with Gaussian noise; their noiseless total signal-to-noise is
-    uniform in `SNR_RANGE`.
+    """Sources drawn from the posterior's own prior, with the model's errors, if it counts them, and Gaussian noise;
+    the total signal-to-noise without either is uniform in `SNR_RANGE`.
 
     Args:
-        forward: the model.
-        z_prior: prior on z.
+        posterior: forward model, prior on z, and errors of the model.
         depth: 1 sigma error of each band [uJy].
         n: sources.
         n_latent: size of u.
@@ -71,11 +71,14 @@ def simulate_from_prior(
     """
     rng = np.random.default_rng([seed, 0x534243])
     u = rng.standard_normal((n, n_latent)).astype(np.float32)
-    z = z_prior.sample(n, rng).astype(np.float32)
-    model = np.asarray(_fluxes(forward, jnp.asarray(u), jnp.asarray(z)), dtype=np.float64)
+    z = posterior.z_prior.sample(n, rng).astype(np.float32)
+    model = np.asarray(_fluxes(posterior.forward, jnp.asarray(u), jnp.asarray(z)), dtype=np.float64)
     norm = np.sqrt(((model / depth) ** 2).sum(axis=1))
     truth = model * (rng.uniform(*SNR_RANGE, n) / norm)[:, None]
     flux = truth + depth * rng.standard_normal(truth.shape)
+    if posterior.model_error is not None:
+        relative = np.asarray(_relative_errors(posterior.model_error, jnp.asarray(z)), dtype=np.float64)
+        flux = flux + relative * truth * rng.standard_normal(truth.shape)
     return SimulatedSources(u, z, flux, np.broadcast_to(depth, flux.shape).copy(), FIRST_ID + np.arange(n))
 
 
@@ -87,8 +90,7 @@ def ranks_of_simulations(estimator: Estimator) -> pl.DataFrame:
     """
     preset, z_prior = estimator.preset, estimator.z_prior
     truth = simulate_from_prior(
-        estimator.forward,
-        z_prior,
+        estimator.posterior,
         estimator.bands.depth(preset.instrument.depth),
         preset.tables.n_simulated,
         estimator.bundle.n_latent,
@@ -178,3 +180,8 @@ def _normal_score(z_prior: RedshiftPrior):  # type: ignore[no-untyped-def]
 @eqx.filter_jit
 def _fluxes(forward: PaeForward, u: Array, z: Array) -> Float[Array, "source band"]:
     return jax.vmap(forward)(u, z)
+
+
+@eqx.filter_jit
+def _relative_errors(model_error: ModelError, z: Array) -> Float[Array, "source band"]:
+    return jax.vmap(lambda z: model_error.at(model_error.channel_log_wave, z))(z)

@@ -13,6 +13,7 @@ from paeplatform.config import load_preset
 from paeplatform.errors import InputError
 from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.forward_model import build_forward
+from paeplatform.inference.model.model_error import model_error
 from paeplatform.inference.model.posterior import LogPosterior, whiten
 from paeplatform.inference.model.priors import UniformPrior
 from paeplatform.inference.results.predictive import (
@@ -30,6 +31,7 @@ from paeplatform.instrument.filters import gaussian_filters
 from paeplatform.pae.autoencoder import build_autoencoder
 from paeplatform.pae.bundle import PaeBundle
 from paeplatform.pae.flow import build_flow
+from tests.inference.bump_problem import wave_of
 
 PRIOR = UniformPrior(0.05, 2.0)
 
@@ -126,6 +128,26 @@ def test_positive_normal_follows_its_law_also_far_in_the_tail(ratio):
     drawn = positive_normal(np.full(2000, 2.0 * ratio), np.full(2000, 2.0), rng)
     assert drawn.min() >= 0.0
     assert kstest(drawn, lambda x: 1.0 - norm.sf(x / 2.0 - ratio) / norm.sf(-ratio)).pvalue > 1e-3
+
+
+def test_with_the_models_errors_the_predicted_amplitude_and_chi2_are_the_posteriors(bump_forward):
+    draws, (flux, flux_err) = some_draws(3, 40), photometry_of(bump_forward, 3, snr=100.0)
+    nodes = np.geomspace(0.2, 5.0, 9)
+    term = model_error(nodes, np.linspace(0.02, 0.3, 9), wave_of(bump_forward))
+    posterior, sources = (
+        LogPosterior(bump_forward, PRIOR, model_error=term),
+        Sources.numbered(flux, flux_err, 0),
+    )
+    got = posterior_predictive(posterior, draws, sources)
+    np.testing.assert_allclose(got.chi2, reconstruction_chi2(posterior, draws, sources).mean, rtol=1e-3)
+    one = PosteriorDraws(draws.u[:, :1], draws.z[:, :1], np.ones((3, 1), np.float32), draws.log_prob[:, :1])
+    alone = posterior_predictive(posterior, one, sources)
+    without = posterior_predictive(LogPosterior(bump_forward, PRIOR), one, sources)
+    for i in range(3):
+        photometry = whiten(jnp.asarray(flux[i]), jnp.asarray(flux_err[i]))
+        expected = posterior.best_model(jnp.asarray(one.u[i, 0]), jnp.asarray(one.z[i, 0]), photometry)
+        assert alone.flux[i] / flux_err[i] == pytest.approx(np.asarray(expected), rel=1e-4)
+        assert abs(alone.flux[i] / without.flux[i] - 1.0).max() > 1e-3
 
 
 def test_reconstruction_chi2_is_that_of_the_weighted_mean_and_of_the_best_draw(bump_forward):

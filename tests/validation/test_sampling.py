@@ -7,10 +7,13 @@ import pytest
 from scipy import stats
 
 from paeplatform.inference.model.draws import PosteriorDraws
+from paeplatform.inference.model.model_error import model_error
+from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import UniformPrior
-from paeplatform.paper.ranks import SimulatedSources, rank_summary, rank_table
+from paeplatform.paper.ranks import SimulatedSources, rank_summary, rank_table, simulate_from_prior
 from paeplatform.paper.sampling import latent_correlations, uniform_prior
 from paeplatform.scores.latent_statistics import norm_trend, spectrum_statistics
+from tests.inference.line_problem import LOG_WAVE, LinesForward, numpy_model
 
 PRIOR = UniformPrior(0.01, 3.0)
 
@@ -111,3 +114,21 @@ def test_reconstruction_statistics_are_the_errors_of_the_reconstruction(monkeypa
     np.testing.assert_allclose(by_wave["squared_error"], offset**2, atol=1e-12)
     np.testing.assert_allclose(rows["mse"], np.mean(offset**2), atol=1e-12)
     np.testing.assert_allclose(rows["u_norm"], np.hypot(spectra[:, 0], spectra[:, 1]))
+
+
+def test_simulated_sources_have_the_errors_that_the_posterior_counts():
+    posterior = LogPosterior(LinesForward(LOG_WAVE), PRIOR)
+    nodes = np.geomspace(0.1, 10.0, 9)
+    term = model_error(nodes, np.full(9, 0.2), np.exp(LOG_WAVE.astype(np.float64)))
+    counted = LogPosterior(posterior.forward, PRIOR, model_error=term)
+    depth = np.full(len(LOG_WAVE), 0.7)
+    plain, erring = (simulate_from_prior(one, depth, 500, 2, 3) for one in (posterior, counted))
+    np.testing.assert_array_equal(plain.u, erring.u)
+    truth = numpy_model(plain.u.astype(np.float64), plain.z.astype(np.float64))
+    norm = np.sum(truth * plain.flux, axis=1) / np.sum(truth**2, axis=1)
+    truth *= norm[:, None]
+    bright = np.sqrt(np.sum((truth / depth) ** 2, axis=1)) > 60.0
+    off = ((erring.flux - plain.flux) / truth)[bright]
+    # normal numbers of 20 %, but for the error of the amplitude above, which is below 2 %
+    assert off.std() == pytest.approx(0.2, rel=4.0 / np.sqrt(2 * off.size) + 0.02)
+    assert abs(off.mean()) < 4.0 * 0.2 / np.sqrt(off.size)

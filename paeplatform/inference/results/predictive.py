@@ -150,13 +150,15 @@ def posterior_predictive(
             photometry = sources.rows(padded).whitened(posterior)
             computed = _models(posterior, photometry, draws.u[padded], draws.z[padded], spectrum)
             model, best, width = (np.asarray(computed[k]) for k in (0, 2, 3))
+            growth = None if computed[4] is None else np.asarray(computed[4])
             spectra = None if computed[1] is None else np.asarray(computed[1])
             unit = reference_error(photometry, flux_err[padded])
             for k, row in enumerate(here):
                 amplitude = np.maximum(best[k].astype(np.float64), 0.0)
                 whitened = photometry.weight[k] * (amplitude[:, None] * model[k])
                 mean = draws.weight[row].astype(np.float64) @ whitened
-                chi2[row] = np.sum((np.asarray(photometry.signal[k]) - mean) ** 2)
+                variance = 1.0 if growth is None else draws.weight[row].astype(np.float64) @ growth[k]
+                chi2[row] = np.sum((np.asarray(photometry.signal[k]) - mean) ** 2 / variance)
                 if posterior.amplitude == "marginal":
                     rng = seeded_generator(sources.seed, sources.object_id[row], 0x5050)
                     amplitude = positive_normal(best[k], width[k], rng)
@@ -258,16 +260,20 @@ def _split(quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @program
 def _models(
     posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array, spectrum: bool
-) -> tuple[Array, Array | None, Array, Array]:
-    """Models at amplitude 1 (source, draw, band), spectra, and mean and width of A given each draw (eq. 4)."""
+) -> tuple[Array, Array | None, Array, Array, Array]:
+    """Models at amplitude 1 (source, draw, band), spectra, mean and width of A given each draw (eq. 4), and the factor
+    on each variance by the model's errors (source, draw, band), 1 without them.
+    """
 
     def one(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
         model = posterior.model(u, z, photometry)
         whitened = photometry.weight * model
-        norm_squared = jnp.sum(whitened**2) + TINY
-        best = jnp.sum(photometry.signal * whitened) / norm_squared
+        _, growth = posterior.best_model_and_growth(u, z, photometry)
+        weighted = whitened if growth is None else whitened / growth
+        norm_squared = jnp.sum(whitened * weighted) + TINY
+        best = jnp.sum(photometry.signal * weighted) / norm_squared
         spectra = posterior.forward.spectrum(u) if spectrum else None
-        return model, spectra, best, jax.lax.rsqrt(norm_squared)
+        return model, spectra, best, jax.lax.rsqrt(norm_squared), growth
 
     def source(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
         return jax.vmap(lambda u, z: one(photometry, u, z))(u, z)
