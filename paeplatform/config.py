@@ -108,6 +108,7 @@ class TrainingSetConfig(Section):
     delta_z: PositiveFloat = 0.02  # Gaussian width of the redshift perturbation, in units of 1+z
     # of the spectra to be mixtures of two templates, which fill the space between the 160
     mixed_share: UpToOne = 0.0
+    hot_dust_share: UpToOne = 0.0  # of the spectra to have the light of hot dust beside the stars
     chunk_size: PositiveInt = 8192
 
 

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     SBI_TRAINING = 12
     TRAINING_MIXTURE = 13
     LEFT_OUT_GALAXIES = 14
+    TRAINING_HOT_DUST = 15
 
 
 def stream_rng(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -21,6 +21,7 @@ from paeplatform.config import Preset
 from paeplatform.errors import ConfigError, InputError
 from paeplatform.files import replaced
 from paeplatform.sed.grid import library_on_grid, rest_grid
+from paeplatform.sed.hot_dust import LEAST_K, MOST_K, HotDust, add_hot_dust
 from paeplatform.sed.library import TemplateLibrary
 from paeplatform.sed.spectra import SecondTemplates, attenuated_spectra
 
@@ -34,6 +35,7 @@ WRITER_OPTIONS = {
     "write_statistics": False,
     "use_byte_stream_split": ["flux.list.element"],
 }
+MOST_HOT_DUST = 0.95  # of the mean f_nu over 0.1-5 um; IRAS 08572+3915 has some 0.9
 Z_FLOOR = 1e-4  # perturbed redshifts stay above this, so that ln z is defined
 
 
@@ -48,6 +50,7 @@ class AugmentedSources:
         ebv: perturbed E(B-V) [mag], float32.
         z: perturbed redshift, float32.
         second: templates that mixtures hold beside, int16, and their shares of the dust-free light, float32.
+        hot_dust: its share of the light and its temperature [K], float32.
         n_base: sources that copies were made of.
         n_unperturbed: spectra that are the source itself.
     """
@@ -58,6 +61,7 @@ class AugmentedSources:
     ebv: np.ndarray
     z: np.ndarray
     second: SecondTemplates
+    hot_dust: HotDust
     n_base: int
     n_unperturbed: int
 
@@ -65,6 +69,11 @@ class AugmentedSources:
     def n_mixed(self) -> int:
         """Spectra that are mixtures."""
         return int((self.second.share > 0.0).sum())
+
+    @property
+    def n_hot_dust(self) -> int:
+        """Spectra with hot dust."""
+        return int((self.hot_dust.share > 0.0).sum())
 
 
 def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
@@ -78,6 +87,9 @@ def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
     A share `training_set.mixed_share` of the spectra get a second template, that of another one of these sources,
     with a share of the light that is uniform from 0 to 1. The templates are 160 points among which there is nothing;
     a galaxy that is none of them lies between them.
+
+    A share `training_set.hot_dust_share` of the spectra get the light of hot dust (`sed.hot_dust`): a share of the mean
+    f_nu that is uniform from 0 to `MOST_HOT_DUST`, at a temperature that is uniform in its logarithm.
 
     Raises:
         InputError: the catalogue lacks a column.
@@ -117,6 +129,7 @@ def augment_sources(preset: Preset, catalog: pl.DataFrame) -> AugmentedSources:
         ebv=np.minimum(reflect(ebv, 0.0, ebv_max).astype(np.float32), np.float32(ebv_max)),
         z=np.clip(reflect(z, 0.0, z_max), Z_FLOOR, z_max).astype(np.float32),
         second=_second_templates(preset, template_index),
+        hot_dust=_hot_dust(preset, len(row)),
         n_base=len(base),
         n_unperturbed=int((~perturbed).sum()),
     )
@@ -127,6 +140,14 @@ def _second_templates(preset: Preset, template_index: np.ndarray) -> SecondTempl
     mixed = rng.random(len(template_index)) < preset.training_set.mixed_share
     share = np.where(mixed, rng.random(len(template_index)), 0.0).astype(np.float32)
     return SecondTemplates(rng.permutation(template_index), share)
+
+
+def _hot_dust(preset: Preset, n: int) -> HotDust:
+    rng = stream_rng(preset.seed, Stream.TRAINING_HOT_DUST)
+    dusty = rng.random(n) < preset.training_set.hot_dust_share
+    share = np.where(dusty, MOST_HOT_DUST * rng.random(n), 0.0)
+    kelvin = np.exp(rng.uniform(np.log(LEAST_K), np.log(MOST_K), n))
+    return HotDust(share.astype(np.float32), np.clip(kelvin.astype(np.float32), LEAST_K, MOST_K))
 
 
 def training_spectra_of(
@@ -141,7 +162,7 @@ def training_spectra_of(
         rows: which of them.
     """
     second = SecondTemplates(*(part[rows] for part in sources.second))
-    return attenuated_spectra(
+    spectra = attenuated_spectra(
         template_flux,
         wave,
         sources.template_index[rows],
@@ -149,6 +170,8 @@ def training_spectra_of(
         sources.ebv[rows],
         second if (second.share > 0.0).any() else None,
     )
+    add_hot_dust(spectra, wave, HotDust(*(part[rows] for part in sources.hot_dust)))
+    return spectra
 
 
 def _known(names: tuple[str, ...], catalog: pl.DataFrame) -> list[str]:
@@ -169,7 +192,7 @@ def write_training_set(
     """Writes the training set to Parquet, one row group of `training_set.chunk_size` spectra at a time.
 
     Columns: source_id i64, template_index i16, second_template i16 and second_share f32 (0 for a spectrum that is no
-    mixture), dust_law i8, ebv f32 [mag], z f32, flux fixed_size_list<f32>[n_wave] (f_nu on
+    mixture), hot_dust f32 (share of the mean f_nu) and hot_dust_k f32 [K], dust_law i8, ebv f32 [mag], z f32, flux fixed_size_list<f32>[n_wave] (f_nu on
     `rest_grid(preset.rest_grid)`, mean 1). The file appears under its name only when complete, and the same input gives
     the same bytes.
 
@@ -181,7 +204,7 @@ def write_training_set(
         progress: show a bar.
 
     Returns:
-        Counts: n_spectra, n_sources, n_unperturbed, n_mixed, n_wave, n_row_groups, bytes.
+        Counts: n_spectra, n_sources, n_unperturbed, n_mixed, n_hot_dust, n_wave, n_row_groups, bytes.
 
     Raises:
         InputError, ConfigError: as `augment_sources`, or a template index outside the library.
@@ -200,6 +223,8 @@ def write_training_set(
             ("template_index", pa.int16()),
             ("second_template", pa.int16()),
             ("second_share", pa.float32()),
+            ("hot_dust", pa.float32()),
+            ("hot_dust_k", pa.float32()),
             ("dust_law", pa.int8()),
             ("ebv", pa.float32()),
             ("z", pa.float32()),
@@ -225,6 +250,7 @@ def write_training_set(
         "n_sources": min(sources.n_base, cfg.n_spectra),
         "n_unperturbed": sources.n_unperturbed,
         "n_mixed": sources.n_mixed,
+        "n_hot_dust": sources.n_hot_dust,
         "n_wave": len(wave),
         "n_row_groups": -(-cfg.n_spectra // cfg.chunk_size),
         "bytes": path.stat().st_size,
@@ -279,6 +305,8 @@ def _batches(
             sources.template_index[rows],
             sources.second.index[rows],
             sources.second.share[rows],
+            sources.hot_dust.share[rows],
+            sources.hot_dust.kelvin[rows],
             sources.dust_law[rows],
             sources.ebv[rows],
             sources.z[rows],

@@ -28,6 +28,7 @@ from jaxtyping import Float
 from paeplatform.classes.quasar_lines import line_spectrum
 from paeplatform.errors import ConfigError
 from paeplatform.sed.dust import attenuation
+from paeplatform.sed.hot_dust import blackbody
 from paeplatform.sed.grid import rebin
 from paeplatform.sed.library import load_library
 
@@ -39,7 +40,6 @@ HOT_DUST_K, HOT_DUST_AT_2_UM = 1243.6, 3.961
 BALMER_EDGE_UM, BALMER_K, BALMER_AT_03_UM = 0.3646, 15_000.0, 0.10
 HOST_TEMPLATE, HOST_UM = "ilbert/Ell2_A_0", 0.9
 HOST_Z_MAX = 1.5  # beyond it a quasar outshines its host
-HC_OVER_K = 14_387.77  # um K
 LYMAN_LIMIT_UM = 0.09118
 # Madau 1995, equations 12 and 15: wavelength [um] and coefficient of each line of the series
 LYMAN_SERIES = ((0.121567, 3.6e-3), (0.102572, 1.7e-3), (0.097254, 1.2e-3), (0.094974, 9.3e-4))
@@ -142,7 +142,7 @@ def quasar_spectra(
     discs = {slope: _disc(wave_um, slope) for slope in {shape.slope for shape in shapes}}
     lines = {slope: line_spectrum(wave_um, disc) for slope, disc in discs.items()}
     dusts = {
-        kelvin: HOT_DUST_AT_2_UM * _planck(wave_um, kelvin) / _planck(np.array(2.0), kelvin)
+        kelvin: HOT_DUST_AT_2_UM * blackbody(wave_um, kelvin) / blackbody(np.array(2.0), kelvin)
         for kelvin in {shape.dust_k for shape in shapes}
     }
     screens = {ebv: attenuation("prevot", wave_um, ebv) for ebv in {shape.ebv for shape in shapes}}
@@ -180,17 +180,11 @@ def _disc(wave: np.ndarray, slope: float) -> np.ndarray:
     return disc * np.where(wave < FAR_UM, (wave / FAR_UM) ** -FAR_STEP, 1.0)
 
 
-def _planck(wave: np.ndarray, kelvin: float) -> np.ndarray:
-    """B_nu up to a constant."""
-    # the exponential overflows where nothing is left anyway
-    return wave**-3.0 / np.expm1(np.minimum(HC_OVER_K / (wave * kelvin), 600.0))
-
-
 def _balmer_continuum(wave: np.ndarray) -> np.ndarray:
     """Relative to the disc at 0.3 um; the edge is smoothed by the lines that crowd towards it, over 1 %."""
 
     def shape(wave: np.ndarray) -> np.ndarray:
-        return _planck(wave, BALMER_K) * -np.expm1(-((wave / BALMER_EDGE_UM) ** 3))
+        return blackbody(wave, BALMER_K) * -np.expm1(-((wave / BALMER_EDGE_UM) ** 3))
 
     edge = 0.5 * (1.0 - np.tanh((wave - BALMER_EDGE_UM) / (0.01 * BALMER_EDGE_UM)))
     return BALMER_AT_03_UM * edge * shape(wave) / shape(np.array(0.3))

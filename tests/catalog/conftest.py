@@ -23,13 +23,13 @@ def bands() -> BandSet:
 
 @pytest.fixture(scope="session")
 def preset() -> Preset:
-    """The demo preset with a catalogue of 6,000 and 3,000 training spectra, no mixtures, in row groups of 256."""
+    """The demo preset with a catalogue of 6,000 and 3,000 training spectra, no mixtures, no hot dust, in row groups of 256."""
     demo = load_preset("demo")
     return demo.model_copy(
         update={
             "catalog": demo.catalog.model_copy(update={"n_sources": 6000}),
             "training_set": demo.training_set.model_copy(
-                update={"n_spectra": 3000, "chunk_size": 256, "mixed_share": 0.0}
+                update={"n_spectra": 3000, "chunk_size": 256, "mixed_share": 0.0, "hot_dust_share": 0.0}
             ),
             "release": demo.release.model_copy(update={"sources_per_cell": 20}),
         }

@@ -10,13 +10,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy import units
+from astropy.modeling.models import BlackBody
 from scipy import stats
 
 from paeplatform.catalog import training_set
-from paeplatform.catalog.training_set import augment_sources, read_spectra, write_training_set
+from paeplatform.catalog.training_set import MOST_HOT_DUST, augment_sources, read_spectra, write_training_set
 from paeplatform.errors import ConfigError, InputError
 from paeplatform.sed.dust import DUST_LAWS, attenuation
 from paeplatform.sed.grid import library_on_grid, rest_grid
+from paeplatform.sed.hot_dust import LEAST_K, MOST_K
 
 
 def _with(preset, **changes):
@@ -37,6 +40,8 @@ def test_columns_and_counts(written, preset, catalog):
         "template_index": pl.Int16,
         "second_template": pl.Int16,
         "second_share": pl.Float32,
+        "hot_dust": pl.Float32,
+        "hot_dust_k": pl.Float32,
         "dust_law": pl.Int8,
         "ebv": pl.Float32,
         "z": pl.Float32,
@@ -142,6 +147,31 @@ def test_mixtures_hold_two_templates_and_change_nothing_else(written, preset, li
         light = (1 - share) * flux[source["template_index"]] + share * flux[source["second_template"]]
         expected = light * attenuation(DUST_LAWS[source["dust_law"]], wave, source["ebv"])
         np.testing.assert_allclose(spectra[row], expected / expected.mean(), rtol=3e-5, atol=1e-7)
+
+
+def test_hot_dust_is_a_blackbody_with_its_share_of_the_light_and_changes_nothing_else(
+    written, preset, library, catalog, tmp_path
+):
+    plain = pl.read_parquet(written[0])
+    assert written[1]["n_hot_dust"] == 0 and (plain["hot_dust"] == 0.0).all()
+    counts = write_training_set(
+        _with(preset, hot_dust_share=0.3), library, catalog, tmp_path / "hot", progress=False
+    )
+    table, spectra = pl.read_parquet(tmp_path / "hot"), read_spectra(tmp_path / "hot")
+    share, kelvin = table["hot_dust"].to_numpy(), table["hot_dust_k"].to_numpy()
+    dusty = share > 0.0
+    assert dusty.sum() == counts["n_hot_dust"]
+    assert abs(dusty.mean() - 0.3) < 4.0 * np.sqrt(0.3 * 0.7 / 3000)
+    assert stats.kstest(share[dusty] / MOST_HOT_DUST, "uniform").pvalue > 1e-3
+    assert stats.kstest(np.log(kelvin[dusty] / LEAST_K) / np.log(MOST_K / LEAST_K), "uniform").pvalue > 1e-3
+    same = ["source_id", "template_index", "second_share", "dust_law", "ebv", "z"]
+    assert table.select(same).equals(plain.select(same))
+    before, wave = read_spectra(written[0]), rest_grid(preset.rest_grid)
+    np.testing.assert_array_equal(spectra[~dusty], before[~dusty])
+    for row in np.flatnonzero(dusty)[:5]:
+        light = BlackBody(float(kelvin[row]) * units.K)(wave * units.um).value
+        expected = (1.0 - share[row]) * before[row] + share[row] * light / light.mean()
+        np.testing.assert_allclose(spectra[row], expected, rtol=3e-5, atol=1e-7)
 
 
 def test_templates_to_leave_out_are_in_no_mixture(preset, catalog, library):
