@@ -350,14 +350,16 @@ class TrustConfig(Section):
         ess_min: posteriors with fewer effective draws than this are not trusted.
         reduced_chi2_max: the best model is a misfit when its chi^2 per channel degree of freedom is above this ...
         tail_probability_min: ... and noise exceeds that chi^2 with a probability below this.
+        misfit_prior_share: of p(z) of a misfit that is the prior, for its redshift may be any.
         bands_min: sources with fewer usable bands than this are flagged.
     """
 
     khat_max: PositiveFloat = 0.7
     rhat_max: Annotated[float, Field(gt=1.0)] = 1.1
     ess_min: PositiveFloat = 100.0
-    reduced_chi2_max: PositiveFloat = 2.0
-    tail_probability_min: Fraction = 1e-6
+    reduced_chi2_max: PositiveFloat = 1.5
+    tail_probability_min: Fraction = 1e-4
+    misfit_prior_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     bands_min: PositiveInt = 20
 
 

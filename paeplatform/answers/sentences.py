@@ -179,12 +179,12 @@ def _verdict(row: Mapping[str, Any], facts: SourceFacts, trust: TrustConfig) -> 
 
 
 def _least_bad(row: Mapping[str, Any]) -> str:
-    median = row.get("pae_z_median")
+    place = row.get("pae_z_mode")  # the median is partly that of the prior
     # two decimals: its interval says nothing, so that no more digits have a meaning
     where = (
         ""
-        if median is None
-        else f" The least bad models lie near z = {median:.2f}, which is no measurement of a redshift."
+        if place is None
+        else f" The least bad models lie near z = {place:.2f}, which is no measurement of a redshift."
     )
     why = (
         "Such data are often those of a star, a brown dwarf, a quasar or two objects together, or their errors are far "

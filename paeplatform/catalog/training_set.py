@@ -192,9 +192,9 @@ def write_training_set(
     """Writes the training set to Parquet, one row group of `training_set.chunk_size` spectra at a time.
 
     Columns: source_id i64, template_index i16, second_template i16 and second_share f32 (0 for a spectrum that is no
-    mixture), hot_dust f32 (share of the mean f_nu) and hot_dust_k f32 [K], dust_law i8, ebv f32 [mag], z f32, flux fixed_size_list<f32>[n_wave] (f_nu on
-    `rest_grid(preset.rest_grid)`, mean 1). The file appears under its name only when complete, and the same input gives
-    the same bytes.
+    mixture), hot_dust f32 (share of the mean f_nu) and hot_dust_k f32 [K], dust_law i8, ebv f32 [mag], z f32, flux
+    fixed_size_list<f32>[n_wave] (f_nu on `rest_grid(preset.rest_grid)`, mean 1). The file appears under its name only
+    when complete, and the same input gives the same bytes.
 
     Args:
         preset: uses `seed`, `rest_grid`, `catalog` and `training_set`.

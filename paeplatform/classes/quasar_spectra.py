@@ -28,8 +28,8 @@ from jaxtyping import Float
 from paeplatform.classes.quasar_lines import line_spectrum
 from paeplatform.errors import ConfigError
 from paeplatform.sed.dust import attenuation
-from paeplatform.sed.hot_dust import blackbody
 from paeplatform.sed.grid import rebin
+from paeplatform.sed.hot_dust import blackbody
 from paeplatform.sed.library import load_library
 
 WAVE_MIN_UM, WAVE_MAX_UM, DLN_WAVE = 0.0625, 5.4, 1e-3

@@ -246,8 +246,7 @@ class Estimator:
         trust = self.preset.trust
         found = self._sample(posterior, sources, progress)
         fit = goodness(posterior, found.draws, sources, trust)
-        limits = float(self.z_prior.z_min), float(self.z_prior.z_max)
-        found = widened(found, fit.misfit, fit.error_scale, limits)
+        found = widened(found, fit.misfit, fit.error_scale, self.z_prior, trust.misfit_prior_share)
         return summarise(sources, found, posterior, trust, reason, fit), found.draws
 
     def _sample(self, posterior: LogPosterior, sources: Sources, progress: Progress) -> PosteriorSummaries:

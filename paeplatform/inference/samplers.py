@@ -18,6 +18,7 @@ from paeplatform.inference.importance.sampling import ImportanceResult, run_impo
 from paeplatform.inference.mclmc.diagnostics import autocorrelation_length, effective_sample_size, split_rhat
 from paeplatform.inference.model.draws import Found, PosteriorDraws
 from paeplatform.inference.model.posterior import LogPosterior
+from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.inference.results.pz_summary import redshift_columns
 from paeplatform.inference.results.summaries import PosteriorSummaries
 from paeplatform.inference.sources import Sources
@@ -230,29 +231,47 @@ def widened(
     found: PosteriorSummaries,
     rows: Bool[np.ndarray, " source"],
     scale: Float[np.ndarray, " source"],
-    limits: tuple[float, float],
+    z_prior: RedshiftPrior,
+    prior_share: float,
 ) -> PosteriorSummaries:
-    """The same with the redshifts of some sources spread about their median by a factor.
+    """The same with the redshifts of misfits: spread about their median by a factor, and partly those of the prior.
 
     In a fit whose chi^2 is too large, errors that are larger by the square root of chi^2 over its degrees of freedom
     make the result's error larger by the same factor (the scale factor of the Particle Data Group's averages). Applied
-    to ln(1+z). The draws of (u, z) stay as they are: what the model predicts is what fits best.
+    to ln(1+z). But that factor knows only how badly the best model fits, and not that the right one may be missing
+    altogether: the redshift is then that of another galaxy, at any distance. So a share of p(z) is the prior
+    (docs/decisions/0030).
+
+    The kept redshifts are quantiles of both parts, evenly in probability. The draws of (u, z) stay as they are: what
+    the model predicts is what fits best. `pae_z_mode` and the remarks on the shape are those of the spread part: a
+    single kernel for a narrow peak and the whole prior would smear the peak.
 
     Args:
         found: of a sampler.
-        rows: whose redshifts are spread.
+        rows: whose redshifts change.
         scale: factor for each source.
-        limits: z_min and z_max, at which spread redshifts end.
+        z_prior: whose limits end spread redshifts.
+        prior_share: of p(z), 0 up to below 1.
     """
     if not rows.any():
         return found
+    limits = float(z_prior.z_min), float(z_prior.z_max)
     log_z = np.log1p(found.z_kept[rows].astype(np.float64))
     middle = np.median(log_z, axis=1, keepdims=True)
-    z = np.clip(np.expm1(middle + np.asarray(scale)[rows, None] * (log_z - middle)), *limits)
-    wide = redshift_columns(z, None, prefix="pae", z_min=limits[0], z_max=limits[1])
+    spread = np.clip(np.expm1(middle + np.asarray(scale)[rows, None] * (log_z - middle)), *limits)
+    n = spread.shape[1]
+    n_prior = min(round(prior_share * n), n - 1)
+    z = spread
+    if n_prior:
+        of_prior = np.broadcast_to(z_prior.ppf((np.arange(n_prior) + 0.5) / n_prior), (len(z), n_prior))
+        places = (np.arange(n - n_prior) + 0.5) / (n - n_prior)
+        z = np.concatenate([np.quantile(spread, places, axis=1).T, of_prior], axis=1)
     columns = {name: np.array(values) for name, values in found.columns.items()}
-    for name, values in wide.items():
-        columns[name][rows] = values
+    shape = ("pae_z_mode", "multimodal", "at_edge")
+    for part, names in ((spread, shape), (z, tuple(name for name in columns if name not in shape))):
+        wide = redshift_columns(part, None, prefix="pae", z_min=limits[0], z_max=limits[1])
+        for name in names:
+            columns[name][rows] = wide[name]
     z_kept = np.array(found.z_kept)
     z_kept[rows] = z
     return replace(found, columns=columns, z_kept=z_kept)

@@ -111,7 +111,7 @@ _PATTERNS = (
     (
         r"error_scale",
         "stat.param",
-        "factor by which p(z) of a misfit is quoted wider; 1 for other sources",
+        "factor by which the draws in p(z) of a misfit are spread; 1 for other sources",
     ),
     (r"n_measurements", "meta.number;obs.exposure", "measurements that chi^2 is a sum over"),
     (

@@ -27,7 +27,7 @@ def row_of(status: str = "converged", seed: int = 0, **more: Any) -> dict[str, A
         "pae_n_bands": 90, "pae_n_measurements": 98, "z_flags": 0, "input_fault": None, "pae_binning_chi2": 0.2,
     }  # fmt: skip
     row |= more
-    names = [f"pae_z_{name}" for name in ("median", "std", "err68_low", "err68_high")]
+    names = [f"pae_z_{name}" for name in ("median", "mode", "std", "err68_low", "err68_high")]
     if status == "failed" or row["pae_z_draws"] is None:
         gone = ("pae_z_draws", "pae_ess", "pae_khat", "pae_chi2", "pae_chi2_best", "pae_error_scale")
         return row | dict.fromkeys((*names, *gone)) | {"pae_path": "none"} | more

@@ -23,7 +23,7 @@ def bands() -> BandSet:
 
 @pytest.fixture(scope="session")
 def preset() -> Preset:
-    """The demo preset with a catalogue of 6,000 and 3,000 training spectra, no mixtures, no hot dust, in row groups of 256."""
+    """The demo preset with a catalogue of 6,000 and 3,000 plain training spectra, in row groups of 256."""
     demo = load_preset("demo")
     return demo.model_copy(
         update={

@@ -118,22 +118,6 @@ def test_shares_are_shares_and_the_order_of_the_draws_changes_nothing(z: np.ndar
     assert sum(both.holds(k, z[None].repeat(2, axis=0))[0].astype(int) for k in range(3)).max() <= 1
 
 
-@settings(max_examples=60, deadline=None)
-@given(samples(), st.floats(1.0, 60.0))
-def test_the_solutions_of_a_widened_redshift_hold_the_same_draws_as_sampled(z: np.ndarray, scale: float):
-    found = found_of(np.clip(z, *LIMITS)[None].astype(np.float64))
-    wide = widened(found, np.array([True]), np.array([scale]), LIMITS)
-    quoted = leading_solutions(wide.z_kept)
-    sampled = quoted.as_sampled(wide.z_kept, np.array([scale]))
-    narrow = wide.z_kept.astype(np.float32)
-    for number in range(3):
-        own = quoted.holds(number, narrow)[0]
-        # redshifts that float32 does not tell apart may be on both sides
-        away = np.abs(found.z_kept[0] - sampled.low[0, number]) > 1e-6
-        away &= np.abs(found.z_kept[0] - sampled.high[0, number]) > 1e-6
-        assert np.array_equal(sampled.holds(number, found.z_kept)[0][away], own[away])
-
-
 def test_quantiles_alone_are_those_of_the_columns_digit_for_digit():
     rng = np.random.default_rng(1)
     z, weight = rng.gamma(4.0, 0.1, size=(70, 301)), rng.exponential(size=(70, 301))
@@ -198,25 +182,22 @@ def test_a_solution_that_no_judged_draw_lies_in_is_judged_too(bump_forward):
     assert table["pae_chi2_gap"][0] == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_misfit_has_the_gap_of_its_draws_as_they_were_sampled(bump_forward):
+def test_a_misfit_has_no_gap_since_its_pz_is_not_that_of_its_draws(bump_forward):
     z = mixture((150, 0.46, 0.001), (350, 0.4, 0.001))[None]
     flux, flux_err = photometry(bump_forward, 1)
     flux = flux[:, ::-1].copy()  # nothing that the model can be
     flux_err *= 1.5
     found = found_of(z)
-    posterior = LogPosterior(bump_forward, UniformPrior(*LIMITS))
+    prior = UniformPrior(*LIMITS)
+    posterior = LogPosterior(bump_forward, prior)
     sources = Sources.numbered(flux, flux_err, 0)
     fit = goodness(posterior, found.draws, sources, TRUST)
     assert fit.misfit[0] and 3.0 < fit.error_scale[0] < 10.0, fit.error_scale
-    wide = widened(found, fit.misfit, fit.error_scale, LIMITS)
+    wide = widened(found, fit.misfit, fit.error_scale, prior, 0.5)
     table = summarise(sources, wide, posterior, TRUST, fit=fit)
-    assert table["pae_status"][0] == "misfit"
-    # the second peak of the widened p(z) is no longer where its draws were sampled
-    assert table["pae_z2"][0] > 0.5 and table["pae_z2_weight"][0] == pytest.approx(0.3)
-    used = thin_draws(found.draws, 256)
-    chi2 = chi2_of(bump_forward, used.u[0], used.z[0], flux[0], flux_err[0])
-    near = used.z[0] < 0.43
-    assert table["pae_chi2_gap"][0] == pytest.approx(chi2[~near].min() - chi2[near].min(), rel=1e-3, abs=0.05)
+    assert table["pae_status"][0] == "misfit" and table["pae_chi2_gap"].is_null()[0]
+    assert table["pae_z_std"][0] > 0.5 and abs(table["pae_z_mode"][0] - 0.4) < 0.02
+    np.testing.assert_allclose(table["pae_z2"].to_numpy(), leading_solutions(wide.z_kept).z[:, 1], rtol=1e-6)
 
 
 def test_draws_without_a_spectrum_in_the_second_solution_leave_no_gap(bump_forward):

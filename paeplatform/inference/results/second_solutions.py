@@ -12,7 +12,7 @@ model made, at a signal-to-noise of 5 to 30, 41 had the flag, 41 a second soluti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -49,23 +49,6 @@ class LeadingSolutions:
         """Which redshifts of each source belong to one of its solutions, counted from 0; none where it has fewer."""
         low, high = (ends[:, number, None] for ends in (self.low, self.high))
         return np.asarray((z > low) & (z <= high))
-
-    def as_sampled(
-        self, z_kept: Float[np.ndarray, "source draw"], scale: Float[np.ndarray, " source"]
-    ) -> LeadingSolutions:
-        """The limits where they were before the redshifts of misfits were spread (`samplers.widened`).
-
-        Args:
-            z_kept: the redshifts that the solutions were found in.
-            scale: factor by which each source's redshifts are spread about their median; 1 where they are not.
-        """
-        middle = np.median(np.log1p(z_kept.astype(np.float64)), axis=1)[:, None]
-
-        def back(z: np.ndarray) -> np.ndarray:
-            with np.errstate(divide="ignore"):  # ln(1 + z) of the lowest limit, -1
-                return np.asarray(np.expm1(middle + (np.log1p(z) - middle) / scale[:, None]))
-
-        return replace(self, low=back(self.low), high=back(self.high))
 
     def columns(self) -> dict[str, np.ndarray]:
         """pae_z2, pae_z2_weight, pae_z3 and pae_z3_weight, (source,) each, NaN without such a solution."""
@@ -105,17 +88,18 @@ def chi2_gap(
     lighter solution has the better best draw: the weight counts how many models fit, and the prior.
 
     Args:
-        leading: the solutions, at redshifts as they were sampled (`LeadingSolutions.as_sampled`).
+        leading: the solutions.
         posterior: the one the draws are of.
         draws: of the sources, of equal weight.
         sources: the photometry.
         fit: how well the draws describe the data.
 
     Returns:
-        (source,) NaN without a second solution, or where one of the two has no draw that carries a spectrum.
+        (source,) NaN for a misfit, whose p(z) is not that of its draws, without a second solution, or where one of the
+        two has no draw that carries a spectrum.
     """
     best = np.full((len(sources), 2), np.nan)
-    several = np.isfinite(leading.weight[:, 1])
+    several = np.isfinite(leading.weight[:, 1]) & ~fit.misfit
     for number in range(2):
         judged = leading.holds(number, fit.z_judged) & np.isfinite(fit.chi2_judged)
         best[:, number] = np.where(judged, fit.chi2_judged, np.inf).min(axis=1)

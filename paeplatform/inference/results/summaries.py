@@ -8,8 +8,9 @@
 - "failed": there is no posterior (flag NO_POSTERIOR).
 - "misfit": there is a posterior, but even the best of its draws misses the data (flag BAD_FIT; the rule is
   `status.misses_data`). The object is nothing that the model can be, so that its redshift means nothing. Lest it look
-  sharp, p(z) is quoted wider by `pae_error_scale`, the factor on the errors with which the best draw would fit
-  (`samplers.widened`); chi^2 and the status are by the errors that were given.
+  sharp, p(z) is quoted wider by `pae_error_scale`, the factor on the errors with which the best draw would fit, and a
+  share `trust.misfit_prior_share` of it is the prior (`samplers.widened`); chi^2 and the status are by the errors that
+  were given.
 - "unconverged": the sampler did not converge (flag UNCONVERGED, which a misfit can carry too).
 - "converged": a posterior by importance sampling has converged when its Pareto k-hat is below `trust.khat_max`
   and its effective number of draws at least `trust.ess_min`; one by Markov chains when split R-hat of z is below
@@ -28,7 +29,7 @@ The limits are section `trust` of the preset; the table gives their defaults.
 | 4 | LOW_ESS | effective sample size of z below 100 |
 | 8 | AT_PRIOR_EDGE | over 5 % of p(z) lies within 2 % (in ln(1+z) of the range) of z_min or z_max |
 | 16 | MULTIMODAL | p(z) has a second peak, behind a dip below half its height, with over 5 % of its mass |
-| 32 | BAD_FIT | `pae_status` is "misfit": reduced chi^2 of the best draw above 2, and not by chance |
+| 32 | BAD_FIT | `pae_status` is "misfit": reduced chi^2 of the best draw above 1.5, and not by chance |
 | 64 | NO_POSTERIOR | no usable band, or no finite density found: summaries are null |
 | 128 | BAD_INPUT | some band was masked for a fault of its numbers (`screening`); column `input_fault` names it |
 """
@@ -114,8 +115,7 @@ def summarise(
         posterior: the one that was sampled.
         trust: limits of misfits and flags.
         input_fault: (source,) what was wrong with the photometry, None for nothing.
-        fit: how well the data were described, where `found` was widened by it (`samplers.widened`); None judges the
-            draws of `found`, whose redshifts are then as they were sampled.
+        fit: how well the draws of `found` describe the data, where that is known already; None judges them.
 
     Returns:
         Columns object_id; pae_z_mean, _median, _mode, _std; pae_z_err68_low/high and pae_z_err95_low/high
@@ -133,10 +133,9 @@ def summarise(
     """
     n_source = len(sources)
     ok = np.isfinite(found.columns["pae_z_mean"]) & (found.path != "none")
-    scale = np.ones(n_source) if fit is None else fit.error_scale
     fit = goodness(posterior, found.draws, sources, trust) if fit is None else fit
     leading = leading_solutions(np.where(ok[:, None], found.z_kept, np.nan))
-    gap = chi2_gap(leading.as_sampled(found.z_kept, scale), posterior, found.draws, sources, fit)
+    gap = chi2_gap(leading, posterior, found.draws, sources, fit)
     fault = np.full(n_source, None, object) if input_fault is None else input_fault
     misfit = ok & fit.misfit
     flags = np.zeros(n_source, np.int32)
