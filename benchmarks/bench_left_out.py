@@ -159,7 +159,14 @@ def trained(study: Study, fold: Fold, errors: RelativeErrors) -> PaeBundle:
     )
     train, held_out = split_indices(len(latents), preset.pae.autoencoder.fit.validation_fraction, preset.seed)
     options = FitOptions(_made(folder / "checkpoint"))
-    flow, _ = train_flow(preset.pae, latents[train], latents[held_out], seed=preset.seed, options=options)
+    flow, _ = train_flow(
+        preset.pae,
+        latents[train],
+        latents[held_out],
+        seed=preset.seed,
+        redshifts=(made_of.z[train], made_of.z[held_out]),
+        options=options,
+    )
     known = library_on_grid(library.without(fold.left_out), study.wave)
     bundle = PaeBundle(
         autoencoder,

@@ -164,6 +164,7 @@ class FlowConfig(Section):
     depth: PositiveInt = 2
     # noise on the standardised latents: 160 templates lie on thin sheets, and float32 round trips need them thicker
     jitter: NonNegativeFloat = 0.05
+    condition: Literal["none", "redshift"] = "none"  # what the distribution of spectra depends on
     fit: FitConfig
 
 

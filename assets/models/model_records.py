@@ -110,12 +110,12 @@ def record_autoencoder(
     )
 
 
-def record_flow(model: "LatentFlow", fit: "FitResult", held_out: "np.ndarray") -> Record:
-    """Judges a flow on held-out latents (n, n_latent): in its base they should be N(0, I)."""
+def record_flow(model: "LatentFlow", fit: "FitResult", held_out: "np.ndarray", z: "np.ndarray") -> Record:
+    """Judges a flow on held-out latents (n, n_latent) of spectra at z (n,): in its base they should be N(0, I)."""
     from paeplatform.figures.models import latent_distributions
     from paeplatform.pae.training import base_moments, latents_to_base
 
-    moments = base_moments(model, held_out)
+    moments = base_moments(model, held_out, z)
     shown = held_out[:N_PLOTTED]
     return Record.of(
         "flow",
@@ -125,7 +125,7 @@ def record_flow(model: "LatentFlow", fit: "FitResult", held_out: "np.ndarray") -
             "held_out": len(held_out),
         },
         figures={
-            "latent_distributions": latent_distributions(shown, latents_to_base(model, shown)),
+            "latent_distributions": latent_distributions(shown, latents_to_base(model, shown, z[:N_PLOTTED])),
         },
     )
 

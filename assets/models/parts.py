@@ -76,7 +76,9 @@ def _latent_flow(preset: Preset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[Path]:
         """Maps the autoencoder's latents to N(0, I) and back, which makes them a prior one can sample."""
         workspace.start_jax()
-        from paeplatform.catalog.training_set import read_spectra
+        import numpy as np
+
+        from paeplatform.catalog.training_set import read_redshifts, read_spectra
         from paeplatform.pae.bundle import load_autoencoder, save_flow
         from paeplatform.pae.training import encode_spectra, split_indices, train_flow
 
@@ -88,13 +90,21 @@ def _latent_flow(preset: Preset) -> dg.AssetsDefinition:
             latents = encode_spectra(load_autoencoder(autoencoder), read_spectra(training_spectra))
             fraction = preset.pae.autoencoder.fit.validation_fraction
             train, held_out = split_indices(len(latents), fraction, preset.seed)
-            model, fit = train_flow(preset.pae, latents[train], latents[held_out], **run.fit_options)
+            z = read_redshifts(training_spectra)
+            model, fit = train_flow(
+                preset.pae,
+                latents[train],
+                latents[held_out],
+                redshifts=(z[train], z[held_out]),
+                **run.fit_options,
+            )
+            taken = latents if model.redshift is None else np.column_stack([latents, z])
             run.register(
                 "flow",
-                record_flow(model, fit, latents[held_out]),
+                record_flow(model, fit, latents[held_out], z[held_out]),
                 lambda folder: save_flow(model, preset.pae.flow, n_latent, folder),
-                signature=row_signature(n_latent, n_latent),
-                input_example=latents[:2],
+                signature=row_signature(taken.shape[1], n_latent),
+                input_example=taken[:2],
                 tags={"training_data_version": data_version, **part_tags(parts)},
             )
         return run.result()

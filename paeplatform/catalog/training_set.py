@@ -294,6 +294,20 @@ def read_spectra(path: Path) -> np.ndarray:
     return out
 
 
+def read_redshifts(path: Path) -> np.ndarray:
+    """The column `z` of a training set, float32 of shape (n,).
+
+    Raises:
+        InputError: no such file, or one without the column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"training set {path} does not exist")
+    if "z" not in pl.read_parquet_schema(path):
+        raise InputError(f"training set {path} has no column z")
+    return pl.read_parquet(path, columns=["z"], glob=False)["z"].to_numpy()
+
+
 def _batches(
     sources: AugmentedSources, template_flux: np.ndarray, wave: np.ndarray, schema: pa.Schema, chunk_size: int
 ) -> Iterator[pa.RecordBatch]:

@@ -207,12 +207,13 @@ class _Gaussian(eqx.Module):
     scale: Float[Array, " latent"]
     factor: Float[Array, "latent latent"]
     inverse: Float[Array, "latent latent"]
+    redshift: None = None  # on which it does not depend
 
-    def to_latent(self, u: Float[Array, " latent"]) -> Float[Array, " latent"]:
+    def to_latent(self, u: Float[Array, " latent"], z: Array | None = None) -> Float[Array, " latent"]:
         """Latent of a base variable."""
         return self.shift + self.factor @ u
 
-    def to_base(self, latent: Float[Array, " latent"]) -> Float[Array, " latent"]:
+    def to_base(self, latent: Float[Array, " latent"], z: Array | None = None) -> Float[Array, " latent"]:
         """Base variable of a latent."""
         return self.inverse @ (latent - self.shift)
 

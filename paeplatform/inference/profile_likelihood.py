@@ -30,7 +30,7 @@ from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.batches.sharding import LANE, sharded
 from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry, whiten
 from paeplatform.inference.model.priors import RedshiftPrior
-from paeplatform.inference.modes.starts import PriorBank, model_fluxes, score_bank
+from paeplatform.inference.modes.starts import PriorBank, at_redshifts, model_fluxes, score_bank
 from paeplatform.pae.small_linalg import solve
 
 N_NODES = 300  # the paper's grid, linear between the limits of the prior
@@ -195,13 +195,18 @@ class _Search:
         if landmarks is not None:
             chosen = np.linspace(0, len(landmarks) - 1, min(N_POOL, len(landmarks))).astype(int)
             pool = np.concatenate([pool, np.asarray(landmarks)[chosen]])
-        self.pool = np.clip(pool, -LARGEST_U, LARGEST_U).astype(np.float32)
+        n_node = len(self.z_grid)
+        tiled = np.tile(pool.astype(np.float32), (n_node, 1))
+        places = at_redshifts(posterior.forward, tiled, np.repeat(self.z_grid, len(pool)))
+        self.pool = np.clip(places, -LARGEST_U, LARGEST_U).reshape(n_node, len(pool), n_latent)
         self.model = self._pool_models()
 
     def _pool_models(self) -> Float[np.ndarray, "node pool band"]:
-        n_node, n_pool = len(self.z_grid), len(self.pool)
-        u, z = np.tile(self.pool, (n_node, 1)), np.repeat(self.z_grid, n_pool)
-        return model_fluxes(self.posterior, u, z).reshape(n_node, n_pool, -1)
+        n_node, n_pool = self.pool.shape[:2]
+        z = np.repeat(self.z_grid, n_pool)
+        return model_fluxes(self.posterior, self.pool.reshape(n_node * n_pool, -1), z).reshape(
+            n_node, n_pool, -1
+        )
 
     def run(self, photometry: WhitenedPhotometry) -> _Fit:
         """The best fit of one source at each node, arrays (node, ...)."""
@@ -239,10 +244,10 @@ class _Search:
         score = score_bank(bank, jax.tree.map(lambda part: part[None], photometry), "profile")
         score = score.reshape(n_node, n_pool)
         if self.nf_prior:
-            score = score - 0.5 * np.sum(self.pool.astype(np.float64) ** 2, axis=1)
+            score = score - 0.5 * np.sum(self.pool.astype(np.float64) ** 2, axis=2)
         groups = [np.arange(k, n_pool, self.n_restarts) for k in range(self.n_restarts)]
         chosen = np.stack([group[score[:, group].argmax(axis=1)] for group in groups], axis=1)
-        return self.pool[chosen]
+        return self.pool[np.arange(n_node)[:, None], chosen]
 
     def _from_neighbours(
         self, photometry: WhitenedPhotometry, best: _Fit, improved: np.ndarray

@@ -131,7 +131,7 @@ def load_flow(folder: Path) -> LatentFlow:
     if isinstance(part.record.get("config"), dict):
         part.record["config"].setdefault("tails", "linear")  # flows before the warp do not name it
     cfg, n_latent = part.config(FlowConfig), part.size("n_latent")
-    return part.load(lambda: build_flow(cfg, jnp.zeros((2, n_latent)), key=jr.key(0)))
+    return part.load(lambda: build_flow(cfg, jnp.zeros((2, n_latent)), jnp.zeros(2), key=jr.key(0)))
 
 
 def save_proposal(model: Proposal, cfg: ProposalConfig, folder: Path) -> Path:

@@ -3,6 +3,10 @@
 `coupling` (default) evaluates both directions in one pass. `iaf` is the paper's: u -> latent is one MADE pass, and
 the inverse, which training needs, goes through the dimensions one by one. Layers are alike, so they are stacked and
 scanned: the compiled graph holds one layer.
+
+With `condition: redshift` the distribution of latents depends on ln(1+z): galaxies of other redshifts are other
+galaxies. Both directions then need the redshift, and u ~ N(0, I) at each of them, so that the prior of (u, z) stays a
+product and p(z) can be chosen and changed as before.
 """
 
 from __future__ import annotations
@@ -79,6 +83,34 @@ class TailWarp(eqx.Module):
         return jax.lax.stop_gradient((self.shift, self.scale))
 
 
+class RedshiftCondition(eqx.Module):
+    """What the conditioners of a conditional flow see of a redshift: ln(1+z), z-scored.
+
+    Attributes:
+        middle: () mean of ln(1+z) of the training spectra; a constant.
+        width: () their standard deviation; a constant.
+    """
+
+    middle: Float[Array, ""]
+    width: Float[Array, ""]
+
+    @classmethod
+    def of(cls, z: Float[Array, " n"]) -> RedshiftCondition:
+        """For the redshifts of these training spectra."""
+        log_z = jnp.log1p(z)
+        return cls(log_z.mean(), jnp.maximum(log_z.std(), 1e-6))
+
+    def __call__(self, z: Float[Array, ""]) -> Float[Array, " 1"]:
+        """The number that a conditioner sees, as a vector."""
+        middle, width = jax.lax.stop_gradient((self.middle, self.width))
+        return ((jnp.log1p(z) - middle) / width)[None]
+
+    @property
+    def reference(self) -> Float[Array, ""]:
+        """The redshift in the middle of the training spectra."""
+        return jnp.expm1(self.middle)
+
+
 def _bend(z: Array) -> Array:
     inner = jnp.clip(z, -STRAIGHT_BEYOND, STRAIGHT_BEYOND)
     return jnp.arcsinh(inner) + (z - inner) / np.hypot(1.0, STRAIGHT_BEYOND)
@@ -94,6 +126,9 @@ class LatentFlow(eqx.Module):
         layers: the trained part, between u and the standardised latents: z-scored, and warped.
         base_shift: (n_latent,) zero until `recentred`; a constant.
         base_scale: (n_latent,) one until `recentred`; a constant.
+        redshift: what a conditional flow sees of z; None for a flow that does not depend on it.
+
+    Every method takes the redshift that the latent is of; a flow that does not depend on it ignores it.
     """
 
     shift: Float[Array, " latent"]
@@ -102,24 +137,32 @@ class LatentFlow(eqx.Module):
     layers: Scan
     base_shift: Float[Array, " latent"]
     base_scale: Float[Array, " latent"]
+    redshift: RedshiftCondition | None = None
 
-    def to_latent(self, u: Float[Array, " latent"]) -> Float[Array, " latent"]:
+    def to_latent(
+        self, u: Float[Array, " latent"], z: Float[Array, ""] | None = None
+    ) -> Float[Array, " latent"]:
         """Latent of a base variable."""
         shift, scale, base_shift, base_scale = self._constants()
-        z = self.layers.transform(base_shift + base_scale * u)
-        return shift + scale * (z if self.warp is None else self.warp.inverse(z))
+        x = self.layers.transform(base_shift + base_scale * u, self._condition(z))
+        return shift + scale * (x if self.warp is None else self.warp.inverse(x))
 
-    def to_base(self, latent: Float[Array, " latent"]) -> Float[Array, " latent"]:
+    def to_base(
+        self, latent: Float[Array, " latent"], z: Float[Array, ""] | None = None
+    ) -> Float[Array, " latent"]:
         """Base variable of a latent."""
         _, _, base_shift, base_scale = self._constants()
-        return (self.layers.inverse(self.standardise(latent)) - base_shift) / base_scale
+        raw = self.layers.inverse(self.standardise(latent), self._condition(z))
+        return (raw - base_shift) / base_scale
 
-    def log_prob(self, latent: Float[Array, " latent"]) -> Float[Array, ""]:
-        """Log density of a latent."""
+    def log_prob(
+        self, latent: Float[Array, " latent"], z: Float[Array, ""] | None = None
+    ) -> Float[Array, ""]:
+        """Log density of a latent, given the redshift if the flow depends on it."""
         shift, scale, _, _ = self._constants()
-        z = (latent - shift) / scale
-        slope = 0.0 if self.warp is None else self.warp.log_slope(z)
-        return self.standardised_log_prob(self.standardise(latent)) + slope - jnp.sum(jnp.log(scale))
+        x = (latent - shift) / scale
+        slope = 0.0 if self.warp is None else self.warp.log_slope(x)
+        return self.standardised_log_prob(self.standardise(latent), z) + slope - jnp.sum(jnp.log(scale))
 
     def standardise(self, latent: Float[Array, " latent"]) -> Float[Array, " latent"]:
         """Z-scored and warped latent."""
@@ -127,12 +170,21 @@ class LatentFlow(eqx.Module):
         z = (latent - shift) / scale
         return z if self.warp is None else self.warp.forward(z)
 
-    def standardised_log_prob(self, z: Float[Array, " latent"]) -> Float[Array, ""]:
+    def standardised_log_prob(
+        self, x: Float[Array, " latent"], z: Float[Array, ""] | None = None
+    ) -> Float[Array, ""]:
         """Log density of a standardised latent, in its own units."""
         _, _, base_shift, base_scale = self._constants()
-        raw, log_det = self.layers.inverse_and_log_det(z)
+        raw, log_det = self.layers.inverse_and_log_det(x, self._condition(z))
         u = (raw - base_shift) / base_scale
         return -0.5 * jnp.sum(u**2) - 0.5 * u.size * LOG_2PI + log_det - jnp.sum(jnp.log(base_scale))
+
+    def _condition(self, z: Float[Array, ""] | None) -> Float[Array, " 1"] | None:
+        if self.redshift is None:
+            return None
+        if z is None:
+            raise ValueError("this flow depends on redshift: give it that of the latent")
+        return self.redshift(z)
 
     def _constants(self) -> tuple[Array, Array, Array, Array]:
         return jax.lax.stop_gradient((self.shift, self.scale, self.base_shift, self.base_scale))
@@ -151,37 +203,49 @@ def recentred(flow: LatentFlow, u: Float[Array, "n latent"]) -> LatentFlow:
 
 
 def build_flow(
-    cfg: FlowConfig, latents: Float[Array | np.ndarray, "n latent"], *, key: PRNGKeyArray
+    cfg: FlowConfig,
+    latents: Float[Array | np.ndarray, "n latent"],
+    z: Float[Array | np.ndarray, " n"] | None = None,
+    *,
+    key: PRNGKeyArray,
 ) -> LatentFlow:
     """A new flow that is the standardisation followed by nearly the identity.
 
     Args:
         cfg: architecture and sizes.
         latents: training latents; they set the standardisation and, for `iaf`, the activation normalisation.
+        z: their redshifts, for a flow that depends on them.
         key: of weights and permutations.
 
     Raises:
-        ConfigError: fewer than two latent dimensions, which neither architecture can condition on one another.
+        ConfigError: fewer than two latent dimensions, which neither architecture can condition on one another, or no
+            redshifts for a flow that depends on them.
     """
     n_latent = latents.shape[1]
     if n_latent < 2:
         raise ConfigError(
             f"n_latent {n_latent} must be at least 2: a flow conditions dimensions on one another"
         )
+    redshift = None
+    if cfg.condition == "redshift":
+        if z is None:
+            raise ConfigError("pae.flow.condition is redshift: the flow needs the redshifts of its latents")
+        redshift = RedshiftCondition.of(jnp.asarray(z, jnp.float32))
     latents = jnp.asarray(latents, jnp.float32)
     shift, scale = latents.mean(axis=0), jnp.maximum(latents.std(axis=0), 1e-6)
-    z = (latents - shift) / scale
-    warp = TailWarp.of(z) if cfg.tails == "asinh" else None
+    x = (latents - shift) / scale
+    warp = TailWarp.of(x) if cfg.tails == "asinh" else None
     spline = BoundedSpline(cfg.n_knots, cfg.interval)
     net_key, permutation_key = jr.split(key)
     layers = eqx.filter_jit(eqx.filter_vmap(lambda k, p: _layer(cfg, n_latent, spline, p, k)))(
         jr.split(net_key, cfg.n_layers), layer_orders(cfg.n_layers, n_latent, permutation_key)
     )
     if cfg.architecture == "iaf":
-        some = z[:ACTNORM_SAMPLE]
+        some = x[:ACTNORM_SAMPLE]
         some = some if warp is None else jax.vmap(warp.forward)(some)
-        layers = eqx.filter_jit(_initialise_actnorm)(layers, some)
-    return LatentFlow(shift, scale, warp, Scan(layers), jnp.zeros(n_latent), jnp.ones(n_latent))
+        seen = None if redshift is None else jax.vmap(redshift)(jnp.asarray(z, jnp.float32)[:ACTNORM_SAMPLE])
+        layers = eqx.filter_jit(_initialise_actnorm)(layers, some, seen)
+    return LatentFlow(shift, scale, warp, Scan(layers), jnp.zeros(n_latent), jnp.ones(n_latent), redshift)
 
 
 def layer_orders(n_layers: int, dim: int, key: PRNGKeyArray) -> Int[Array, "layer latent"]:
@@ -200,6 +264,7 @@ def _layer(
 ) -> Chain:
     """One layer of `cfg.architecture` and the permutation after it; `iaf` has an ActNorm on either side."""
     net = {"nn_width": cfg.width, "nn_depth": cfg.depth, "nn_activation": jax.nn.silu}
+    net["cond_dim"] = None if cfg.condition == "none" else 1
     made: AbstractBijection
     if cfg.architecture == "coupling":
         made = Coupling(key, transformer=spline, untransformed_dim=dim // 2, dim=dim, **net)
@@ -220,7 +285,9 @@ def shrunk(layer: eqx.Module) -> eqx.Module:
     return jax.tree.map(lambda leaf: leaf * IDENTITY_SCALE if eqx.is_inexact_array(leaf) else leaf, layer)
 
 
-def _initialise_actnorm(layers: Chain, z: Float[Array, "n latent"]) -> Chain:
+def _initialise_actnorm(
+    layers: Chain, x: Float[Array, "n latent"], seen: Float[Array, "n 1"] | None
+) -> Chain:
     """Sets every ActNorm so that the data leave it with zero mean and unit variance on the way to the base."""
     arrays, static = eqx.partition(layers, eqx.is_array)
 
@@ -230,10 +297,10 @@ def _initialise_actnorm(layers: Chain, z: Float[Array, "n latent"]) -> Chain:
         )
         x = jax.vmap(permute.inverse)(x)
         after = Affine(x.mean(axis=0), x.std(axis=0) + 1e-6)
-        x = jax.vmap(made.inverse)(jax.vmap(after.inverse)(x))
+        x = jax.vmap(made.inverse, (0, None if seen is None else 0))(jax.vmap(after.inverse)(x), seen)
         before = Affine(x.mean(axis=0), x.std(axis=0) + 1e-6)
         x = jax.vmap(before.inverse)(x)
         return x, eqx.filter(Chain([before, made, after, permute]), eqx.is_array)
 
-    _, arrays = jax.lax.scan(step, z, arrays, reverse=True)
+    _, arrays = jax.lax.scan(step, x, arrays, reverse=True)
     return eqx.combine(arrays, static)

@@ -38,6 +38,8 @@ def template_landmarks(
 ) -> Float[np.ndarray, "landmark latent"]:
     """Base variables of every template, as it is and reddened by each dust law.
 
+    Of a flow that depends on redshift they are those at its reference redshift (`modes.starts.at_redshifts`).
+
     Args:
         autoencoder: trained network.
         flow: trained on its latents.
@@ -48,5 +50,7 @@ def template_landmarks(
         (4 n_template, n_latent) float32; a template that the flow maps to a non-finite place is left out.
     """
     spectra = template_spectra(template_flux, wave)
-    u = np.asarray(latents_to_base(flow, encode_spectra(autoencoder, spectra)), dtype=np.float32)
+    latents = encode_spectra(autoencoder, spectra)
+    z = None if flow.redshift is None else np.full(len(latents), float(flow.redshift.reference))
+    u = np.asarray(latents_to_base(flow, latents, z), dtype=np.float32)
     return u[np.isfinite(u).all(axis=1)]

@@ -90,6 +90,7 @@ def train_flow(
     latents_val: np.ndarray,
     *,
     seed: int,
+    redshifts: tuple[np.ndarray, np.ndarray] | None = None,
     options: FitOptions = FitOptions(),
 ) -> tuple[LatentFlow, FitResult]:
     """Trains a flow by maximum likelihood on jittered, standardised latents.
@@ -102,33 +103,40 @@ def train_flow(
         latents_train: (n, n_latent) latents of the training spectra.
         latents_val: (m, n_latent) latents of the held-out spectra.
         seed: of weights, batches and jitter.
+        redshifts: of the training and the held-out latents; a flow with `condition: redshift` needs them, another one
+            does not look at them.
         options: checkpoints and progress.
 
     Raises:
-        TrainingError: latents not finite, or the loss becomes so.
+        TrainingError: latents or redshifts not finite, or the loss becomes so.
+        ConfigError: the flow depends on redshift, and there are none.
     """
-    _check_rows(latents_train, "training latents")
-    _check_rows(latents_val, "held-out latents")
+    conditional = cfg.flow.condition == "redshift"
+    z_train, z_val = (None, None) if redshifts is None or not conditional else redshifts
+    rows, rows_val = _with_redshift(latents_train, z_train), _with_redshift(latents_val, z_val)
+    _check_rows(rows, "training latents")
+    _check_rows(rows_val, "held-out latents")
     build_key, fit_key = jr.split(jr.fold_in(jr.key(seed), 1))
-    flow = build_flow(cfg.flow, jnp.asarray(latents_train), key=build_key)
+    flow = build_flow(cfg.flow, jnp.asarray(latents_train), z_train, key=build_key)
     jitter = cfg.flow.jitter
 
-    def loss(model: LatentFlow, latents: Float[Array, "batch latent"], key: PRNGKeyArray) -> Float[Array, ""]:
-        z = jax.vmap(model.standardise)(latents)
-        z = z + jitter * jr.normal(key, z.shape, z.dtype)
-        return -jnp.mean(jax.vmap(model.standardised_log_prob)(z))
+    def loss(model: LatentFlow, rows: Float[Array, "batch column"], key: PRNGKeyArray) -> Float[Array, ""]:
+        latents, z = _split(model, rows)
+        x = jax.vmap(model.standardise)(latents)
+        x = x + jitter * jr.normal(key, x.shape, x.dtype)
+        return -jnp.mean(jax.vmap(model.standardised_log_prob, (0, None if z is None else 0))(x, z))
 
     result = fit(
         flow,
-        np.asarray(latents_train, np.float32),
+        rows,
         loss,
         cfg.flow.fit,
         key=fit_key,
         name=f"flow-{latents_train.shape[1]}",
-        validation=np.asarray(latents_val, np.float32),
+        validation=rows_val,
         options=options,
     )
-    flow = recentred(result.model, jnp.asarray(latents_to_base(result.model, latents_train)))
+    flow = recentred(result.model, jnp.asarray(latents_to_base(result.model, latents_train, z_train)))
     return flow, replace(result, model=flow)
 
 
@@ -142,9 +150,16 @@ def decode_latents(model: Autoencoder, latents: np.ndarray) -> np.ndarray:
     return _in_chunks(lambda m, row: m.decode(row), model, latents)
 
 
-def latents_to_base(flow: LatentFlow, latents: np.ndarray) -> np.ndarray:
-    """(n, n_latent) float32 base variables of (n, n_latent) latents."""
-    return _in_chunks(lambda m, row: m.to_base(row), flow, latents)
+def latents_to_base(flow: LatentFlow, latents: np.ndarray, z: np.ndarray | None = None) -> np.ndarray:
+    """(n, n_latent) float32 base variables of (n, n_latent) latents.
+
+    Args:
+        flow: trained flow.
+        latents: of spectra.
+        z: (n,) their redshifts, which only a flow that depends on redshift looks at.
+    """
+    rows = _with_redshift(latents, None if flow.redshift is None else z)
+    return _in_chunks(lambda m, row: m.to_base(*_split(m, row)), flow, rows)
 
 
 def reconstruction_mse(model: Autoencoder, spectra: np.ndarray) -> np.ndarray:
@@ -152,20 +167,22 @@ def reconstruction_mse(model: Autoencoder, spectra: np.ndarray) -> np.ndarray:
     return _in_chunks(lambda m, row: jnp.mean((m.decode(m.encode(row)) - row) ** 2), model, spectra)
 
 
-def base_moments(flow: LatentFlow, latents: np.ndarray) -> dict[str, Any]:
+def base_moments(flow: LatentFlow, latents: np.ndarray, z: np.ndarray | None = None) -> dict[str, Any]:
     """How close latents are to N(0, I) once in the base.
 
     Args:
         flow: trained flow.
         latents: (n, n_latent) held-out latents.
+        z: (n,) their redshifts, which only a flow that depends on redshift looks at.
 
     Returns:
         mean, variance (a list with one number a dimension), max_abs_mean, max_abs_variance_error, max_abs_correlation,
         mean_log_prob of the latents, and round_trip: the largest |u - u'| over `ROUND_TRIPS` draws u ~ N(0, I) sent
         to a latent and back.
     """
-    u = latents_to_base(flow, latents).astype(np.float64)
-    log_prob = _in_chunks(lambda m, row: m.log_prob(row), flow, latents)
+    u = latents_to_base(flow, latents, z).astype(np.float64)
+    rows = _with_redshift(latents, None if flow.redshift is None else z)
+    log_prob = _in_chunks(lambda m, row: m.log_prob(*_split(m, row)), flow, rows)
     mean, variance = u.mean(axis=0), u.var(axis=0)
     correlation = np.corrcoef(u, rowvar=False) - np.eye(u.shape[1])
     return {
@@ -175,14 +192,31 @@ def base_moments(flow: LatentFlow, latents: np.ndarray) -> dict[str, Any]:
         "max_abs_variance_error": float(np.abs(variance - 1.0).max()),
         "max_abs_correlation": float(np.abs(correlation).max()),
         "mean_log_prob": float(log_prob.mean()),
-        "round_trip": _round_trip(flow, u.shape[1]),
+        "round_trip": _round_trip(flow, u.shape[1], z),
     }
 
 
-def _round_trip(flow: LatentFlow, n_latent: int) -> float:
+def _round_trip(flow: LatentFlow, n_latent: int, z: np.ndarray | None) -> float:
     u = np.random.default_rng(0).standard_normal((ROUND_TRIPS, n_latent)).astype(np.float32)
-    back = _in_chunks(lambda m, row: m.to_base(m.to_latent(row)), flow, u)
-    return float(np.abs(back - u).max())
+    rows = _with_redshift(u, None if flow.redshift is None or z is None else np.resize(z, ROUND_TRIPS))
+
+    def back(model: LatentFlow, row: Array) -> Array:
+        u, z = _split(model, row)
+        return model.to_base(model.to_latent(u, z), z)
+
+    return float(np.abs(_in_chunks(back, flow, rows) - u).max())
+
+
+def _with_redshift(latents: np.ndarray, z: np.ndarray | None) -> np.ndarray:
+    """Rows as a flow's functions take them: the redshift in the last column of those of a conditional one."""
+    latents = np.asarray(latents, np.float32)
+    return latents if z is None else np.column_stack([latents, np.asarray(z, np.float32)])
+
+
+def _split(flow: LatentFlow, rows: Float[Array, "*n column"]) -> tuple[Array, Array | None]:
+    """(latents, redshifts) of such rows."""
+    n_latent = flow.shift.size
+    return rows[..., :n_latent], rows[..., n_latent] if rows.shape[-1] > n_latent else None
 
 
 def _reconstruction_loss(

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from paeplatform.catalog.training_set import read_spectra
+from paeplatform.catalog.training_set import read_redshifts, read_spectra
 from paeplatform.config import Preset
 from paeplatform.errors import InputError
 from paeplatform.pae.autoencoder import Autoencoder
@@ -55,7 +55,7 @@ def spectrum_statistics(
         )
     latents = encode_spectra(autoencoder, spectra)
     error = (np.asarray(decode_latents(autoencoder, latents), dtype=np.float64) - spectra) ** 2
-    u = np.asarray(latents_to_base(flow, latents), dtype=np.float64)
+    u = np.asarray(latents_to_base(flow, latents, np.asarray(z)), dtype=np.float64)
     rows = pl.DataFrame(
         {"z": np.asarray(z, np.float64), "mse": error.mean(axis=1), "u_norm": np.linalg.norm(u, axis=1)}
     )
@@ -80,7 +80,7 @@ def held_out_statistics(
     spectra = read_spectra(training_spectra)
     fraction = preset.pae.autoencoder.fit.validation_fraction
     held_out = split_indices(len(spectra), fraction, preset.seed)[1][: preset.tables.n_spectra]
-    z = pl.read_parquet(training_spectra, columns=["z"], glob=False)["z"].to_numpy()
+    z = read_redshifts(training_spectra)
     return spectrum_statistics(
         load_autoencoder(autoencoder),
         load_flow(flow),

@@ -1,4 +1,7 @@
-"""Models-from-code entry of `latent-flow`: latents (n, n_latent) to the base variable u (n, n_latent)."""
+"""Models-from-code entry of `latent-flow`: latents (n, n_latent) to the base variable u (n, n_latent).
+
+A flow that depends on redshift takes (n, n_latent + 1): the redshift is the last column.
+"""
 
 import mlflow  # noqa: TID253 - this file is run by MLflow
 import numpy as np
@@ -19,7 +22,9 @@ class LatentFlowModel(mlflow.pyfunc.PythonModel):
         """Autoencoder latents in, u with density N(0, I) out."""
         from paeplatform.pae.training import latents_to_base
 
-        return latents_to_base(self._model, np.asarray(model_input, np.float32))
+        rows, n_latent = np.asarray(model_input, np.float32), self._model.shift.size
+        z = rows[:, n_latent] if self._model.redshift is not None else None
+        return latents_to_base(self._model, rows[:, :n_latent], z)
 
 
 mlflow.models.set_model(LatentFlowModel())

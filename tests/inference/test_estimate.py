@@ -4,6 +4,7 @@ import functools
 from dataclasses import replace
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -11,9 +12,13 @@ import pytest
 
 from paeplatform.config import FitConfig, ProposalConfig, load_preset
 from paeplatform.errors import BandSetError, ConfigError
+from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.estimate import Estimator
 from paeplatform.inference.model.forward_model import build_forward
+from paeplatform.inference.model.posterior import LogPosterior, whiten
 from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.inference.modes.scan import RedshiftScan
+from paeplatform.inference.modes.starts import at_redshifts
 from paeplatform.inference.results.summaries import ZFlag
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.exact import exact_photometry
@@ -42,14 +47,26 @@ def filters(bands):
 
 
 @functools.cache
-def make_bundle(architecture):
+def make_bundle(architecture, condition="none"):
     """A smooth random decoder around a spectrum with a break and a bump, and an untrained flow."""
     preset = load_preset("demo")
     config = preset.pae.autoencoder.model_copy(update={"architecture": architecture})
     wave = np.linspace(0.1, 5.0, 500)
     mean = 0.2 + 1.0 / (1.0 + np.exp(-(wave - 0.4) / 0.02)) + np.exp(-0.5 * ((wave - 1.6) / 0.2) ** 2)
     autoencoder = build_autoencoder(config, N_LATENT, 500, key=jr.key(0), mean_spectrum=mean / mean.mean())
-    flow = build_flow(preset.pae.flow, jr.normal(jr.key(1), (500, N_LATENT)), key=jr.key(2))
+    of_flow = preset.pae.flow.model_copy(update={"condition": condition})
+    flow = build_flow(
+        of_flow, jr.normal(jr.key(1), (500, N_LATENT)), jnp.linspace(0.1, 2, 500), key=jr.key(2)
+    )
+    if condition == "redshift":  # so that it does depend on it
+        keys = iter(jr.split(jr.key(3), 200))
+        layers = jax.tree.map(
+            lambda leaf: (
+                leaf + 0.1 * jr.normal(next(keys), leaf.shape) if eqx.is_inexact_array(leaf) else leaf
+            ),
+            flow.layers,
+        )
+        flow = eqx.tree_at(lambda f: f.layers, flow, layers)
     return PaeBundle(autoencoder, flow, preset.pae, N_LATENT, wave, load_bands().content_hash(), "")
 
 
@@ -77,20 +94,55 @@ def preset():
     return quick_preset()
 
 
-@pytest.mark.parametrize("architecture", ["compact", "conv"])
-def test_forward_model_is_the_decoded_spectrum_through_the_exact_filters(bands, filters, architecture):
-    bundle = make_bundle(architecture)
+@pytest.mark.parametrize(
+    ("architecture", "condition"), [("compact", "none"), ("conv", "none"), ("compact", "redshift")]
+)
+def test_forward_model_is_the_decoded_spectrum_through_the_exact_filters(
+    bands, filters, architecture, condition
+):
+    bundle = make_bundle(architecture, condition)
     forward = build_forward(bundle, filters, 3.0, 1024)
-    fast = eqx.filter_jit(lambda forward, u, z: (forward(u, z), forward.spectrum(u)))
-    decode = eqx.filter_jit(lambda parts, u: parts.autoencoder.decode(parts.flow.to_latent(u)))
+    fast = eqx.filter_jit(lambda forward, u, z: (forward(u, z), forward.spectrum(u, z)))
+    decode = eqx.filter_jit(lambda parts, u, z: parts.autoencoder.decode(parts.flow.to_latent(u, z)))
     rng = np.random.default_rng(0)
     for _ in range(3):
         u, z = jnp.asarray(rng.normal(size=N_LATENT), jnp.float32), float(rng.uniform(0.05, 2.5))
-        spectrum = np.asarray(decode(Parts(bundle.autoencoder, bundle.flow), u), np.float64)
+        spectrum = np.asarray(decode(Parts(bundle.autoencoder, bundle.flow), u, jnp.asarray(z)), np.float64)
         expected = exact_photometry(bundle.wave, spectrum, z, filters)
         got, drawn = (np.asarray(part) for part in fast(forward, u, jnp.asarray(z)))
         assert np.abs(got - expected).max() < 1e-3 * np.abs(expected).max()
         assert drawn == pytest.approx(spectrum, rel=1e-5, abs=1e-5)
+
+
+def test_with_a_conditional_flow_places_keep_their_spectrum_at_other_redshifts_and_the_scan_finds_the_source(
+    filters,
+):
+    bundle = make_bundle("compact", "redshift")
+    forward = build_forward(bundle, filters, 2.0, 1024)
+    u = np.random.default_rng(3).normal(size=(40, N_LATENT)).astype(np.float32)
+    z = np.linspace(0.06, 1.9, 40).astype(np.float32)
+    moved = at_redshifts(forward, u, z)
+    reference = jnp.full(40, bundle.flow.redshift.reference)
+    spectra = eqx.filter_jit(lambda forward, u, z: jax.vmap(forward.spectrum)(u, z))
+    there, here = np.asarray(spectra(forward, moved, z)), np.asarray(spectra(forward, u, reference))
+    np.testing.assert_allclose(there, here, rtol=1e-3, atol=1e-3)
+    assert np.abs(moved - u).max() > 0.1
+    # a noiseless source, from far away in u
+    posterior = LogPosterior(forward, UniformPrior(0.05, 2.0))
+    flux = 3.0 * np.asarray(eqx.filter_jit(lambda f, u, z: f(u, z))(forward, u[5], jnp.float32(0.8)))
+    mesh = source_mesh()
+    flux = np.tile(flux, (mesh.size, 1))
+    photometry = whiten(flux, np.ones_like(flux))
+    scan = RedshiftScan(posterior, 96, N_LATENT, u[:5], 0)
+    found = scan.run(mesh, photometry)
+    height = found.height[0]
+    assert abs(scan.z[height.argmax()] - 0.8) < 0.02
+    # heights are those of the sampled density, which sees the same redshift, up to a constant
+    near = np.flatnonzero(height > height.max() - 30.0)
+    assert len(near) >= 3
+    places = np.column_stack([found.v[0, near, :-1], np.log(scan.z[near])])
+    own = jax.vmap(lambda x: posterior.log_prob(x, flux[0], np.ones_like(flux[0])))(places)
+    assert np.ptp(np.asarray(own) - height[near]) < 0.05
 
 
 def test_estimate_keeps_every_row_in_order_and_ignores_their_company(bands, filters, preset):

@@ -33,7 +33,7 @@ class PaeForward(eqx.Module):
 
     def __call__(self, u: Float[Array, " latent"], z: Float[Array, ""]) -> Float[Array, " band"]:
         """Fluxes (n_band,), in units of the mean-normalised spectrum; differentiable, made to be vmapped."""
-        return self.operator(self._source(u), z)
+        return self.operator(self._source(u, z), z)
 
     def measured(
         self, u: Float[Array, " latent"], z: Float[Array, ""], slots: Slots
@@ -43,7 +43,7 @@ class PaeForward(eqx.Module):
         Raises:
             ValueError: the model has no `slot_operator`.
         """
-        return self._slots()(self._source(u), z, slots)
+        return self._slots()(self._source(u, z), z, slots)
 
     def place(
         self, wave_um: Float[np.ndarray, "source slot"], width_um: Float[np.ndarray, "source slot"]
@@ -64,8 +64,8 @@ class PaeForward(eqx.Module):
         """The fluxes in the channels, of the autoencoder's latents instead of base variables."""
         return self.operator(self._decoded(latent), z)
 
-    def _source(self, u: Float[Array, " latent"]) -> Array:
-        return self._decoded(self.flow.to_latent(u))
+    def _source(self, u: Float[Array, " latent"], z: Float[Array, ""]) -> Array:
+        return self._decoded(self.flow.to_latent(u, z))
 
     def _decoded(self, latent: Float[Array, " latent"]) -> Array:
         """What the operators take: the coefficients of a compact decoder's head, or else the spectrum."""
@@ -73,9 +73,9 @@ class PaeForward(eqx.Module):
             return self.autoencoder.coefficients(latent)
         return self.autoencoder.decode(latent)
 
-    def spectrum(self, u: Float[Array, " latent"]) -> Float[Array, " wave"]:
+    def spectrum(self, u: Float[Array, " latent"], z: Float[Array, ""]) -> Float[Array, " wave"]:
         """Rest-frame spectrum f_nu on the bundle's grid, mean-normalised."""
-        return self.autoencoder.decode(self.flow.to_latent(u))
+        return self.autoencoder.decode(self.flow.to_latent(u, z))
 
 
 def build_forward(

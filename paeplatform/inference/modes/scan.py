@@ -26,7 +26,7 @@ from paeplatform.inference.batches.programs import program
 from paeplatform.inference.batches.sharding import over_sources
 from paeplatform.inference.model.forward_model import PaeForward
 from paeplatform.inference.model.posterior import TINY, ForwardModel, LogPosterior, WhitenedPhotometry
-from paeplatform.inference.modes.starts import PriorBank, model_fluxes, score_bank
+from paeplatform.inference.modes.starts import PriorBank, at_redshifts, model_fluxes, score_bank
 from paeplatform.pae.small_linalg import solve
 
 N_STEPS = 24  # Levenberg-Marquardt steps at each redshift
@@ -113,15 +113,23 @@ class RedshiftScan:
         bank = PriorBank(unused, _pool_fluxes(self.posterior, self.pool, self.z), unused[:, 0])
         score = score_bank(bank, photometry, self.posterior.amplitude)
         score = score.reshape(len(score), len(self.z), len(self.pool))
-        score = score - 0.5 * np.sum(self.pool.astype(np.float64) ** 2, axis=1)
-        return self.pool[score.argmax(axis=2)]
+        pool = _pool_at(self.posterior, self.pool, self.z)
+        score = score - 0.5 * np.sum(pool.astype(np.float64) ** 2, axis=2)
+        return pool[np.arange(len(self.z)), score.argmax(axis=2)]
+
+
+def _pool_at(posterior: LogPosterior, pool: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """The pool's spectra as base variables at each redshift, (redshift, member, latent)."""
+    flat = at_redshifts(posterior.forward, np.tile(pool, (len(z), 1)), np.repeat(z, len(pool)))
+    return flat.reshape(len(z), *pool.shape)
 
 
 def _pool_fluxes(posterior: LogPosterior, pool: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Fluxes of every member of a pool at every redshift; kept for the last few forward models, for the next cells."""
     key = (id(posterior.forward), pool.tobytes(), z.tobytes())
     if key not in _fluxes:
-        flat = model_fluxes(posterior, np.tile(pool, (len(z), 1)), np.repeat(z, len(pool)))
+        places = _pool_at(posterior, pool, z).reshape(-1, pool.shape[1])
+        flat = model_fluxes(posterior, places, np.repeat(z, len(pool)))
         _fluxes[key] = (posterior.forward, flat)  # the forward model is held, so that its id stays its own
         while len(_fluxes) > _KEPT:
             _fluxes.popitem(last=False)
@@ -163,7 +171,7 @@ def _scan_source(
         """Whose square is chi^2 and what the prior of u adds to it."""
         fluxes = photometry.weight * model(latent, z)
         amplitude = jnp.sum(photometry.signal * fluxes) / (jnp.sum(fluxes**2) + TINY)
-        return jnp.concatenate([photometry.signal - jnp.maximum(amplitude, 0.0) * fluxes, to_base(latent)])
+        return jnp.concatenate([photometry.signal - jnp.maximum(amplitude, 0.0) * fluxes, to_base(latent, z)])
 
     def height(latent: Array, z: Array) -> Array:
         value = -0.5 * jnp.sum(residual(latent, z) ** 2)
@@ -192,10 +200,10 @@ def _scan_source(
         damping = damping * jnp.where(moved, factors[choice], RAISED)
         return latent, value, jnp.clip(damping, SMALLEST_DAMPING, LARGEST_DAMPING)
 
-    latent = jax.vmap(to_latent)(u)
+    latent = jax.vmap(to_latent)(u, z)
     start = (latent, jax.vmap(height)(latent, z), jnp.full(z.shape, FIRST_DAMPING, u.dtype))
     latent, value, _ = jax.lax.fori_loop(0, N_STEPS, step, start)
-    return jax.vmap(to_base)(latent), value
+    return jax.vmap(to_base)(latent, z), value
 
 
 def _best_of(
@@ -221,14 +229,14 @@ def _coordinates_of(forward: ForwardModel) -> tuple[Callable, Callable, ForwardM
     of u, which the flow bends, most of all far out.
     """
     if not isinstance(forward, PaeForward):
-        return lambda u: u, lambda u: u, forward
+        return lambda u, z: u, lambda u, z: u, forward
     flow = forward.flow
 
     def latent_of(x: Array) -> Array:
         return flow.shift + flow.scale * x
 
     return (
-        lambda u: (flow.to_latent(u) - flow.shift) / flow.scale,
-        lambda x: flow.to_base(latent_of(x)),
+        lambda u, z: (flow.to_latent(u, z) - flow.shift) / flow.scale,
+        lambda x, z: flow.to_base(latent_of(x), z),
         lambda x, z: forward.of_latent(latent_of(x), z),
     )

@@ -13,7 +13,9 @@ from jaxtyping import Array, Float
 from scipy.special import log_ndtr
 
 from paeplatform.inference.batches.programs import program
-from paeplatform.inference.model.posterior import TINY, LogPosterior, WhitenedPhotometry
+from paeplatform.inference.model.forward_model import PaeForward
+from paeplatform.inference.model.posterior import TINY, ForwardModel, LogPosterior, WhitenedPhotometry
+from paeplatform.pae.flow import LatentFlow
 from paeplatform.pae.small_linalg import log_determinant, solve
 
 CANDIDATES_PER_CHAIN = 6  # prior draws that are climbed from, per chain
@@ -82,7 +84,28 @@ def landmark_bank(
     n = REDSHIFTS_PER_LANDMARK
     strata = (np.arange(n) + rng.uniform(size=(len(landmarks), n))) / n
     z = z_min + strata.ravel() * (z_max - z_min)
-    return _filled(posterior, np.repeat(landmarks, n, axis=0).astype(np.float32), z.astype(np.float32))
+    u, z = np.repeat(landmarks, n, axis=0).astype(np.float32), z.astype(np.float32)
+    return _filled(posterior, at_redshifts(posterior.forward, u, z), z)
+
+
+def at_redshifts(
+    forward: ForwardModel, u: Float[np.ndarray, "place latent"], z: Float[np.ndarray, " place"]
+) -> Float[np.ndarray, "place latent"]:
+    """Base variables at these redshifts of the spectra that `u` has at the flow's reference redshift.
+
+    Landmarks are kept as they are there. Of a flow that does not depend on redshift they are `u` itself.
+    """
+    if not isinstance(forward, PaeForward) or forward.flow.redshift is None:
+        return u
+    moved = np.asarray(_moved(forward.flow, jnp.asarray(u), jnp.asarray(z)))
+    return np.where(np.isfinite(moved).all(axis=1, keepdims=True), moved, u)
+
+
+@eqx.filter_jit
+def _moved(flow: LatentFlow, u: Array, z: Array) -> Array:
+    condition = flow.redshift
+    reference = None if condition is None else condition.reference
+    return jax.vmap(lambda u, z: flow.to_base(flow.to_latent(u, reference), z))(u, z)
 
 
 def _filled(posterior: LogPosterior, u: np.ndarray, z: np.ndarray) -> PriorBank:

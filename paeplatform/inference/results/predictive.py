@@ -272,7 +272,7 @@ def _models(
         weighted = whitened if growth is None else whitened / growth
         norm_squared = jnp.sum(whitened * weighted) + TINY
         best = jnp.sum(photometry.signal * weighted) / norm_squared
-        spectra = posterior.forward.spectrum(u) if spectrum else None
+        spectra = posterior.forward.spectrum(u, z) if spectrum else None
         return model, spectra, best, jax.lax.rsqrt(norm_squared), growth
 
     def source(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
