@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,11 @@ import polars as pl
 
 import benchmarks.devices  # noqa: F401  # before what starts JAX
 from benchmarks.timing import figure
+from benchmarks.trainings import whole_model
 from paeplatform.catalog.mock import draw_mock_catalog
 from paeplatform.catalog.photometry import mock_photometry
 from paeplatform.catalog.redshift_prior import fit_bpz
-from paeplatform.catalog.training_set import augment_sources, training_spectra_of
+from paeplatform.catalog.training_set import augment_sources
 from paeplatform.config import FitConfig, Preset, load_preset
 from paeplatform.fit_record import FitOptions
 from paeplatform.inference.batches.runtime import enable_compile_cache
@@ -41,10 +41,7 @@ from paeplatform.inference.folds import (
     learnt_errors,
     template_folds,
 )
-from paeplatform.inference.importance.proposal_training import train_proposal
 from paeplatform.inference.left_out import Misses
-from paeplatform.inference.model.forward_model import build_forward
-from paeplatform.inference.model.model_error import model_error_of
 from paeplatform.inference.model.priors import RedshiftPrior, prior_from_preset
 from paeplatform.instrument.bands import BandSet, load_bands
 from paeplatform.instrument.filters import gaussian_filters
@@ -56,8 +53,6 @@ from paeplatform.pae.bundle import (
     save_autoencoder,
     save_bundle,
 )
-from paeplatform.pae.landmarks import template_landmarks
-from paeplatform.pae.training import encode_spectra, split_indices, train_flow
 from paeplatform.sed.grid import library_on_grid, rest_grid
 from paeplatform.sed.library import TemplateLibrary, load_library
 
@@ -151,48 +146,20 @@ def trained(study: Study, fold: Fold, errors: RelativeErrors) -> PaeBundle:
     folder = FOLDER / f"fold-{fold.number}"
     if (folder / "bundle" / "bundle.json").exists():
         return load_bundle(folder / "bundle")
-    preset, library = study.preset, study.library
-    settings, autoencoder = fold_settings(preset, fold), load_autoencoder(folder)
+    library = study.library
+    settings, autoencoder = fold_settings(study.preset, fold), load_autoencoder(folder)
     made_of = augment_sources(settings, known_to(study.catalog, fold))
-    latents = encode_spectra(
-        autoencoder, training_spectra_of(made_of, study.template_flux, study.wave, slice(None))
-    )
-    train, held_out = split_indices(len(latents), preset.pae.autoencoder.fit.validation_fraction, preset.seed)
-    options = FitOptions(_made(folder / "checkpoint"))
-    flow, _ = train_flow(
-        preset.pae,
-        latents[train],
-        latents[held_out],
-        seed=preset.seed,
-        redshifts=(made_of.z[train], made_of.z[held_out]),
-        options=options,
-    )
-    known = library_on_grid(library.without(fold.left_out), study.wave)
-    bundle = PaeBundle(
+    bundle = whole_model(
+        settings,
         autoencoder,
-        flow,
-        preset.pae,
-        preset.pae.n_latent,
-        study.wave,
-        study.bands.content_hash(),
-        library.without(fold.left_out).content_hash(),
-        template_landmarks(autoencoder, flow, known, study.wave),
-        model_error=errors,
-    )
-    forward = build_forward(
-        bundle, study.filters, float(study.prior.z_max), preset.instrument.n_redshift_nodes
-    )
-    made = train_proposal(
-        forward,
+        made_of,
+        library_on_grid(library, study.wave),
+        library.without(fold.left_out),
+        study.filters,
         study.prior,
-        np.stack([study.bands.depth("mev"), study.bands.depth("inflight")]),
-        preset.proposal,
-        n_latent=preset.pae.n_latent,
-        seed=preset.seed,
-        model_error=model_error_of(bundle, study.bands.wave_um),
-        options=options,
+        errors,
+        FitOptions(_made(folder / "checkpoint")),
     )
-    bundle = replace(bundle, proposal=made.proposal, proposal_config=preset.proposal)
     save_bundle(bundle, folder / "bundle")
     return bundle
 

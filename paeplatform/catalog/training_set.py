@@ -151,7 +151,7 @@ def _hot_dust(preset: Preset, n: int) -> HotDust:
 
 
 def training_spectra_of(
-    sources: AugmentedSources, template_flux: np.ndarray, wave: np.ndarray, rows: slice
+    sources: AugmentedSources, template_flux: np.ndarray, wave: np.ndarray, rows: slice | np.ndarray
 ) -> np.ndarray:
     """The spectra of some of the sources, float32 of shape (n, n_wave), mean 1 along the grid.
 
