@@ -155,17 +155,25 @@ class SlotOperator(eqx.Module):
         self, source: Float[Array, " component"], z: Float[Array, ""], slots: Slots
     ) -> Float[Array, " slot"]:
         """Fluxes of one source at redshift z, in the source's unit; differentiable in both, made to be vmapped."""
-        values = jax.lax.stop_gradient(self.table) @ source
+        weight, node = self._taps(z, slots)
+        return jnp.sum(weight * _read(jax.lax.stop_gradient(self.table) @ source, node), axis=1)
+
+    def matrix(self, z: Float[Array, ""], slots: Slots) -> Float[Array, "slot component"]:
+        """Fluxes of every basis spectrum at redshift z; differentiable, for bases of a few spectra."""
+        weight, node = self._taps(z, slots)
+        return jnp.einsum("st,stc->sc", weight, _read(jax.lax.stop_gradient(self.table), node))
+
+    def _taps(
+        self, z: Float[Array, ""], slots: Slots
+    ) -> tuple[Float[Array, "slot tap"], Int[Array, " slot"]]:
+        """(weights of the rows that each slot reads, the first node of them)."""
         place = slots.position - slots.per_ln_1z * jnp.log1p(z)
         place = jnp.clip(place, slots.first.astype(place.dtype), slots.last.astype(place.dtype) + 0.999)
         node = jax.lax.stop_gradient(place).astype(jnp.int32)
         spline = _cubic_b_spline(place - node)
         # Four nodes are one contiguous piece: its derivative adds as many numbers to one place, not to twenty.
         weight = (spline[:, :, None] * slots.share[:, None, :]).reshape(len(node), N_TAP * N_RESOLVING)
-        near = jax.vmap(
-            lambda node: jax.lax.dynamic_slice(values, (node * N_RESOLVING,), (N_TAP * N_RESOLVING,))
-        )
-        return jnp.sum(weight * near(node), axis=1)
+        return weight, node
 
     def place(self, wave: Float[np.ndarray, "*shape slot"], width: Float[np.ndarray, "*shape slot"]) -> Slots:
         """Where passbands lie in the table; one that belongs to no family is put somewhere, to be given no weight.
@@ -240,6 +248,13 @@ def belongs_to_a_family(
 ) -> Bool[np.ndarray, " slot"]:
     """Which passbands a `SlotOperator` of these families can predict."""
     return np.any([family.holds(np.asarray(wave), np.asarray(width)) for family in families], axis=0)
+
+
+def _read(values: Float[Array, "row ..."], node: Int[Array, " slot"]) -> Float[Array, "slot tap ..."]:
+    """The rows of four nodes from each of `node` on."""
+    size = (N_TAP * N_RESOLVING, *values.shape[1:])
+    rest = (0,) * (values.ndim - 1)
+    return jax.vmap(lambda node: jax.lax.dynamic_slice(values, (node * N_RESOLVING, *rest), size))(node)
 
 
 def _cubic_b_spline(t: Float[Array, " slot"]) -> Float[Array, "slot tap"]:

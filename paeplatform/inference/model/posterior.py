@@ -13,6 +13,9 @@ residual form by 1e-4.
 
 Errors of the model. With `model_error` the variance of each measurement is that of its noise and that of the model's
 flux together (`model_error`); without it the likelihood is eq. 5.
+
+Linear terms. With `linear_terms` groups of emission lines may be stronger or weaker than in the model; their strengths
+are marginalised with Gaussian priors (`linear_terms`), so that (u, z) stays what is sampled.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
+from paeplatform.inference.model.linear_terms import Fitted, LinearTerms, fitted
 from paeplatform.inference.model.model_error import ModelError
 from paeplatform.inference.model.priors import RedshiftPrior
 from paeplatform.instrument.slots import Slots
@@ -95,6 +99,7 @@ class LogPosterior(eqx.Module):
         nf_prior: whether u carries its standard normal prior; without it u is flat (and the posterior may be
         improper). amplitude: how eq. 4's scale is removed.
         model_error: how wrong the model's fluxes are; None for a model without errors.
+        linear_terms: departures from the model that are marginalised; None for none.
     """
 
     forward: ForwardModel
@@ -102,6 +107,7 @@ class LogPosterior(eqx.Module):
     nf_prior: bool = eqx.field(static=True, default=True)
     amplitude: Literal["profile", "marginal"] = eqx.field(static=True, default="profile")
     model_error: ModelError | None = None
+    linear_terms: LinearTerms | None = None
 
     # -- likelihood ------------------------------------------------------------------------------------------------
     def log_likelihood(
@@ -120,6 +126,8 @@ class LogPosterior(eqx.Module):
         """`log_likelihood` of whitened photometry."""
         model, growth = self._compared(u, z, photometry)
         signal = photometry.signal
+        if self.linear_terms is not None:
+            return self._with_terms(z, photometry, model, growth)
         if growth is not None:
             signal, model = signal / jnp.sqrt(growth), model / jnp.sqrt(growth)
         norm_squared = jnp.sum(model**2) + TINY
@@ -140,6 +148,31 @@ class LogPosterior(eqx.Module):
         log_wave = self.model_error.channel_log_wave if slots is None else slots.log_wave
         return model, self.model_error.growth(photometry.signal, model, log_wave, z)
 
+    def _with_terms(
+        self, z: Array, photometry: WhitenedPhotometry, model: Array, growth: Array | None
+    ) -> Float[Array, ""]:
+        """`log_likelihood_of` with the linear terms marginalised."""
+        found = self._fitted(z, photometry, model, growth)
+        value = -0.5 * (jnp.sum(found.off**2) + jnp.sum(found.strength**2) + found.log_det)
+        if self.amplitude == "marginal":
+            # from the best A >= 0 to the best of any sign, where the closed form begins
+            short = jnp.minimum(found.free_amplitude, 0.0)
+            norm_squared = found.norm_squared
+            value += 0.5 * short**2 * norm_squared - 0.5 * jnp.log(norm_squared)
+            value += norm.logcdf(found.free_amplitude * jnp.sqrt(norm_squared))
+        return value if growth is None else value - 0.5 * jnp.sum(jnp.log(growth))
+
+    def _fitted(self, z: Array, photometry: WhitenedPhotometry, model: Array, growth: Array | None) -> Fitted:
+        """Amplitude and strengths of the linear terms; needs `linear_terms`."""
+        assert self.linear_terms is not None
+        signal, scale = photometry.signal, photometry.weight
+        if growth is not None:
+            root = jnp.sqrt(growth)
+            signal, model, scale = signal / root, model / root, scale / root
+        plugged = jnp.maximum(jnp.sum(signal * model) / (jnp.sum(model**2) + TINY), 0.0)
+        columns = self.linear_terms.columns(z, photometry.slots)
+        return fitted(signal, model, plugged * scale * columns)
+
     def model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Model fluxes of amplitude 1 in the bands of the photometry."""
         if photometry.slots is None:
@@ -155,12 +188,22 @@ class LogPosterior(eqx.Module):
     ) -> tuple[Float[Array, " band"], Float[Array, " band"] | None]:
         """`best_model`, and the factor on each measurement's variance by the model's errors; None without them."""
         model, growth = self._compared(u, z, photometry)
+        if self.linear_terms is not None:
+            off = self._fitted(z, photometry, model, growth).off
+            return photometry.signal - (off if growth is None else off * jnp.sqrt(growth)), growth
         weighted = model if growth is None else model / growth
         best = jnp.sum(photometry.signal * weighted) / (jnp.sum(model * weighted) + TINY)
         return jnp.maximum(best, 0.0) * model, growth
 
-    def residual(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
-        """(signal - best model) in units of the whole error of each measurement; its square sums to chi^2."""
+    def residual(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band_and_term"]:
+        """(signal - best model) in units of the whole error of each measurement; its square sums to chi^2.
+
+        With linear terms their best strengths follow, in units of their widths: the sum is then chi^2 by the covariance
+        that the terms give the data.
+        """
+        if self.linear_terms is not None:
+            found = self._fitted(z, photometry, *self._compared(u, z, photometry))
+            return jnp.concatenate([found.off, found.strength])
         model, growth = self.best_model_and_growth(u, z, photometry)
         off = photometry.signal - model
         return off if growth is None else off / jnp.sqrt(growth)
