@@ -338,6 +338,8 @@ class InferenceConfig(Section):
     n_kept: PositiveInt = 500  # equally weighted draws kept of each source, for reweighting and predictions
     # counts the model's own error in the likelihood, where the model states one (section model_error)
     model_error: bool = True
+    # marginalises strengths of emission-line groups that differ from what the model has learned
+    line_terms: bool = False
     # of a release: the likelihood of each measurement at its own wavelength, or of their averages in the channels
     wavelengths: Literal["native", "channels"] = "native"
 

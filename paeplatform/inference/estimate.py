@@ -15,6 +15,7 @@ from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.batches.progress import Progress
 from paeplatform.inference.model.draws import PosteriorDraws, joined
 from paeplatform.inference.model.forward_model import PaeForward, build_forward
+from paeplatform.inference.model.linear_terms import LinearTerms, line_terms
 from paeplatform.inference.model.model_error import model_error_of
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import RedshiftPrior
@@ -52,6 +53,7 @@ METHODS = ("importance", "mclmc", "pocomc")
 # of three visits of the 102 channels fit into 320; merged measurements of any source into the last.
 SLOT_COUNTS = (112, 320, 1280)
 _KEPT_FORWARDS = 2
+_line_terms: dict[int, tuple[PaeForward, LinearTerms]] = {}  # of the last forward model, by its id
 _forwards: OrderedDict[tuple, tuple[PaeBundle, FilterCurves, PaeForward]] = OrderedDict()
 
 
@@ -105,7 +107,17 @@ class Estimator:
         """The density over (u, z) that is sampled."""
         prior = self.preset.prior
         term = model_error_of(self.bundle, self.bands.wave_um) if self.preset.inference.model_error else None
-        return LogPosterior(self.forward, self.z_prior, prior.nf_prior, prior.amplitude, term)
+        lines = self._line_terms() if self.preset.inference.line_terms else None
+        return LogPosterior(self.forward, self.z_prior, prior.nf_prior, prior.amplitude, term, lines)
+
+    def _line_terms(self) -> LinearTerms:
+        key = id(self.forward)
+        if key not in _line_terms:
+            grid, n_nodes = self.bundle.wave, self.preset.instrument.n_redshift_nodes
+            made = line_terms(grid, self.filters, float(self.z_prior.z_max), n_nodes, self.bundle.passbands)
+            _line_terms.clear()
+            _line_terms[key] = (self.forward, made)  # the forward model is held, so that its id stays its own
+        return _line_terms[key][1]
 
     @property
     def proposal(self) -> Proposal | None:

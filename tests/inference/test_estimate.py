@@ -14,12 +14,15 @@ from paeplatform.config import FitConfig, ProposalConfig, load_preset
 from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.batches.runtime import source_mesh
 from paeplatform.inference.estimate import Estimator
+from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.forward_model import build_forward
 from paeplatform.inference.model.posterior import LogPosterior, whiten
 from paeplatform.inference.model.priors import UniformPrior
 from paeplatform.inference.modes.scan import RedshiftScan
 from paeplatform.inference.modes.starts import at_redshifts
+from paeplatform.inference.results.predictive import posterior_predictive
 from paeplatform.inference.results.summaries import ZFlag
+from paeplatform.inference.sources import Sources
 from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.exact import exact_photometry
 from paeplatform.instrument.filters import gaussian_filters
@@ -143,6 +146,43 @@ def test_with_a_conditional_flow_places_keep_their_spectrum_at_other_redshifts_a
     places = np.column_stack([found.v[0, near, :-1], np.log(scan.z[near])])
     own = jax.vmap(lambda x: posterior.log_prob(x, flux[0], np.ones_like(flux[0])))(places)
     assert np.ptp(np.asarray(own) - height[near]) < 0.05
+
+
+def test_line_terms_are_switched_by_the_preset_and_widen_what_a_strange_line_makes_sharp(
+    bands, filters, preset
+):
+    bundle = make_bundle("compact")
+    prior = UniformPrior(0.05, 2.0)
+    on = preset.model_copy(update={"inference": preset.inference.model_copy(update={"line_terms": True})})
+    without, with_lines = (
+        Estimator(bundle, prior, bands, filters, chosen, method="mclmc") for chosen in (preset, on)
+    )
+    assert without.posterior.linear_terms is None and with_lines.posterior.linear_terms is not None
+    flux = np.asarray(
+        eqx.filter_jit(lambda f, u, z: f(u, z))(without.forward, jnp.zeros(3), jnp.float32(0.5))
+    )
+    # H alpha that is stronger than the model's, by three standard deviations of the library
+    halpha = with_lines.posterior.linear_terms.columns(jnp.float32(0.5), None)[2]
+    strange = 30.0 * (flux + 3.0 * np.asarray(halpha))
+    flux_err = np.full_like(strange, 0.3)
+    draws = PosteriorDraws(
+        np.zeros((1, 4, 3), np.float32),
+        np.full((1, 4), 0.5, np.float32),
+        np.full((1, 4), 0.25, np.float32),
+        np.zeros((1, 4), np.float32),
+    )
+    sources = Sources.numbered(strange[None], flux_err[None], 0)
+    plain, told = (posterior_predictive(model.posterior, draws, sources) for model in (without, with_lines))
+    # at the truth the term explains the line but for what its prior takes, and the prediction has it
+    assert told.chi2[0] < 0.02 * plain.chi2[0]
+    line = int(np.argmax(np.asarray(halpha)))
+    assert told.flux[0, line] == pytest.approx(strange[line], rel=0.03)
+    found, _ = with_lines.posterior.with_terms(
+        jnp.zeros(3), jnp.float32(0.5), jax.tree.map(lambda x: x[0], sources.whitened(with_lines.posterior))
+    )
+    # the amplitude that is plugged in is the one without the term, which the line raises a little
+    assert float(found.strength[2]) == pytest.approx(3.0, rel=0.1)
+    assert np.abs(np.delete(np.asarray(found.strength), 2)).max() < 0.5
 
 
 def test_estimate_keeps_every_row_in_order_and_ignores_their_company(bands, filters, preset):

@@ -124,10 +124,10 @@ class LogPosterior(eqx.Module):
         self, u: Float[Array, " latent"], z: Float[Array, ""], photometry: WhitenedPhotometry
     ) -> Float[Array, ""]:
         """`log_likelihood` of whitened photometry."""
+        if self.linear_terms is not None:
+            return self._terms_marginalised(u, z, photometry)
         model, growth = self._compared(u, z, photometry)
         signal = photometry.signal
-        if self.linear_terms is not None:
-            return self._with_terms(z, photometry, model, growth)
         if growth is not None:
             signal, model = signal / jnp.sqrt(growth), model / jnp.sqrt(growth)
         norm_squared = jnp.sum(model**2) + TINY
@@ -148,11 +148,19 @@ class LogPosterior(eqx.Module):
         log_wave = self.model_error.channel_log_wave if slots is None else slots.log_wave
         return model, self.model_error.growth(photometry.signal, model, log_wave, z)
 
-    def _with_terms(
-        self, z: Array, photometry: WhitenedPhotometry, model: Array, growth: Array | None
-    ) -> Float[Array, ""]:
+    def with_terms(
+        self, u: Array, z: Array, photometry: WhitenedPhotometry
+    ) -> tuple[Fitted, Float[Array, " band"] | None]:
+        """Amplitude and strengths of the linear terms, and the factor on each variance by the model's errors.
+
+        For a posterior with `linear_terms` only.
+        """
+        model, growth = self._compared(u, z, photometry)
+        return self._fitted(z, photometry, model, growth), growth
+
+    def _terms_marginalised(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
         """`log_likelihood_of` with the linear terms marginalised."""
-        found = self._fitted(z, photometry, model, growth)
+        found, growth = self.with_terms(u, z, photometry)
         value = -0.5 * (jnp.sum(found.off**2) + jnp.sum(found.strength**2) + found.log_det)
         if self.amplitude == "marginal":
             # from the best A >= 0 to the best of any sign, where the closed form begins
@@ -187,10 +195,10 @@ class LogPosterior(eqx.Module):
         self, u: Array, z: Array, photometry: WhitenedPhotometry
     ) -> tuple[Float[Array, " band"], Float[Array, " band"] | None]:
         """`best_model`, and the factor on each measurement's variance by the model's errors; None without them."""
-        model, growth = self._compared(u, z, photometry)
         if self.linear_terms is not None:
-            off = self._fitted(z, photometry, model, growth).off
-            return photometry.signal - (off if growth is None else off * jnp.sqrt(growth)), growth
+            found, growth = self.with_terms(u, z, photometry)
+            return photometry.signal - (found.off if growth is None else found.off * jnp.sqrt(growth)), growth
+        model, growth = self._compared(u, z, photometry)
         weighted = model if growth is None else model / growth
         best = jnp.sum(photometry.signal * weighted) / (jnp.sum(model * weighted) + TINY)
         return jnp.maximum(best, 0.0) * model, growth
@@ -202,7 +210,7 @@ class LogPosterior(eqx.Module):
         that the terms give the data.
         """
         if self.linear_terms is not None:
-            found = self._fitted(z, photometry, *self._compared(u, z, photometry))
+            found, _ = self.with_terms(u, z, photometry)
             return jnp.concatenate([found.off, found.strength])
         model, growth = self.best_model_and_growth(u, z, photometry)
         off = photometry.signal - model

@@ -170,7 +170,8 @@ def posterior_predictive(
                     waves[row] = weighted_quantiles(scale * spectra[k], draws.weight[row], probability)
             bar.update(len(here))
     if spectrum and waves is None:
-        n_wave = jax.eval_shape(posterior.forward.spectrum, jnp.zeros(draws.u.shape[-1])).shape[0]
+        place = jnp.zeros(draws.u.shape[-1]), jnp.ones(())
+        n_wave = jax.eval_shape(posterior.forward.spectrum, *place).shape[0]
         waves = np.full((n_source, len(probability), n_wave), np.nan)
     return Predictive(
         np.asarray(levels), *_split(bands), chi2, *((None,) * 3 if waves is None else _split(waves))
@@ -262,17 +263,23 @@ def _models(
     posterior: LogPosterior, photometry: WhitenedPhotometry, u: Array, z: Array, spectrum: bool
 ) -> tuple[Array, Array | None, Array, Array, Array]:
     """Models at amplitude 1 (source, draw, band), spectra, mean and width of A given each draw (eq. 4), and the factor
-    on each variance by the model's errors (source, draw, band), 1 without them.
+    on each variance by the model's errors (source, draw, band), None without them.
+
+    Linear terms are in the models at their best strengths, and not in the spectra.
     """
 
     def one(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
         model = posterior.model(u, z, photometry)
+        spectra = posterior.forward.spectrum(u, z) if spectrum else None
+        if posterior.linear_terms is not None:
+            found, growth = posterior.with_terms(u, z, photometry)
+            model = model + found.strength @ posterior.linear_terms.columns(z, photometry.slots)
+            return model, spectra, found.free_amplitude, jax.lax.rsqrt(found.norm_squared), growth
         whitened = photometry.weight * model
         _, growth = posterior.best_model_and_growth(u, z, photometry)
         weighted = whitened if growth is None else whitened / growth
         norm_squared = jnp.sum(whitened * weighted) + TINY
         best = jnp.sum(photometry.signal * weighted) / norm_squared
-        spectra = posterior.forward.spectrum(u, z) if spectrum else None
         return model, spectra, best, jax.lax.rsqrt(norm_squared), growth
 
     def source(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
