@@ -107,23 +107,27 @@ def _profile(group: LineGroup, wave: np.ndarray) -> np.ndarray:
     return found
 
 
+def areas(
+    template_flux: Float[np.ndarray, "template wave"], wave_um: Float[np.ndarray, " wave"]
+) -> Float[np.ndarray, "template group"]:
+    """Each group's area in ln lambda: light above the straight line between the ends of its window.
+
+    Args:
+        template_flux: f_nu, any scale.
+        wave_um: rest wavelengths [um].
+    """
+    found = np.empty((len(template_flux), len(LINE_GROUPS)))
+    for column, group in enumerate(LINE_GROUPS):
+        inside = (wave_um >= group.window_um[0]) & (wave_um <= group.window_um[1])
+        x, ends = np.log(wave_um[inside]), np.array(group.window_um)
+        for row, spectrum in enumerate(template_flux):
+            continuum = np.interp(wave_um[inside], ends, np.interp(ends, wave_um, spectrum))
+            found[row, column] = np.trapezoid(spectrum[inside] - continuum, x)
+    return found
+
+
 def measured_spread(
     template_flux: Float[np.ndarray, "template wave"], wave_um: Float[np.ndarray, " wave"]
 ) -> Float[np.ndarray, " group"]:
-    """Standard deviation of each group's area over templates: light above the straight line between window ends.
-
-    Args:
-        template_flux: f_nu, mean 1 along the grid.
-        wave_um: rest wavelengths [um].
-    """
-    found = []
-    for group in LINE_GROUPS:
-        inside = (wave_um >= group.window_um[0]) & (wave_um <= group.window_um[1])
-        x = np.log(wave_um[inside])
-        ends = np.array(group.window_um)
-        areas = []
-        for spectrum in template_flux:
-            continuum = np.interp(wave_um[inside], ends, np.interp(ends, wave_um, spectrum))
-            areas.append(np.trapezoid(spectrum[inside] - continuum, x))
-        found.append(np.std(areas))
-    return np.array(found)
+    """Standard deviation of each group's area over templates with mean flux 1."""
+    return areas(template_flux, wave_um).std(axis=0)
