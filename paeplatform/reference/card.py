@@ -124,12 +124,17 @@ def must_not_be_used_for(preset: Mapping[str, Any], templates: int) -> tuple[str
     """
     prior, catalog, mag_z = preset["prior"], preset["catalog"], preset["release"]["mag_z_max"]
     return (
-        "Stars, brown dwarfs and solar-system objects: the model knows galaxies only and answers with a redshift all "
-        "the same, so a bad fit (status `misfit`) is the only warning.",
-        "Quasars, and galaxies that an active nucleus outshines: the templates are galaxies of stars, gas and dust, "
-        "and broad emission lines may be taken for features of such a galaxy.",
+        "Redshifts of stars, brown dwarfs, quasars and solar-system objects: the model knows galaxies only and answers "
+        "with a redshift all the same. The columns `class_*` say what else a source may be, and the status `misfit` "
+        "that no galaxy fits; where the data are faint, neither does.",
+        "Galaxies that an active nucleus outshines: the templates are galaxies of stars, gas and dust.",
         f"Galaxies whose spectrum is unlike the {templates} templates, such as extreme emission-line "
-        "galaxies, heavily obscured galaxies, or blends of two sources.",
+        "galaxies, heavily obscured galaxies, or blends of two sources. The likelihood counts an error of the model, "
+        "learnt from observed galaxies that trainings left out; it holds for galaxies that differ from the templates as "
+        "these do. For bright galaxies of a library of population synthesis, which are smoother and differ more, 68 % "
+        "intervals held 57 to 63 % (docs/decisions/0029).",
+        "Galaxies whose light from 2 um on is hot dust behind more dust, such as IRAS 08572+3915: one template has it, "
+        "and the training varies it as the light of a single blackbody.",
         f"Redshifts above {prior['z_max']:g} or below {prior['z_min']:g}: the prior excludes them, so such a galaxy "
         "gets a wrong redshift within these limits.",
         f"Galaxies behind more dust than E(B-V) = {catalog['ebv_max']:g} beyond what their template holds.",
