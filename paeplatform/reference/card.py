@@ -131,8 +131,8 @@ def must_not_be_used_for(preset: Mapping[str, Any], templates: int) -> tuple[str
         f"Galaxies whose spectrum is unlike the {templates} templates, such as extreme emission-line "
         "galaxies, heavily obscured galaxies, or blends of two sources. The likelihood counts an error of the model, "
         "learnt from observed galaxies that trainings left out; it holds for galaxies that differ from the templates "
-        "as these do. For bright galaxies of a library of population synthesis, which are smoother and differ more, 68 % "
-        "intervals held 57 to 63 % (docs/decisions/0029).",
+        "as these do. For bright galaxies of a library of population synthesis, which are smoother and differ more, "
+        "68 % intervals held 57 to 63 % (docs/decisions/0029).",
         "Galaxies whose light from 2 um on is hot dust behind more dust, such as IRAS 08572+3915: one template has it, "
         "and the training varies it as the light of a single blackbody.",
         f"Redshifts above {prior['z_max']:g} or below {prior['z_min']:g}: the prior excludes them, so such a galaxy "
