@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, nnls
 
 from paeplatform.errors import ConfigError
+from paeplatform.inference.batches.progress import SILENT
+from paeplatform.inference.mclmc.chains import run_mclmc
 from paeplatform.inference.model.model_error import ModelError, model_error
 from paeplatform.inference.model.posterior import LogPosterior, whiten
 from paeplatform.inference.model.priors import UniformPrior
+from paeplatform.inference.sources import Sources
 from tests.inference.bump_problem import numpy_model, wave_of
 
 N_BAND = 24
@@ -242,3 +245,30 @@ def test_a_table_is_kept_by_its_numbers_alone():
     one, other = (model_error(REST, errors(size), np.ones(4)) for size in (0.1, 0.2))
     assert isinstance(one, ModelError)
     assert jax.tree.structure(one) == jax.tree.structure(other)
+
+
+def test_chains_that_jump_to_prior_draws_follow_the_likelihood_with_the_term(bump_forward, quick_mclmc):
+    """Against a grid over (u, z): jumps are accepted by scores of the draws, which have to know the term too."""
+    posterior = of(bump_forward, np.full(len(REST), 0.3))
+    _, _, flux, flux_err = observed(bump_forward, 21, 25.0)
+    flux, flux_err = flux.astype(np.float32), flux_err.astype(np.float32)
+    sources = Sources.numbered(flux[None], flux_err[None], 3)
+    at_each_step = quick_mclmc.model_copy(update={"jump_every": 1, "init_draws": 16384})
+    samples = run_mclmc(posterior, sources, at_each_step, n_latent=2, progress=SILENT)
+    u0, u1 = (np.linspace(-5.0, 5.0, 61).astype(np.float32),) * 2
+    log_z = np.linspace(np.log(0.0501), np.log(2.499), 220).astype(np.float32)
+    grid = np.stack(np.meshgrid(u0, u1, log_z, indexing="ij"), axis=-1).reshape(-1, 3)
+    value = np.asarray(
+        jax.jit(lambda x: jax.lax.map(lambda x: posterior.log_prob(x, flux, flux_err), x, batch_size=4096))(
+            grid
+        ),
+        np.float64,
+    ).reshape(61, 61, 220)
+    weight = np.exp(value - value.max()).sum(axis=(0, 1))
+    weight /= weight.sum()
+    mean = np.sum(weight * log_z)
+    std = np.sqrt(np.sum(weight * (log_z - mean) ** 2))
+    drawn = np.log(samples.z.reshape(-1))
+    # four chains of a thousand steps with jumps: some hundred independent draws
+    assert abs(drawn.mean() - mean) < 0.25 * std
+    assert drawn.std() == pytest.approx(std, rel=0.2)

@@ -109,6 +109,11 @@ class LogPosterior(eqx.Module):
     model_error: ModelError | None = None
     linear_terms: LinearTerms | None = None
 
+    @property
+    def noise_alone(self) -> bool:
+        """Whether the covariance of the data is that of their noise, whatever (u, z) is."""
+        return self.model_error is None and self.linear_terms is None
+
     # -- likelihood ------------------------------------------------------------------------------------------------
     def log_likelihood(
         self,
