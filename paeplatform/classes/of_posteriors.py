@@ -122,7 +122,7 @@ def _likelihoods(
     def one(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
         channels = photometry.in_channels
         log_like = posterior.log_likelihood_of(u, z, channels)
-        fitted = log_like if photometry.slots is None else posterior.log_likelihood_of(u, z, photometry)
+        fitted = log_like if photometry.channels is None else posterior.log_likelihood_of(u, z, photometry)
         chi2 = jnp.sum(posterior.residual(u, z, channels) ** 2)
         return log_like, fitted, chi2, posterior.z_prior.log_density(z)
 

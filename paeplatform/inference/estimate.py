@@ -15,7 +15,7 @@ from paeplatform.errors import BandSetError, ConfigError
 from paeplatform.inference.batches.progress import Progress
 from paeplatform.inference.model.draws import PosteriorDraws, joined
 from paeplatform.inference.model.forward_model import PaeForward, build_forward
-from paeplatform.inference.model.linear_terms import LinearTerms, line_terms
+from paeplatform.inference.model.linear_terms import LinearTerms, LineColumns, line_columns
 from paeplatform.inference.model.model_error import model_error_of
 from paeplatform.inference.model.posterior import LogPosterior
 from paeplatform.inference.model.priors import RedshiftPrior
@@ -25,8 +25,9 @@ from paeplatform.inference.results.goodness import goodness
 from paeplatform.inference.results.summaries import PosteriorSummaries, summarise
 from paeplatform.inference.samplers import by_importance, by_mclmc, of_weighted_draws, widened
 from paeplatform.inference.screening import screen, screen_measurements
-from paeplatform.inference.sources import Sources
+from paeplatform.inference.sources import ExternalFluxes, Sources
 from paeplatform.instrument.bands import BandSet
+from paeplatform.instrument.external import ExternalBands
 from paeplatform.instrument.filters import FilterCurves
 from paeplatform.instrument.measurements import Measurements, channel_means, channel_of, merged, padded
 from paeplatform.pae.bundle import PaeBundle
@@ -53,8 +54,8 @@ METHODS = ("importance", "mclmc", "pocomc")
 # of three visits of the 102 channels fit into 320; merged measurements of any source into the last.
 SLOT_COUNTS = (112, 320, 1280)
 _KEPT_FORWARDS = 2
-_line_terms: dict[int, tuple[PaeForward, LinearTerms]] = {}  # of the last forward model, by its id
-_forwards: OrderedDict[tuple, tuple[PaeBundle, FilterCurves, PaeForward]] = OrderedDict()
+_lines: dict[int, tuple[PaeForward, LineColumns]] = {}  # of the last forward model, by its id
+_forwards: OrderedDict[tuple, tuple[tuple, PaeForward]] = OrderedDict()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +70,10 @@ class Estimator:
         preset: seed and sections prior, inference, importance, mclmc, trust and instrument are used.
         method: one of `METHODS`; None takes `preset.inference.method`. "importance" needs a bundle with a
             proposal that covers the prior's redshifts, and the NF prior; where one is missing, MCLMC takes its place.
+        external: bands of other surveys that photometry may have beside; their zero points are marginalised.
 
     Raises:
-        BandSetError: the bands are not the bundle's.
+        BandSetError: the bands are not the bundle's, or an external band lies beside all that the model predicts.
         ConfigError: the method is unknown.
     """
 
@@ -81,8 +83,11 @@ class Estimator:
     filters: FilterCurves
     preset: Preset
     method: str | None = None
+    external: ExternalBands | None = None
 
     def __post_init__(self) -> None:
+        if self.external is not None:
+            self.external.check_within(np.asarray(self.bundle.wave), float(self.z_prior.z_max))
         if self.sampler not in METHODS:
             raise ConfigError(f"inference method {self.sampler!r} must be one of {', '.join(METHODS)}")
         if self.bundle.band_hash and self.bundle.band_hash != self.bands.content_hash():
@@ -100,24 +105,34 @@ class Estimator:
     def forward(self) -> PaeForward:
         """The bundle's forward model, up to the highest redshift of the prior, of channels and of measurements."""
         n_nodes = self.preset.instrument.n_redshift_nodes
-        return shared_forward(self.bundle, self.filters, float(self.z_prior.z_max), n_nodes)
+        return shared_forward(self.bundle, self.filters, float(self.z_prior.z_max), n_nodes, self.external)
 
     @property
     def posterior(self) -> LogPosterior:
         """The density over (u, z) that is sampled."""
         prior = self.preset.prior
         term = model_error_of(self.bundle, self.bands.wave_um) if self.preset.inference.model_error else None
-        lines = self._line_terms() if self.preset.inference.line_terms else None
-        return LogPosterior(self.forward, self.z_prior, prior.nf_prior, prior.amplitude, term, lines)
+        lines = self._lines() if self.preset.inference.line_terms else None
+        zero_points = None if self.external is None else self.external.zero_points().astype(np.float32)
+        linear = None
+        if lines is not None or zero_points is not None:
+            linear = LinearTerms(lines, zero_points)
+        return LogPosterior(self.forward, self.z_prior, prior.nf_prior, prior.amplitude, term, linear)
 
-    def _line_terms(self) -> LinearTerms:
+    def _lines(self) -> LineColumns:
         key = id(self.forward)
-        if key not in _line_terms:
-            grid, n_nodes = self.bundle.wave, self.preset.instrument.n_redshift_nodes
-            made = line_terms(grid, self.filters, float(self.z_prior.z_max), n_nodes, self.bundle.passbands)
-            _line_terms.clear()
-            _line_terms[key] = (self.forward, made)  # the forward model is held, so that its id stays its own
-        return _line_terms[key][1]
+        if key not in _lines:
+            made = line_columns(
+                self.bundle.wave,
+                self.filters,
+                float(self.z_prior.z_max),
+                self.preset.instrument.n_redshift_nodes,
+                self.bundle.passbands,
+                None if self.external is None else self.external.filters,
+            )
+            _lines.clear()
+            _lines[key] = (self.forward, made)  # the forward model is held, so that its id stays its own
+        return _lines[key][1]
 
     @property
     def proposal(self) -> Proposal | None:
@@ -130,6 +145,7 @@ class Estimator:
         flux_err: Float[np.ndarray, "source band"],
         object_id: Int[np.ndarray, " source"],
         *,
+        external: ExternalFluxes | None = None,
         progress: bool = True,
         on_progress: Callable[[float], None] | None = None,
     ) -> pl.DataFrame:
@@ -143,6 +159,7 @@ class Estimator:
             flux_err: 1 sigma [uJy]; infinite or NaN masks the band.
             object_id: distinct integers; with `preset.seed` they fix each source's random numbers, so neither the
                 order of the rows nor the other sources change a result.
+            external: of the same sources, in the bands of `external`; None for SPHEREx alone.
             progress: shows a bar with galaxies per hour.
             on_progress: called with the number of galaxies done since the last call.
 
@@ -154,7 +171,7 @@ class Estimator:
             ConfigError: object ids are not distinct integers, one for each source.
         """
         table, _ = self.estimate_with_draws(
-            flux, flux_err, object_id, progress=progress, on_progress=on_progress
+            flux, flux_err, object_id, external=external, progress=progress, on_progress=on_progress
         )
         return table
 
@@ -164,11 +181,12 @@ class Estimator:
         flux_err: Float[np.ndarray, "source band"],
         object_id: Int[np.ndarray, " source"],
         *,
+        external: ExternalFluxes | None = None,
         progress: bool = True,
         on_progress: Callable[[float], None] | None = None,
     ) -> tuple[pl.DataFrame, PosteriorDraws]:
         """As `estimate`, with the kept draws over (u, z) of each source, in the same order."""
-        given = self.channel_sources(flux, flux_err, object_id)
+        given = self.channel_sources(flux, flux_err, object_id, external)
         shown = Progress(progress, on_progress)
         table, draws = self._posteriors(self.posterior, given.sources, given.reason, shown)
         return table.with_columns(pl.lit(None, pl.Float32).alias("pae_binning_chi2")), draws
@@ -178,6 +196,7 @@ class Estimator:
         measurements: Measurements,
         object_id: Int[np.ndarray, " source"],
         *,
+        external: ExternalFluxes | None = None,
         progress: bool = True,
         on_progress: Callable[[float], None] | None = None,
     ) -> tuple[pl.DataFrame, PosteriorDraws]:
@@ -190,6 +209,7 @@ class Estimator:
             measurements: any number a source. Faulty ones are left out and named. A source with more than the last of
                 `SLOT_COUNTS` is reduced to fewer that say the same (`measurements.merged`).
             object_id: see `estimate`.
+            external: see `estimate`.
             progress: see `estimate`.
             on_progress: see `estimate`.
 
@@ -199,7 +219,7 @@ class Estimator:
         Raises:
             ConfigError: object ids are not distinct integers, one for each source.
         """
-        groups = self.measured_sources(measurements, object_id)
+        groups = self.measured_sources(measurements, object_id, external)
         posterior, shown = self.posterior, Progress(progress, on_progress)
         tables, draws = [], []
         for group in groups:
@@ -215,6 +235,7 @@ class Estimator:
         flux: Float[np.ndarray, "source band"],
         flux_err: Float[np.ndarray, "source band"],
         object_id: Int[np.ndarray, " source"],
+        external: ExternalFluxes | None = None,
     ) -> SourceGroup:
         """The sources of photometry in channels as the samplers take them: one group of all.
 
@@ -225,11 +246,14 @@ class Estimator:
         object_id = np.asarray(object_id)
         screened = screen(flux, flux_err, len(self.bands))
         _check_ids(object_id, len(screened.flux))
-        sources = Sources(screened.flux, screened.flux_err, object_id, self.preset.seed)
+        sources = Sources(screened.flux, screened.flux_err, object_id, self.preset.seed, None, external)
         return SourceGroup(np.arange(len(sources)), sources, screened.reason)
 
     def measured_sources(
-        self, measurements: Measurements, object_id: Int[np.ndarray, " source"]
+        self,
+        measurements: Measurements,
+        object_id: Int[np.ndarray, " source"],
+        external: ExternalFluxes | None = None,
     ) -> list[SourceGroup]:
         """The sources of measurements as the samplers take them, in groups of as many places for measurements.
 
@@ -247,7 +271,8 @@ class Estimator:
         for number in np.unique(size) if len(size) else [0]:
             rows = np.flatnonzero(size == number)
             own = padded(sound.rows(rows), SLOT_COUNTS[number])
-            sources = Sources(flux[rows], flux_err[rows], object_id[rows], self.preset.seed, own)
+            beside = None if external is None else external.rows(rows)
+            sources = Sources(flux[rows], flux_err[rows], object_id[rows], self.preset.seed, own, beside)
             groups.append(SourceGroup(rows, sources, screened.reason[rows]))
         return groups
 
@@ -300,17 +325,25 @@ def covers(proposal: Proposal | None, z_prior: RedshiftPrior) -> bool:
     return bool(np.log(z_prior.z_min) > low - slack and np.log(z_prior.z_max) < high + slack)
 
 
-def shared_forward(bundle: PaeBundle, filters: FilterCurves, z_max: float, n_nodes: int) -> PaeForward:
+def shared_forward(
+    bundle: PaeBundle,
+    filters: FilterCurves,
+    z_max: float,
+    n_nodes: int,
+    external: ExternalBands | None = None,
+) -> PaeForward:
     """`build_forward`, kept for the last few bundles: partitions of one run share it.
 
     Compiled programs need no keeping: the forward model enters them as an argument, so other weights hit JAX's
     own cache.
     """
-    key = (id(bundle), id(filters), z_max, n_nodes)
+    key = (id(bundle), id(filters), z_max, n_nodes, id(external))
     if key not in _forwards:
-        # bundle and filters are held with the entry, so that their ids stay theirs
-        _forwards[key] = (bundle, filters, build_forward(bundle, filters, z_max, n_nodes, slots=True))
+        beside = None if external is None else external.filters
+        made = build_forward(bundle, filters, z_max, n_nodes, slots=True, external=beside)
+        # what the ids are of is held with the entry, so that they stay theirs
+        _forwards[key] = ((bundle, filters, external), made)
         while len(_forwards) > _KEPT_FORWARDS:
             _forwards.popitem(last=False)
     _forwards.move_to_end(key)
-    return _forwards[key][2]
+    return _forwards[key][1]

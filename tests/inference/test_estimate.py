@@ -162,7 +162,7 @@ def test_line_terms_are_switched_by_the_preset_and_widen_what_a_strange_line_mak
         eqx.filter_jit(lambda f, u, z: f(u, z))(without.forward, jnp.zeros(3), jnp.float32(0.5))
     )
     # H alpha that is stronger than the model's, by three standard deviations of the library
-    halpha = with_lines.posterior.linear_terms.columns(jnp.float32(0.5), None)[2]
+    halpha = with_lines.posterior.linear_terms.lines.columns(jnp.float32(0.5), None)[2]
     strange = 30.0 * (flux + 3.0 * np.asarray(halpha))
     flux_err = np.full_like(strange, 0.3)
     draws = PosteriorDraws(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 
 from paeplatform.config import RestGridConfig
-from paeplatform.inference.model.linear_terms import LinearTerms, fitted, line_terms
+from paeplatform.inference.model.linear_terms import LinearTerms, LineColumns, fitted, line_columns
 from paeplatform.inference.model.model_error import model_error
 from paeplatform.inference.model.posterior import LogPosterior, whiten
 from paeplatform.inference.model.priors import UniformPrior
@@ -35,7 +35,7 @@ class TwoBumps(eqx.Module):
     wave: jax.Array
     width: jax.Array
 
-    def columns(self, z, slots):
+    def columns(self, z, slots, n_external):
         centre = jnp.array([0.5, 0.9]) * (1.0 + z)
         shape = jnp.exp(-0.5 * ((self.wave[None] - centre[:, None]) / (0.06 * centre[:, None])) ** 2)
         return self.width[:, None] * shape
@@ -51,7 +51,8 @@ def columns_of(forward, z, width):
 
 def of(forward, width, **more):
     terms = None if width is None else TwoBumps(jnp.asarray(wave_of(forward)), jnp.asarray(width))
-    return LogPosterior(forward, Z_PRIOR, linear_terms=terms, **more)
+    linear = None if terms is None else LinearTerms(terms)
+    return LogPosterior(forward, Z_PRIOR, linear_terms=linear, **more)
 
 
 @eqx.filter_jit
@@ -219,8 +220,8 @@ def test_strengths_come_back_with_their_errors():
 # -- of real lines ----------------------------------------------------------------------------------------------------
 def test_columns_are_the_lines_through_the_filters():
     filters = gaussian_filters(load_bands())
-    terms = line_terms(WAVE, filters, 2.0, 1024, SPHEREX_PASSBANDS)
-    assert isinstance(terms, LinearTerms) and len(terms.width) == len(LINE_GROUPS)
+    terms = line_columns(WAVE, filters, 2.0, 1024, SPHEREX_PASSBANDS)
+    assert isinstance(terms, LineColumns) and len(terms.width) == len(LINE_GROUPS)
     spectra = profiles(WAVE)
     in_channels = eqx.filter_jit(lambda t, z: t.columns(z, None))
     bands = load_bands()
@@ -238,6 +239,6 @@ def test_columns_are_the_lines_through_the_filters():
     for group in range(len(LINE_GROUPS)):
         alone = terms.slots(jnp.eye(len(LINE_GROUPS))[group], jnp.float32(0.7), one)
         np.testing.assert_allclose(measured[group], SPREAD[group] * np.asarray(alone), rtol=1e-4, atol=1e-6)
-    channels_only = line_terms(WAVE, filters, 2.0, 64, None)
+    channels_only = line_columns(WAVE, filters, 2.0, 64, None)
     with pytest.raises(ValueError, match="of the channels alone"):
         channels_only.columns(jnp.float32(0.7), one)

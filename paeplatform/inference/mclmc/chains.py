@@ -348,7 +348,7 @@ class _Batch:
 
     def _score(self, bank: PriorBank) -> Float[np.ndarray, "source draw"]:
         """ln of posterior over proposal for every draw of a bank, exact: jumps to the draws are accepted by it."""
-        if self.photometry.slots is None and self.posterior.noise_alone:
+        if self.photometry.channels is None and self.posterior.noise_alone:
             return score_bank(bank, self.photometry, self.posterior.amplitude)
         log_like = like_block(self.posterior, self.mesh, self.photometry, jnp.asarray(bank.position))
         score = np.asarray(log_like, np.float64) + bank.log_prior_ratio

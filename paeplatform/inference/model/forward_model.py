@@ -24,12 +24,14 @@ class PaeForward(eqx.Module):
         autoencoder, flow: of the bundle.
         operator: fluxes in the channels.
         slot_operator: fluxes of measurements at their own wavelengths; None for a model of the channels alone.
+        external_operator: fluxes in the bands of other surveys; None for a model without.
     """
 
     autoencoder: Autoencoder
     flow: LatentFlow
     operator: FoldedOperator | GridOperator
     slot_operator: SlotOperator | None = None
+    external_operator: FoldedOperator | GridOperator | None = None
 
     def __call__(self, u: Float[Array, " latent"], z: Float[Array, ""]) -> Float[Array, " band"]:
         """Fluxes (n_band,), in units of the mean-normalised spectrum; differentiable, made to be vmapped."""
@@ -44,6 +46,16 @@ class PaeForward(eqx.Module):
             ValueError: the model has no `slot_operator`.
         """
         return self._slots()(self._source(u, z), z, slots)
+
+    def external(self, u: Float[Array, " latent"], z: Float[Array, ""]) -> Float[Array, " band"]:
+        """The same in the bands of other surveys.
+
+        Raises:
+            ValueError: the model has no `external_operator`.
+        """
+        if self.external_operator is None:
+            raise ValueError("this forward model has no external bands: build it with external=...")
+        return self.external_operator(self._source(u, z), z)
 
     def place(
         self, wave_um: Float[np.ndarray, "source slot"], width_um: Float[np.ndarray, "source slot"]
@@ -79,7 +91,13 @@ class PaeForward(eqx.Module):
 
 
 def build_forward(
-    bundle: PaeBundle, filters: FilterCurves, z_max: float, n_nodes: int, *, slots: bool = False
+    bundle: PaeBundle,
+    filters: FilterCurves,
+    z_max: float,
+    n_nodes: int,
+    *,
+    slots: bool = False,
+    external: FilterCurves | None = None,
 ) -> PaeForward:
     """Tables of redshift and filters for a trained bundle.
 
@@ -89,17 +107,21 @@ def build_forward(
         z_max: largest redshift asked for; the table reaches a little further.
         n_nodes: table nodes in ln(1+z).
         slots: whether measurements at their own wavelengths are to be predicted too.
+        external: curves of other surveys' bands that are to be predicted too.
 
     Raises:
         BandSetError: the grid, basis or curves do not fit (see `fold`).
     """
     wave = np.asarray(bundle.wave, dtype=np.float64)
     autoencoder = bundle.autoencoder
-    if isinstance(autoencoder, CompactAutoencoder):
-        basis = np.asarray(autoencoder.basis(), dtype=np.float64)
-        operator = fold(basis, wave, filters, z_max, n_nodes)
-    else:
-        basis = np.eye(len(wave))
-        operator = grid_operator(wave, filters, z_max, n_nodes)
+    compact = isinstance(autoencoder, CompactAutoencoder)
+    basis = np.asarray(autoencoder.basis(), dtype=np.float64) if compact else np.eye(len(wave))
+
+    def through(curves: FilterCurves) -> FoldedOperator | GridOperator:
+        if compact:
+            return fold(basis, wave, curves, z_max, n_nodes)
+        return grid_operator(wave, curves, z_max, n_nodes)
+
     measured = slot_operator(basis, wave, z_max, bundle.passbands) if slots else None
-    return PaeForward(autoencoder, bundle.flow, operator, measured)
+    beside = None if external is None else through(external)
+    return PaeForward(autoencoder, bundle.flow, through(filters), measured, beside)

@@ -55,17 +55,25 @@ class WhitenedPhotometry(NamedTuple):
             therefore in units of the reference error, and multiplying flux and flux_err by one factor changes nothing.
         slots: where the measurements lie in the forward model's table; None for channels.
         channels: (channel,) the same source in channels, without slots; None where the bands are channels.
+        external_log_wave: (external,) ln of the pivot wavelengths [um] of other surveys' bands, which are the last of
+            the bands; None without such bands. `channels` is then there too, and does not have them.
     """
 
     signal: Float[Array, " *shape band"]
     weight: Float[Array, " *shape band"]
     slots: Slots | None = None
     channels: WhitenedPhotometry | None = None
+    external_log_wave: Float[Array, " *shape external"] | None = None
 
     @property
     def in_channels(self) -> WhitenedPhotometry:
         """The source in the forward model's channels."""
         return self if self.channels is None else self.channels
+
+    @property
+    def n_external(self) -> int:
+        """How many of the bands, the last ones, are of other surveys."""
+        return 0 if self.external_log_wave is None else self.external_log_wave.shape[-1]
 
     def rows(self, rows: np.ndarray | int) -> WhitenedPhotometry:
         """Some of many sources, or one."""
@@ -129,7 +137,7 @@ class LogPosterior(eqx.Module):
         self, u: Float[Array, " latent"], z: Float[Array, ""], photometry: WhitenedPhotometry
     ) -> Float[Array, ""]:
         """`log_likelihood` of whitened photometry."""
-        if self.linear_terms is not None:
+        if self.has_terms(photometry):
             return self._terms_marginalised(u, z, photometry)
         model, growth = self._compared(u, z, photometry)
         signal = photometry.signal
@@ -149,16 +157,21 @@ class LogPosterior(eqx.Module):
         model = photometry.weight * self.model(u, z, photometry)
         if self.model_error is None:
             return model, None
-        slots = photometry.slots
+        slots, beside = photometry.slots, photometry.external_log_wave
         log_wave = self.model_error.channel_log_wave if slots is None else slots.log_wave
+        log_wave = log_wave if beside is None else jnp.concatenate([log_wave, beside])
         return model, self.model_error.growth(photometry.signal, model, log_wave, z)
+
+    def has_terms(self, photometry: WhitenedPhotometry) -> bool:
+        """Whether there are linear terms for a source: zero points are none where it has no external bands."""
+        return self.linear_terms is not None and self.linear_terms.concern(photometry.n_external)
 
     def with_terms(
         self, u: Array, z: Array, photometry: WhitenedPhotometry
     ) -> tuple[Fitted, Float[Array, " band"] | None]:
         """Amplitude and strengths of the linear terms, and the factor on each variance by the model's errors.
 
-        For a posterior with `linear_terms` only.
+        Only where `has_terms`.
         """
         model, growth = self._compared(u, z, photometry)
         return self._fitted(z, photometry, model, growth), growth
@@ -183,14 +196,16 @@ class LogPosterior(eqx.Module):
             root = jnp.sqrt(growth)
             signal, model, scale = signal / root, model / root, scale / root
         plugged = jnp.maximum(jnp.sum(signal * model) / (jnp.sum(model**2) + TINY), 0.0)
-        columns = self.linear_terms.columns(z, photometry.slots)
-        return fitted(signal, model, plugged * scale * columns)
+        columns = self.linear_terms.columns(z, model, scale, photometry.slots, photometry.n_external)
+        return fitted(signal, model, plugged * columns)
 
     def model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Model fluxes of amplitude 1 in the bands of the photometry."""
-        if photometry.slots is None:
-            return self.forward(u, z)
-        return self.forward.measured(u, z, photometry.slots)  # type: ignore[attr-defined]
+        forward: Any = self.forward
+        own = forward(u, z) if photometry.slots is None else forward.measured(u, z, photometry.slots)
+        if photometry.external_log_wave is None:
+            return own
+        return jnp.concatenate([own, forward.external(u, z)])
 
     def best_model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Whitened model at its best amplitude A >= 0, comparable with `photometry.signal`."""
@@ -200,7 +215,7 @@ class LogPosterior(eqx.Module):
         self, u: Array, z: Array, photometry: WhitenedPhotometry
     ) -> tuple[Float[Array, " band"], Float[Array, " band"] | None]:
         """`best_model`, and the factor on each measurement's variance by the model's errors; None without them."""
-        if self.linear_terms is not None:
+        if self.has_terms(photometry):
             found, growth = self.with_terms(u, z, photometry)
             return photometry.signal - (found.off if growth is None else found.off * jnp.sqrt(growth)), growth
         model, growth = self._compared(u, z, photometry)
@@ -214,7 +229,7 @@ class LogPosterior(eqx.Module):
         With linear terms their best strengths follow, in units of their widths: the sum is then chi^2 by the covariance
         that the terms give the data.
         """
-        if self.linear_terms is not None:
+        if self.has_terms(photometry):
             found, _ = self.with_terms(u, z, photometry)
             return jnp.concatenate([found.off, found.strength])
         model, growth = self.best_model_and_growth(u, z, photometry)

@@ -84,6 +84,7 @@ def _fluxes(
         whitened = photometry.weight * model
         best = jnp.sum(photometry.signal * whitened) / (jnp.sum(whitened**2) + TINY)
         best = jnp.maximum(best, 0.0)
-        return best * model, best * posterior.forward(u, z)
+        n_own = model.size - photometry.n_external
+        return best * model[:n_own], best * posterior.forward(u, z)
 
     return jax.vmap(one)(photometry, u, z)

@@ -271,9 +271,12 @@ def _models(
     def one(photometry: WhitenedPhotometry, u: Array, z: Array) -> tuple:
         model = posterior.model(u, z, photometry)
         spectra = posterior.forward.spectrum(u, z) if spectrum else None
-        if posterior.linear_terms is not None:
+        if posterior.has_terms(photometry):
+            assert posterior.linear_terms is not None
             found, growth = posterior.with_terms(u, z, photometry)
-            model = model + found.strength @ posterior.linear_terms.columns(z, photometry.slots)
+            model = model + found.strength @ posterior.linear_terms.columns(
+                z, model, 1.0, photometry.slots, photometry.n_external
+            )
             return model, spectra, found.free_amplitude, jax.lax.rsqrt(found.norm_squared), growth
         whitened = photometry.weight * model
         _, growth = posterior.best_model_and_growth(u, z, photometry)
