@@ -28,7 +28,7 @@ from jaxtyping import Array, Float
 from paeplatform.instrument.filters import FilterCurves
 from paeplatform.instrument.forward import FoldedOperator, fold
 from paeplatform.instrument.slots import PassbandFamily, SlotOperator, Slots, slot_operator
-from paeplatform.pae.small_linalg import cholesky, solve
+from paeplatform.pae.small_linalg import cholesky, inverse_lower, solve
 from paeplatform.sed.line_groups import SPREAD, profiles
 
 _TINY = 1e-30
@@ -155,6 +155,20 @@ def fitted(
     off = signal - amplitude * model - strength @ terms
     log_det = 2.0 * jnp.sum(jnp.log(jnp.diagonal(cholesky(matrix))))
     return Fitted(amplitude, best, norm_squared, strength, off, log_det)
+
+
+def strengths(
+    signal: Float[Array, " band"], model: Float[Array, " band"], terms: Float[Array, "term band"]
+) -> tuple[Float[Array, " term"], Float[Array, "term term"]]:
+    """Mean and covariance of the strengths in units of their widths, with A free and flat; arguments as of `fitted`."""
+    norm_squared = jnp.sum(model**2) + _TINY
+    along = terms @ model
+    # what is left of the columns when the amplitude has taken its part
+    matrix = jnp.eye(len(terms), dtype=terms.dtype) + terms @ terms.T - jnp.outer(along, along) / norm_squared
+    right = terms @ signal - along * jnp.sum(model * signal) / norm_squared
+    inverse = inverse_lower(cholesky(matrix))
+    covariance = inverse.T @ inverse
+    return covariance @ right, covariance
 
 
 def line_columns(

@@ -174,7 +174,7 @@ class LogPosterior(eqx.Module):
         Only where `has_terms`.
         """
         model, growth = self._compared(u, z, photometry)
-        return self._fitted(z, photometry, model, growth), growth
+        return fitted(*self._in_whole_errors(z, photometry, model, growth)), growth
 
     def _terms_marginalised(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, ""]:
         """`log_likelihood_of` with the linear terms marginalised."""
@@ -188,8 +188,15 @@ class LogPosterior(eqx.Module):
             value += norm.logcdf(found.free_amplitude * jnp.sqrt(norm_squared))
         return value if growth is None else value - 0.5 * jnp.sum(jnp.log(growth))
 
-    def _fitted(self, z: Array, photometry: WhitenedPhotometry, model: Array, growth: Array | None) -> Fitted:
-        """Amplitude and strengths of the linear terms; needs `linear_terms`."""
+    def whitened_terms(
+        self, u: Array, z: Array, photometry: WhitenedPhotometry
+    ) -> tuple[Float[Array, " band"], Float[Array, " band"], Float[Array, "term band"]]:
+        """Signal, model of amplitude 1 and columns of the linear terms, each in units of the whole errors."""
+        return self._in_whole_errors(z, photometry, *self._compared(u, z, photometry))
+
+    def _in_whole_errors(
+        self, z: Array, photometry: WhitenedPhotometry, model: Array, growth: Array | None
+    ) -> tuple[Array, Array, Array]:
         assert self.linear_terms is not None
         signal, scale = photometry.signal, photometry.weight
         if growth is not None:
@@ -197,7 +204,7 @@ class LogPosterior(eqx.Module):
             signal, model, scale = signal / root, model / root, scale / root
         plugged = jnp.maximum(jnp.sum(signal * model) / (jnp.sum(model**2) + TINY), 0.0)
         columns = self.linear_terms.columns(z, model, scale, photometry.slots, photometry.n_external)
-        return fitted(signal, model, plugged * columns)
+        return signal, model, plugged * columns
 
     def model(self, u: Array, z: Array, photometry: WhitenedPhotometry) -> Float[Array, " band"]:
         """Model fluxes of amplitude 1 in the bands of the photometry."""
