@@ -206,7 +206,7 @@ def judged(name: str, table: pl.DataFrame) -> dict[str, float]:
         f"{name}_held_by_68": float(np.mean((low < z) & (z < high))),
         f"{name}_nmad": float(1.4826 * np.median(np.abs(error - np.median(error)))),
         f"{name}_median_sigma": float(np.median(std / (1.0 + z))),
-        f"{name}_misfits": float(np.mean(table["pae_status"] == "misfit")),
+        f"{name}_misfits": float(np.mean((table["pae_status"] == "misfit").to_numpy())),
         f"{name}_trusted_eta_3sigma": float(np.mean(np.abs(score[trusted]) > 3.0)),
         f"{name}_trusted_z_score_std": float(np.std(score[trusted])),
         f"{name}_trusted_before_mclmc": float(np.mean(before_chains)),
