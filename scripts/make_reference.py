@@ -69,6 +69,7 @@ DECIDING = (
     "instrument",
     "catalog",
     "training_set",
+    "model_error",
     "pae",
     "proposal",
     "sbi",
