@@ -89,8 +89,12 @@ def test_the_notebook_runs_and_shows_what_its_text_says(
     (z_true,) = numbers(r"The true redshift is (\d+\.\d+)", first)
     assert low < z < high
     assert abs(z - z_true) / (1.0 + z_true) < 0.1
-    assert "NO USABLE REDSHIFT for star_snr3000" in printed_with(made, "with errors")
-    assert re.search(r"star_snr3000 +┆ misfit ", printed_with(made, "pae_error_scale"))
+    assert "NO USABLE REDSHIFT for dwarf_snr300" in printed_with(made, "with errors")
+    classes = printed_with(made, "class_best")
+    assert re.search(r"dwarf_snr300 +┆ misfit .*┆ brown_dwarf", classes)
+    assert re.search(r"star_snr3000 +┆ .*┆ star ", classes) and re.search(
+        r"star_snr100 +┆ .*┆ star ", classes
+    )
     corrected, _, _ = numbers(REDSHIFT, printed_with(made, "dust corrected").split("dust corrected")[1])
     assert corrected == pytest.approx(z, abs=0.5 * (high - low))
     chi2 = [float(number) for number in re.findall(r"chi\^2 ([\d.]+)", printed_with(made, "error floor 5"))]

@@ -62,8 +62,10 @@ def _head(row: Mapping[str, Any], status: str, facts: SourceFacts) -> str:
     who = printable(facts.name)
     if math.isfinite(facts.ra) and math.isfinite(facts.dec):
         who += f" (ra {facts.ra:.5f}, dec {facts.dec:+.5f})"
+    if status in WITH_REDSHIFT and row.get("class_best") in OTHERS:
+        who = f"NO GALAXY, probably: {who}"
     if status == "converged":
-        return f"NO GALAXY, probably: {who}" if row.get("class_best") in OTHERS else who
+        return who
     if status not in STATUS_VERDICTS or status == "failed":
         return f"NO REDSHIFT for {who}."
     return f"{'NO USABLE REDSHIFT for ' if status == 'misfit' else ''}{who}: {STATUS_VERDICTS[status]}"

@@ -301,6 +301,7 @@ def _words(axes: Axes, galaxy: Galaxy) -> None:
             if f"{prefix}_z_median" in row
         ),
         *_peaks(galaxy),
+        *_class(row),
         *(("flags" if place == 0 else "", flag) for place, flag in enumerate(_flags(row))),
         ("", ""),
         *((words, _value(name, row[name])) for name, words in _SHOWN.items() if row.get(name) is not None),
@@ -321,6 +322,18 @@ def _words(axes: Axes, galaxy: Galaxy) -> None:
                 color=colour,
                 parse_math=False,
             )
+
+
+def _class(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the source is, with its probability; nothing for a row without classes."""
+    best = row.get("class_best")
+    if best is None:
+        return []
+    if best == "none":
+        return [("class", "none of those that are known")]
+    p = float(row[f"class_p_{best}"])
+    share = "above 99.9 %" if p > 0.999 else f"{100.0 * p:.1f} %"
+    return [("class", f"{str(best).replace('_', ' ')}   ({share})")]
 
 
 def _interval(galaxy: Galaxy, method: str) -> str:

@@ -35,8 +35,12 @@ class Seen:
 
     @property
     def pull(self) -> np.ndarray:
-        """(slot,) (measured flux - median of the model) / error; NaN in places without a measurement."""
+        """(slot,) (measured flux - median of the model) / error, the model's own error counted in as in the likelihood;
+        NaN in places without a measurement.
+        """
         error = np.where(self.there, self.measured.flux_err[0], np.nan)
+        if self.predictive.error_growth is not None:
+            error = error * self.predictive.error_growth[0]
         return (self.measured.flux[0] - self.predictive.flux[0]) / error
 
 
@@ -86,4 +90,5 @@ def _rows(predictive: Predictive, rows: slice) -> Predictive:
         predictive.flux_low[rows],
         predictive.flux_high[rows],
         predictive.chi2[rows],
+        error_growth=None if predictive.error_growth is None else predictive.error_growth[rows],
     )

@@ -310,6 +310,8 @@ def test_what_a_source_is_is_said_and_a_star_is_no_galaxy():
     star = classed("star", class_p_star=0.9999, class_star="btsettl/T3500")
     first, what = sentences(star, facts_of_one())[:2]
     assert first.startswith("NO GALAXY, probably: ")
+    doubtful = sentences(star | {"pae_status": "unconverged"}, facts_of_one())[0]
+    assert doubtful.startswith("NO GALAXY, probably: ") and "did not converge" in doubtful
     assert what.startswith("What it is: a star, probability above 99.9 %; nearest spectrum btsettl/T3500.")
     quasar = classed(
         "quasar", class_p_quasar=0.97, class_z_quasar=2.55, class_z_quasar_low=2.54, class_z_quasar_high=2.56

@@ -1,5 +1,6 @@
 """The card of one galaxy: what is on it, and that it is drawn whatever is missing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,24 @@ def test_residuals_are_in_standard_deviations_below_the_sed(bands: BandSet):
     figure.canvas.draw()
     assert axes.get_position().y1 < sed.get_position().y0
     assert sed.get_xlabel() == "" and axes.get_xlabel() == "wavelength [µm]"
+
+
+def test_residuals_count_the_errors_of_the_model_as_the_likelihood_does(bands: BandSet):
+    plain = slope_seen(bands, 3.0)
+    seen = replace(plain, predictive=replace(plain.predictive, error_growth=np.full((1, len(bands)), 1.5)))
+    np.testing.assert_allclose(seen.pull, plain.pull / 1.5)
+
+
+def test_the_class_is_named_with_its_probability(bands: BandSet):
+    said = words(
+        source_card(galaxy(bands, class_best="brown_dwarf", class_p_brown_dwarf=0.9996), bands, None)
+    )
+    assert "class" in said and "brown dwarf   (above 99.9 %)" in said
+    said = words(source_card(galaxy(bands, class_best="quasar", class_p_quasar=0.871), bands, None))
+    assert "quasar   (87.1 %)" in said
+    none = words(source_card(galaxy(bands, class_best="none"), bands, None))
+    assert "none of those that are known" in none
+    assert "class" not in words(source_card(galaxy(bands), bands, None))
 
 
 def test_a_residual_beyond_the_panel_is_an_arrow(bands: BandSet):

@@ -36,8 +36,8 @@ def test_the_page_names_what_a_reader_has_to_know(page: str) -> None:
             "| `proposal.fit.epochs` | 3; reference: 50 |",
         ),
         *(
-            "Quasars",
-            "Stars",
+            "Redshifts of stars, brown dwarfs, quasars",
+            "IRAS 08572+3915",
             "E(B-V) = 1",
             "Redshifts above 3 or below 0.003",
             "docs/nowhere.csv",

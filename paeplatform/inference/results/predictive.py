@@ -44,6 +44,8 @@ class Predictive:
         spectrum: (source, wave) median of A f_nu over the rest-frame grid, None unless asked for. Observed
             wavelengths are those times 1+z (`observed_wave`).
         spectrum_low, spectrum_high: (source, level, wave).
+        error_growth: (source, band) factor on each error by the errors of the model, the mean over the draws of that on
+            the variance; None for a model without errors.
     """
 
     level: Float[np.ndarray, " level"]
@@ -54,6 +56,7 @@ class Predictive:
     spectrum: Float[np.ndarray, "source wave"] | None = None
     spectrum_low: Float[np.ndarray, "source level wave"] | None = None
     spectrum_high: Float[np.ndarray, "source level wave"] | None = None
+    error_growth: Float[np.ndarray, "source band"] | None = None
 
 
 class ReconstructionChi2(NamedTuple):
@@ -141,6 +144,7 @@ def posterior_predictive(
     probability = np.concatenate([[0.5], parts, 1.0 - parts])
     bands = np.full((n_source, len(probability), n_band), np.nan)
     waves, chi2 = None, np.full(n_source, np.nan)
+    error_growth = np.ones((n_source, n_band))
     usable = np.isfinite(draws.weight).all(axis=1) & np.isfinite(draws.z).all(axis=1)
     rows = np.flatnonzero(usable)
     with tqdm(total=len(rows), desc="predictive", unit="galaxy", disable=not progress) as bar:
@@ -157,7 +161,10 @@ def posterior_predictive(
                 amplitude = np.maximum(best[k].astype(np.float64), 0.0)
                 whitened = photometry.weight[k] * (amplitude[:, None] * model[k])
                 mean = draws.weight[row].astype(np.float64) @ whitened
-                variance = 1.0 if growth is None else draws.weight[row].astype(np.float64) @ growth[k]
+                variance = np.ones(n_band)
+                if growth is not None:
+                    variance = draws.weight[row].astype(np.float64) @ growth[k]
+                    error_growth[row] = np.sqrt(variance)
                 chi2[row] = np.sum((np.asarray(photometry.signal[k]) - mean) ** 2 / variance)
                 if posterior.amplitude == "marginal":
                     rng = seeded_generator(sources.seed, sources.object_id[row], 0x5050)
@@ -174,7 +181,11 @@ def posterior_predictive(
         n_wave = jax.eval_shape(posterior.forward.spectrum, *place).shape[0]
         waves = np.full((n_source, len(probability), n_wave), np.nan)
     return Predictive(
-        np.asarray(levels), *_split(bands), chi2, *((None,) * 3 if waves is None else _split(waves))
+        np.asarray(levels),
+        *_split(bands),
+        chi2,
+        *((None,) * 3 if waves is None else _split(waves)),
+        error_growth=None if posterior.model_error is None else error_growth,
     )
 
 
