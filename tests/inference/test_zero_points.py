@@ -13,11 +13,9 @@ from paeplatform.inference.model.draws import PosteriorDraws
 from paeplatform.inference.model.linear_terms import strengths
 from paeplatform.inference.results.zero_points import fitted_zero_points
 from paeplatform.inference.sources import ExternalFluxes, Sources
-from paeplatform.instrument.bands import load_bands
 from paeplatform.instrument.external import nominal_bands
-from paeplatform.instrument.filters import gaussian_filters
-from tests.inference.test_estimate import N_LATENT, make_bundle, quick_preset
-from tests.inference.test_external import NAMES, PRIOR, model_of
+from tests.inference.test_estimate import N_LATENT
+from tests.inference.test_external import NAMES, model_of, told_with
 
 N = 48
 OFF = np.array([0.04, 0.04, 0.04, -0.02, -0.02])  # of grz and of W1, W2
@@ -25,11 +23,7 @@ OFF = np.array([0.04, 0.04, 0.04, -0.02, -0.02])  # of grz and of W1, W2
 
 @pytest.fixture(scope="module")
 def told() -> Estimator:
-    bands = load_bands()
-    external = nominal_bands(NAMES, {"legacy": 0.05, "wise": 0.05})
-    return Estimator(
-        make_bundle("compact"), PRIOR, bands, gaussian_filters(bands), quick_preset(), "mclmc", external
-    )
+    return told_with({"legacy": 0.05, "wise": 0.05})
 
 
 def observed(told: Estimator, snr: float) -> tuple[Sources, PosteriorDraws]:

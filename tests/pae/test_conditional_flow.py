@@ -11,9 +11,9 @@ import pytest
 
 from paeplatform.errors import ConfigError
 from paeplatform.pae.bundle import load_flow, save_flow
-from paeplatform.pae.flow import LatentFlow, build_flow, recentred
+from paeplatform.pae.flow import LatentFlow, build_flow
 from paeplatform.pae.training import FitOptions, base_moments, latents_to_base, train_flow
-from tests.pae.test_flow import DIM, flow_config, pae_config
+from tests.pae.test_flow import DIM, far_from_identity, flow_config, pae_config
 
 ARCHITECTURES = ["coupling", "iaf"]
 
@@ -34,15 +34,7 @@ def moving(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def disturbed(architecture: str) -> LatentFlow:
     """A flow far from the identity, and far from the same at all redshifts."""
-    flow = build_flow(config(architecture), *moving(500, 0), key=jr.key(0))
-    keys = iter(jr.split(jr.key(1), 200))
-    layers = jax.tree.map(
-        lambda leaf: leaf + 0.15 * jr.normal(next(keys), leaf.shape) if eqx.is_inexact_array(leaf) else leaf,
-        flow.layers,
-    )
-    return recentred(
-        eqx.tree_at(lambda f: f.layers, flow, layers), 0.7 * jr.normal(jr.key(2), (50, DIM)) + 0.2
-    )
+    return far_from_identity(build_flow(config(architecture), *moving(500, 0), key=jr.key(0)))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

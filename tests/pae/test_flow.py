@@ -52,7 +52,11 @@ log_prob = eqx.filter_jit(lambda flow, latent: jax.vmap(flow.log_prob)(latent))
 @functools.cache
 def disturbed(architecture: str) -> LatentFlow:
     """A flow far from the identity."""
-    flow = build_flow(flow_config(architecture), bananas(500, 0), key=jr.key(0))
+    return far_from_identity(build_flow(flow_config(architecture), bananas(500, 0), key=jr.key(0)))
+
+
+def far_from_identity(flow: LatentFlow) -> LatentFlow:
+    """The flow with noise on its weights, and recentred."""
     keys = iter(jr.split(jr.key(1), 200))
     layers = jax.tree.map(
         lambda leaf: leaf + 0.15 * jr.normal(next(keys), leaf.shape) if eqx.is_inexact_array(leaf) else leaf,
