@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paeplatform.inference.model.priors import RedshiftPrior
     from paeplatform.template_fit.grid import TemplateGrid
 
-PAE_POSTERIORS = 10  # number of the code version of posteriors: raised when the same model answers otherwise
+PAE_POSTERIORS = 11  # number of the code version of posteriors: raised when the same model answers otherwise
 CHAMPION_TAG = "paeplatform/champion"  # on a materialisation: the version of `pae` it used
 # Of the preset; they decide a posterior beside the bundle.
 POSTERIOR_SETTINGS = (

@@ -20,7 +20,7 @@ NUMBERS = ("flux", "error", "log_prior", "z")  # arrays of a grid
 
 
 def kept_classifier(bands: BandSet, folder: Path | None) -> Classifier:
-    """`load_classifier` without galaxies, from a file of `folder` if it is there and whole, else made and kept there.
+    """`load_classifier` with galaxies, from a file of `folder` if it is there and whole, else made and kept there.
 
     The file's name holds a digest of the channels and of this package, so that other models are another file. A folder
     that cannot be written stops nothing.
@@ -30,12 +30,12 @@ def kept_classifier(bands: BandSet, folder: Path | None) -> Classifier:
         folder: of the user's cache; None keeps nothing.
     """
     if folder is None:
-        return load_classifier(bands)
+        return load_classifier(bands, galaxies=True)
     path = Path(folder) / f"classes-{_digest(bands)}.npz"
     kept = _read(path, bands)
     if kept is not None:
         return kept
-    made = load_classifier(bands)
+    made = load_classifier(bands, galaxies=True)
     arrays = {f"{name}.{part}": getattr(grid, part) for name, grid in made.grids.items() for part in NUMBERS}
     for name, grid in made.grids.items():
         arrays[f"{name}.labels"] = np.array(grid.labels, dtype=str)

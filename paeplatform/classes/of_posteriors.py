@@ -1,9 +1,13 @@
 r"""The classes of sources whose posteriors as galaxies are known: the columns `class_*` beside those of the posterior.
 
-The evidence of the galaxy comes from importance sampling, whose weights have the evidence as their mean (column
-`pae_log_evidence`). Two things differ between that number and what the other classes are held against. It is of the
-measurements at their own wavelengths, where the classes read the channels; and its p(z) does not know how bright the
-source is. Both are ratios at each draw of the posterior, whose mean corrects the evidence:
+The evidence of the galaxy is that of the classifier's own galaxies, the templates behind dust, where it has them
+(`shared_classifier` does). The PAE can be anything between the templates, with any amount of hot dust: as a galaxy it
+describes a third of the quasars too well to be told from them (docs/decisions/0032).
+
+For a classifier without galaxies the evidence comes from importance sampling, whose weights have the evidence as their
+mean (column `pae_log_evidence`). Two things differ between that number and what the other classes are held against. It
+is of the measurements at their own wavelengths, where the classes read the channels; and its p(z) does not know how
+bright the source is. Both are ratios at each draw of the posterior, whose mean corrects the evidence:
 
     ln Z = ln Z_fit + ln < L_channels / L_fit * p(z | m) / p(z) >
 """
@@ -47,7 +51,9 @@ def classified(
     positions: Positions | None = None,
     trust: TrustConfig,
 ) -> pl.DataFrame:
-    """The columns of `classify` but object_id, rows in the order of the table; null without a posterior.
+    """The columns of `classify` but object_id, rows in the order of the table; null without a usable band.
+
+    For a classifier without galaxies they are null without a posterior too.
 
     Args:
         classifier: models of the other classes.
@@ -62,6 +68,11 @@ def classified(
     flux, flux_err = np.zeros((n_source, n_band)), np.full((n_source, n_band), np.inf)
     for group in groups:
         flux[group.rows], flux_err[group.rows] = group.sources.flux, group.sources.flux_err
+    if "galaxy" in classifier.grids:
+        found = classify(
+            classifier, flux, flux_err, table["object_id"].to_numpy(), positions=positions, trust=trust
+        )
+        return found.drop("object_id")
     usable, _ = usable_sources(flux, flux_err)
     mag = reference_magnitude(flux, flux_err, usable, classifier.bands)
     log_evidence = table["pae_log_evidence"].cast(pl.Float64).fill_null(np.nan).to_numpy().copy()

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logsumexp
 
 from paeplatform.classes import kept
-from paeplatform.classes.classify import Classifier, load_classifier
+from paeplatform.classes.classify import Classifier, classify, load_classifier
 from paeplatform.classes.counts import galaxy_redshift_density, reference_magnitude
 from paeplatform.classes.kept import kept_classifier
 from paeplatform.classes.of_posteriors import N_DRAWS, classified
@@ -112,11 +112,21 @@ def test_a_source_without_an_evidence_has_no_class(posterior, without_galaxies, 
     assert got["class_chi2_star"].null_count() == 0
 
 
+def test_a_classifier_with_galaxies_needs_no_evidence_of_the_posterior(classifier, posterior, given):
+    """The PAE can be almost anything: its evidence would make galaxies of quasars."""
+    sources, draws, table = given
+    group = SourceGroup(np.arange(N_SOURCE), sources, np.full(N_SOURCE, None))
+    unknown = table.with_columns(pae_log_evidence=pl.lit(None, pl.Float64))
+    got = classified(classifier, posterior, unknown, draws, [group], trust=DEFAULT_TRUST)
+    alone = classify(classifier, sources.flux, sources.flux_err, np.arange(N_SOURCE), trust=DEFAULT_TRUST)
+    assert got.equals(alone.drop("object_id")) and got["class_best"].null_count() == 0
+
+
 def test_a_kept_classifier_is_the_one_that_was_made(bands, tmp_path, monkeypatch):
     made = kept_classifier(bands, tmp_path / "cache")
     (file,) = (tmp_path / "cache").iterdir()
     content = file.read_bytes()
-    monkeypatch.setattr(kept, "load_classifier", lambda bands: pytest.fail("it was kept"))
+    monkeypatch.setattr(kept, "load_classifier", lambda bands, **more: pytest.fail("it was kept"))
     again = kept_classifier(bands, tmp_path / "cache")
     for name, grid in made.grids.items():
         for part in (*kept.NUMBERS, "labels", "n_parameters"):
