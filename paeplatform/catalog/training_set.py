@@ -303,7 +303,7 @@ def read_redshifts(path: Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"training set {path} does not exist")
-    if "z" not in pl.read_parquet_schema(path):
+    if "z" not in pq.read_schema(path).names:
         raise InputError(f"training set {path} has no column z")
     return pl.read_parquet(path, columns=["z"], glob=False)["z"].to_numpy()
 

@@ -79,7 +79,8 @@ def test_moment_weights_reproduce_the_oracle_on_any_grid(
     spectrum = rng.uniform(0.5, 2.0, len(wave))
     weights = all_band_weights(wave, filters, np.log1p([z]))
     fluxes = [(as_sparse(w.value, w.start, len(wave)) @ spectrum)[0] for w in weights]
-    np.testing.assert_allclose(fluxes, exact_photometry(wave, spectrum, z, filters), rtol=1e-8)
+    # a weight is a difference of moments over the width of a cell: of cells of 1e-3 um, rounding leaves some 1e-8
+    np.testing.assert_allclose(fluxes, exact_photometry(wave, spectrum, z, filters), rtol=1e-7)
 
 
 def test_slopes_are_the_derivative_of_the_oracle(

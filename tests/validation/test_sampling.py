@@ -109,7 +109,7 @@ def test_reconstruction_statistics_are_the_errors_of_the_reconstruction(monkeypa
     spectra, offset = rng.uniform(0.5, 1.5, (7, 11)), np.linspace(0, 0.1, 11)
     monkeypatch.setattr(latent_statistics, "encode_spectra", lambda model, rows: rows)
     monkeypatch.setattr(latent_statistics, "decode_latents", lambda model, rows: rows + offset)
-    monkeypatch.setattr(latent_statistics, "latents_to_base", lambda model, rows: rows[:, :2])
+    monkeypatch.setattr(latent_statistics, "latents_to_base", lambda model, rows, z: rows[:, :2])
     rows, by_wave = spectrum_statistics(None, None, spectra, np.arange(7.0), np.arange(11.0))  # type: ignore[arg-type]
     np.testing.assert_allclose(by_wave["squared_error"], offset**2, atol=1e-12)
     np.testing.assert_allclose(rows["mse"], np.mean(offset**2), atol=1e-12)
