@@ -24,6 +24,7 @@ from paeplatform.outputs.words import (
     fault_texts,
     flag_texts,
     printable,
+    probability_text,
     redshift_texts,
 )
 
@@ -78,27 +79,28 @@ def _what_it_is(row: Mapping[str, Any]) -> list[str]:
         return []
     if best == "none":
         return ["What it is: no model of a galaxy, a quasar, a star or a brown dwarf describes the data."]
-    text = f"What it is: {CLASS_WORDS[best]}, probability {_probability(row[f'class_p_{best}'])}"
+    text = f"What it is: {CLASS_WORDS[best]}, probability {probability_text(row[f'class_p_{best}'])}"
     likely = [name for name in CLASS_WORDS if name != best and (row[f"class_p_{name}"] or 0.0) >= POSSIBLE]
     if likely:
-        others = (f"{CLASS_WORDS[name]} {_probability(row[f'class_p_{name}'])}" for name in likely)
+        others = (f"{CLASS_WORDS[name]} {probability_text(row[f'class_p_{name}'])}" for name in likely)
         text += f" ({', '.join(others)})"
     if best == "quasar":
         value, interval = redshift_texts(
             *(row[f"class_z_quasar{end}"] for end in ("", "_low", "_high"))  # type: ignore[arg-type]
         )
-        return [
-            f"{text}; as a quasar z = {value}, 68 % interval {interval}. Redshifts below are those of galaxies."
-        ]
+        below = _below(row, "Redshifts below are those of galaxies.")
+        return [f"{text}; as a quasar z = {value}, 68 % interval {interval}.{below}"]
     if best == "galaxy":
         return [f"{text}."]
     return [
-        f"{text}; nearest spectrum {row[f'class_{best}']}. A redshift below is that of a galaxy, which it is not."
+        f"{text}; nearest spectrum {row[f'class_{best}']}."
+        f"{_below(row, 'A redshift below is that of a galaxy, which it is not.')}"
     ]
 
 
-def _probability(p: float) -> str:
-    return "above 99.9 %" if p > 0.999 else f"{100.0 * p:.1f} %"
+def _below(row: Mapping[str, Any], words: str) -> str:
+    """A remark on the redshifts that follow, where any do."""
+    return f" {words}" if row.get("pae_status") in WITH_REDSHIFT else ""
 
 
 def redshift_lines(row: Mapping[str, Any], status: str) -> list[str]:

@@ -36,6 +36,7 @@ from paeplatform.outputs.words import (
     STATUS_WORDS,
     WITH_REDSHIFT,
     printable,
+    probability_text,
     redshift_digits,
     redshift_texts,
 )
@@ -331,8 +332,7 @@ def _class(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     if best == "none":
         return [("class", "none of those that are known")]
-    p = float(row[f"class_p_{best}"])
-    share = "above 99.9 %" if p > 0.999 else f"{100.0 * p:.1f} %"
+    share = probability_text(float(row[f"class_p_{best}"]))
     return [("class", f"{str(best).replace('_', ' ')}   ({share})")]
 
 

@@ -79,3 +79,8 @@ def fault_texts(input_fault: str | None) -> list[str]:
 def printable(text: str) -> str:
     """A name without line breaks and control characters, which would break a line or the terminal."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def probability_text(p: float) -> str:
+    """A probability in per cent; nobody can tell those next to one apart."""
+    return "above 99.9 %" if p > 0.999 else f"{100.0 * p:.1f} %"
